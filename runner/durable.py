@@ -1,0 +1,69 @@
+"""Writes that survive a crash: temporary name, fsync, rename, fsync of the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` and its missing parents, private to this user, and make them durable."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for one in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            one.mkdir(mode=PRIVATE_FOLDER)
+        sync_folder(one.parent)
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+    """Write `chunks` to `path` so that it is visible whole or not at all; return its bytes.
+
+    With `exclusive` an existing file raises FileExistsError and stays as it is. If `chunks`
+    raises, nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.partial")
+    written = 0
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    count = file.write(view)
+                    view = view[count:]
+                    written += count
+            os.fsync(file.fileno())
+        if exclusive:
+            os.link(temporary, path)
+            temporary.unlink()
+        else:
+            temporary.replace(path)
+        sync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    return written
+
+
+def write_bytes(path: Path, data: bytes, *, exclusive: bool = False) -> None:
+    """Write a small file durably; see `write_chunks`."""
+    write_chunks(path, [data], exclusive=exclusive)

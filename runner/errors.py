@@ -1,0 +1,105 @@
+"""Errors a person can act on, and the exit code each one means.
+
+Every error that Holdfast expects is one of these: it says what is wrong, where, and what to
+do about it. Anything else that reaches the top is a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+
+class HoldfastError(Exception):
+    """What went wrong, where, and the remedy.
+
+    `kind` is the stable name that `--json` prints, `exit_code` the process's exit status.
+    """
+
+    kind: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        step: str | None = None,
+        file: str | None = None,
+        line: int | None = None,
+        column: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.step = step
+        self.file = file
+        self.line = line
+        self.column = column
+
+    def as_json(self) -> dict[str, Any]:
+        """The `error` object of the JSON contract."""
+        found = {"step": self.step, "file": self.file, "line": self.line, "column": self.column}
+        text = f"{self.message} {self.remedy}".strip()
+        return {"kind": self.kind, "message": text} | {
+            key: value for key, value in found.items() if value is not None
+        }
+
+
+class UsageError(HoldfastError):
+    """A wrong flag, an unknown name: nothing was done."""
+
+    kind = "usage"
+    exit_code = 1
+
+
+class SpecError(HoldfastError):
+    """The spec is wrong. `problems` holds every error found, in the order of the file."""
+
+    kind = "spec"
+    exit_code = 3
+
+    def __init__(self, message: str, *, problems: Sequence[Any] = (), **where: Any) -> None:
+        super().__init__(message, **where)
+        self.problems = tuple(problems)
+
+
+class StepFailed(HoldfastError):
+    """A step, a check or a verification failed. `outputs` is what it found out all the same."""
+
+    kind = "failed"
+    exit_code = 4
+
+    def __init__(
+        self, message: str, *, outputs: Mapping[str, Any] | None = None, **where: Any
+    ) -> None:
+        super().__init__(message, **where)
+        self.outputs = dict(outputs or {})
+
+
+class ObjectiveMissed(HoldfastError):
+    """An RTO or RPO is missed."""
+
+    kind = "objective"
+    exit_code = 5
+
+
+class Locked(HoldfastError):
+    """Another run holds what this one needs."""
+
+    kind = "locked"
+    exit_code = 6
+
+
+class PersonNeeded(HoldfastError):
+    """A person must decide: could not verify, a missing confirmation, a manual step."""
+
+    kind = "person"
+    exit_code = 7
+
+
+class Interrupted(HoldfastError):
+    """The run was told to stop (SIGINT, SIGTERM)."""
+
+    kind = "interrupted"
+    exit_code = 130

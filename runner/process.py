@@ -1,0 +1,247 @@
+"""Processes: each in its own group, with a timeout, killed as a group, every status counted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from runner.errors import StepFailed
+
+SHELL = ("bash", "-eu", "-o", "pipefail", "-c")
+GRACE_SECONDS = 5.0
+TAIL_BYTES = 4096
+
+_running: set[subprocess.Popen[bytes]] = set()
+_running_lock = threading.Lock()
+_stopping = threading.Event()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended."""
+
+    arguments: tuple[str, ...]
+    status: int  # negative: the signal that ended it
+    stdout: bytes
+    stderr: str  # the tail of it
+    seconds: float
+
+
+class CommandFailed(StepFailed):
+    """A process ended with another status than 0, or ran out of time."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process and all that it started: SIGTERM, and SIGKILL after a grace period."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def stop_all() -> None:
+    """Kill every group that this process started: called when a run is interrupted."""
+    _stopping.set()
+    with _running_lock:
+        processes = list(_running)
+    for process in processes:
+        kill_group(process)
+
+
+def allow_again() -> None:
+    """Let processes start again after `stop_all`: compensation has commands to run too."""
+    _stopping.clear()
+
+
+@contextlib.contextmanager
+def started(
+    arguments: Sequence[str | bytes | Path],
+    *,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.DEVNULL,
+    stderr: int | IO[bytes] = subprocess.DEVNULL,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a group of its own, which is killed if the block is left before it ended."""
+    if _stopping.is_set():
+        raise StepFailed(f"{arguments[0]!s} was not started: the run is being stopped.")
+    try:
+        process = subprocess.Popen(
+            list(arguments),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=None if environment is None else dict(environment),
+            cwd=folder,
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise StepFailed(
+            f"{error.filename!s} was not found.", remedy="`holdfast doctor` says how to get it."
+        ) from error
+    with _running_lock:
+        _running.add(process)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            kill_group(process)
+        with _running_lock:
+            _running.discard(process)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+
+def run(
+    arguments: Sequence[str | bytes | Path],
+    *,
+    stdin: bytes = b"",
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    timeout: float | None = None,
+    accept: Sequence[int] = (0,),
+) -> Outcome:
+    """Run a process to its end and return its output, which must fit in memory.
+
+    Raises CommandFailed when its status is not in `accept` or `timeout` seconds have passed.
+    """
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryFile() as errors,
+        started(
+            arguments,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            environment=environment,
+            folder=folder,
+        ) as process,
+    ):
+        late = False
+        try:
+            output, _ = process.communicate(stdin, timeout)
+        except subprocess.TimeoutExpired:
+            late = True
+            kill_group(process)
+            output = b""
+        outcome = _outcome(arguments, process.returncode, output, errors, began)
+    if late:
+        raise CommandFailed(f"{_name(arguments)} took longer than {timeout:g} s.", outcome)
+    return _accepted(outcome, accept)
+
+
+@contextlib.contextmanager
+def reading(
+    arguments: Sequence[str | bytes | Path],
+    *,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    accept: Sequence[int] = (0,),
+) -> Iterator[IO[bytes]]:
+    """The process's standard output as a stream; its status is checked when the block ends."""
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryFile() as errors,
+        started(
+            arguments,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            environment=environment,
+            folder=folder,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        yield process.stdout
+        process.stdout.close()
+        process.wait()
+        _accepted(_outcome(arguments, process.returncode, b"", errors, began), accept)
+
+
+@contextlib.contextmanager
+def feeding(
+    arguments: Sequence[str | bytes | Path],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    accept: Sequence[int] = (0,),
+) -> Iterator[IO[bytes]]:
+    """The process's standard input as a stream; its status is checked when the block ends.
+
+    If the process ends early, its own words are raised instead of a broken pipe.
+    """
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryFile() as errors,
+        started(
+            arguments,
+            stdin=subprocess.PIPE,
+            stderr=errors,
+            environment=environment,
+            folder=folder,
+        ) as process,
+    ):
+        assert process.stdin is not None
+        broken = False
+        try:
+            yield process.stdin
+            process.stdin.close()
+        except BrokenPipeError:
+            broken = True
+        process.wait()
+        outcome = _outcome(arguments, process.returncode, b"", errors, began)
+        _accepted(outcome, accept)
+        if broken:
+            raise CommandFailed(f"{_name(arguments)} stopped reading early.", outcome)
+
+
+def _outcome(
+    arguments: Sequence[str | bytes | Path],
+    status: int,
+    output: bytes,
+    errors: IO[bytes],
+    began: float,
+) -> Outcome:
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - TAIL_BYTES))
+    tail = errors.read().decode(errors="replace").strip()
+    names = tuple(os.fsdecode(one) for one in arguments)
+    return Outcome(names, status, output, tail, time.monotonic() - began)
+
+
+def _name(arguments: Sequence[str | bytes | Path]) -> str:
+    return Path(os.fsdecode(arguments[0])).name
+
+
+def _accepted(outcome: Outcome, accept: Sequence[int]) -> Outcome:
+    if outcome.status in accept:
+        return outcome
+    ended = (
+        f"was ended by signal {-outcome.status}"
+        if outcome.status < 0
+        else f"ended with status {outcome.status}"
+    )
+    words = f": {outcome.stderr[-1000:]}" if outcome.stderr else "."
+    raise CommandFailed(f"{_name(outcome.arguments)} {ended}{words}", outcome)

@@ -1,0 +1,172 @@
+"""Sources: what is protected. One protocol, one module a type.
+
+A restore never touches what is live until it is sure: `stage` writes beside it, `fingerprint`
+proves the staged content, `swap` exchanges the two by renames and keeps the old one as the
+safety copy, `unswap` takes that back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from runner.store.seal import Sealed, Sink
+
+# JSON that says what a source's content is, so that two can be compared.
+Fingerprint = Mapping[str, Any]
+
+
+class Capture(Protocol):
+    """What the store gives a source that is being captured."""
+
+    @property
+    def excluded(self) -> Sequence[Path]:
+        """Absolute paths that no capture contains: state, local targets, the identity."""
+
+    @property
+    def scratch(self) -> Path:
+        """An empty private folder that is removed afterwards."""
+
+    def store(self, form: str, produce: Callable[[Sink], None], *, part: str = "") -> Sealed:
+        """Stream what `produce` writes into the artifact `<source>[.<part>].<form>`."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What a capture found out. The artifacts were stored on the way."""
+
+    taken_at: datetime  # the consistent instant of the content, in UTC
+    fingerprint: Fingerprint
+    consistency: str = "exact"  # exact | fuzzy
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what a person should know: skipped sockets, files that changed
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One artifact of a snapshot as a restore needs to know it."""
+
+    part: str  # empty for the main artifact
+    form: str  # sqlite, tar, bundle, …
+    key: str  # the file's name in the snapshot's folder, with its compression and encryption
+
+
+class Artifacts(Protocol):
+    """One source's artifacts in one snapshot, opened for a restore."""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint that was taken at the snapshot's instant."""
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """The parts there are; the main one is the empty string."""
+
+    def read(self, part: str = "") -> Iterator[bytes]:
+        """The content, decrypted and decompressed. Raises StepFailed at its end, at the
+        latest, if what was stored is not what was written.
+        """
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a restore puts a source, and how."""
+
+    token: str  # of the run: names what lies beside the live content; [a-z0-9]+
+    destination: str = ""  # a path, a name, a URL; empty: where the source itself stands
+    include: tuple[str, ...] = ()  # globs; empty: everything
+    running: bool = False  # write into what is live, without a swap (`--live`)
+    existing: str = "skip"  # skip | overwrite | flush: what to do with what is there already
+    protected: tuple[Path, ...] = ()  # absolute paths that must stay where they are
+
+
+class Source(Protocol):
+    """What every type of source does. Failures raise StepFailed, in words a person can use.
+
+    Everything after `stage` works on the place alone: what is staged is found by its token, in
+    whatever process runs next.
+    """
+
+    name: str
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The absolute local paths that hold the live content; empty for a server."""
+
+    def describe(self) -> str:
+        """Where the live content is, for a person."""
+
+    def exists(self) -> bool:
+        """Whether there is live content now."""
+
+    def changed_mark(self) -> str | None:
+        """A cheap value that differs whenever the content may have changed; None: no such."""
+
+    def capture_commands(self) -> list[str]:
+        """What a person would type to get the same artifacts, roughly."""
+
+    def capture(self, capture: Capture) -> Captured:
+        """Store the artifacts and the fingerprint of one consistent instant."""
+
+    def scratch_destination(self, folder: Path) -> str:
+        """A destination inside a scratch folder, for drills and verification."""
+
+    def stage(self, artifacts: Artifacts, place: Place) -> None:
+        """Write the content beside the destination, checked on the way.
+
+        Replaces an earlier, unfinished stage of the same place.
+        """
+
+    def staged(self, place: Place) -> Path | str | None:
+        """Where the staged content stands, if it is whole: a path, or a URL; None otherwise."""
+
+    def fingerprint(self, place: Place) -> Fingerprint:
+        """The fingerprint of the staged content, taken anew."""
+
+    def differences(self, expected: Fingerprint, found: Fingerprint, place: Place) -> Sequence[str]:
+        """How the staged content differs from the snapshot's; empty when they are equal.
+
+        With `place.include`, only what was asked for is compared. Raises PersonNeeded when it
+        cannot be told.
+        """
+
+    def identity(self, place: Place) -> str:
+        """What stands at the destination now: differs when somebody exchanged it."""
+
+    def gate(self, place: Place) -> None:
+        """Raise PersonNeeded with the remedy if the live content is in use by an application."""
+
+    def swap(self, place: Place) -> Sequence[str]:
+        """Exchange live and staged content; return the safety copies. Goes on where an
+        interrupted swap stopped.
+        """
+
+    def swapped(self, place: Place) -> str:
+        """How far the swap got: absent | partial | done."""
+
+    def confirm(self, place: Place) -> None:
+        """Raise StepFailed unless what was staged now stands at the destination and opens."""
+
+    def unswap(self, place: Place) -> None:
+        """Put the safety copy back. Harmless where nothing was swapped."""
+
+    def discard(self, place: Place) -> None:
+        """Remove what was staged; never a safety copy. Harmless where there is nothing."""
+
+    def restore_commands(self, stored: Sequence[Stored], decode: Decode, folder: str) -> list[str]:
+        """Shell lines that turn the stored files into `folder` (`restored/<source>`).
+
+        `decode` gives the pipeline that prints a file's content. Lines run in the snapshot's
+        folder by `bash -e` with ordinary tools; everything from the spec or the data is quoted.
+        """
+
+    def place_commands(self, folder: str) -> list[str]:
+        """Shell lines that move `folder`, as made by `restore_commands`, to where the source
+        stands, keeping what is there as `<path>.before-recovery`.
+        """
+
+
+Decode = Callable[[Stored], str]

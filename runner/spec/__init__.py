@@ -1,0 +1,1 @@
+"""The spec: `backup.yaml`, loaded, checked, with one profile applied; immutable."""

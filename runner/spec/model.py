@@ -1,0 +1,185 @@
+"""What a spec says, as frozen values: durations in seconds, sizes in bytes, paths absolute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from runner.errors import UsageError
+from runner.secret import Secret
+
+Named = TypeVar("Named")
+
+VERIFY_LEVELS = ("stored", "readable", "restored")
+DEFAULT_POLICY = "default"
+DEFAULT_PROFILE = "default"
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """Something to protect."""
+
+    name: str
+    type: str  # names a module in runner/source and a file in schema/source
+    options: Mapping[str, Any]  # valid by that schema, its defaults filled in; secrets as Secret
+    folder: Path  # relative paths in `options` start here
+
+
+@dataclass(frozen=True)
+class Keep:
+    """A retention: the union of what each rule keeps. An empty one keeps everything."""
+
+    last: int = 0
+    hourly: int = 0
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+    yearly: int = 0
+    within: float = 0.0  # seconds
+    max_size: int | None = None  # bytes; a cap applied after the union
+
+    @property
+    def forever(self) -> bool:
+        """Whether no rule ever lets go of a snapshot."""
+        return self == Keep()
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """Somewhere to keep snapshots."""
+
+    name: str
+    type: str  # names a module in runner/target and a file in schema/target
+    options: Mapping[str, Any]  # valid by that schema, its defaults filled in; secrets as Secret
+    folder: Path  # relative paths in `options` start here
+    keep: Keep | None = None  # None: the policy's
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which sources, how often, to which targets, kept how long, verified how deeply."""
+
+    name: str
+    sources: tuple[str, ...]  # never empty; all exist
+    targets: tuple[str, ...]  # never empty; all exist; the first is the primary
+    kind: str = "full"
+    schedule: str | None = None  # a cron line or a duration; None: by hand only
+    keep: Keep = field(default_factory=Keep)
+    verify: str = "stored"
+    skip_unchanged: bool = False
+    expected: float | None = None  # seconds; longer is told as slow
+    timeout: float | None = None  # seconds
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What was promised for a source, a service or the whole `system`. All in seconds."""
+
+    name: str
+    rto: float | None = None
+    rpo: float | None = None
+    drill_every: float | None = None
+    proof_every: float | None = None
+
+
+@dataclass(frozen=True)
+class Service:
+    """What writes to sources: stopped before they are replaced, started when they are proven."""
+
+    name: str
+    stop: str | None
+    start: str | None
+    sources: tuple[str, ...]
+    working_dir: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One question asked of what was restored. `kind` is its question, `value` as written."""
+
+    kind: str  # http | tcp | sql | redis | run | file
+    value: str
+    source: str | None = None  # whose content is asked; None for http, tcp and run in `recovery`
+    name: str = ""
+    expect: Any = None  # http: the status; sql, redis: the answer
+    at_least: float | None = None
+    within: float = 0.0  # seconds to keep asking until it holds
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RecoveryStep:
+    """One entry of `recovery:`; exactly one of restore, run, probe and manual is given."""
+
+    name: str  # unique in the recovery
+    restore: tuple[str, ...] = ()  # one wave of sources
+    run: str | None = None
+    probe: Probe | None = None
+    manual: str | None = None
+    drill: str = "skip"  # skip | same | a command of its own
+    environment: Mapping[str, str] = field(default_factory=dict)
+    working_dir: Path = field(default_factory=Path)
+    timeout: float | None = None
+    expected: float | None = None
+    retries: int = 0
+    when: str = "success"  # success | failure | always
+
+
+@dataclass(frozen=True)
+class Encryption:
+    """Who can read what is stored, and where the key to read it lies."""
+
+    recipients: tuple[str, ...]  # age or ssh public keys; never empty
+    identity: Secret | None = None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The whole declaration, with one profile applied."""
+
+    file: Path
+    folder: Path  # of the file; relative paths start here
+    digest: str  # sha256 of what is declared, profile applied, secrets as references
+    project: str
+    profile: str  # `default` when none was asked for
+    timezone: str
+    compression: str  # zstd | gzip | none, with `:level` if one was given
+    state: Path
+    parallel: int
+    sources: Mapping[str, SourceSpec]  # in the order of the file, as all mappings here
+    targets: Mapping[str, TargetSpec]
+    policies: Mapping[str, Policy]  # at least one
+    objectives: Mapping[str, Objective]
+    services: Mapping[str, Service]
+    recovery: tuple[RecoveryStep, ...]  # never empty
+    checks: Mapping[str, tuple[Probe, ...]]  # by source
+    encryption: Encryption | None = None
+    env_files: tuple[Path, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)  # from the env files
+    document: Mapping[str, Any] = field(default_factory=dict)  # as declared, expanded; plain JSON
+
+    def source(self, name: str) -> SourceSpec:
+        """The source of that name. Raises UsageError, naming the known ones."""
+        return _named(self.sources, name, "source")
+
+    def target(self, name: str) -> TargetSpec:
+        """The target of that name. Raises UsageError, naming the known ones."""
+        return _named(self.targets, name, "target")
+
+    def policy(self, name: str) -> Policy:
+        """The policy of that name. Raises UsageError, naming the known ones."""
+        return _named(self.policies, name, "policy")
+
+    def keep_at(self, policy: Policy, target: str) -> Keep:
+        """The retention that holds for a policy's snapshots at one target."""
+        return self.targets[target].keep or policy.keep
+
+
+def _named(known: Mapping[str, Named], name: str, what: str) -> Named:
+    if name in known:
+        return known[name]
+    raise UsageError(f"There is no {what} `{name}`.", remedy=f"Known: {', '.join(known)}.")
