@@ -75,11 +75,11 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
     fields: dict[str, Any] = {k: v for k, v in document.items() if k not in ("format", "id")}
     tuples = ("needs", "after", "locks")
     try:
-        saved: list[dict[str, Any]] = fields.pop("steps")
-        steps = tuple(
-            Step(**{k: tuple(v) if k in tuples else v for k, v in one.items()}) for one in saved
-        )
-        plan = Plan(steps=steps, **fields)
+        steps = []
+        for one in fields.pop("steps"):
+            values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in one.items()}
+            steps.append(Step(**values))
+        plan = Plan(steps=tuple(steps), **fields)
     except (KeyError, TypeError) as error:
         raise ValueError(f"this is not a whole plan: {error}") from error
     if plan.id != document.get("id"):

@@ -53,9 +53,9 @@ class Seal:
 
 
 def unseal(
-    target: Target, folder: str, key: str, sha256: str, size: int, identities: Sequence[str]
+    target: Target, path: str, *, sha256: str, size: int, identities: Sequence[str] = ()
 ) -> Iterator[bytes]:
-    """The content of a stored file: hash checked, decrypted, decompressed, in chunks.
+    """The content of the stored file `path`: hash checked, decrypted, decompressed, in chunks.
 
     What must be undone is told by the name's suffixes. `identities` are the texts of age
     identity files or ssh private keys. Raises StepFailed at the end, at the latest, when what is
