@@ -54,6 +54,16 @@ class Stored:
     key: str  # the file's name in the snapshot's folder, with its compression and encryption
 
 
+@dataclass(frozen=True)
+class Content:
+    """One thing inside a snapshot's artifacts, as `ls` shows it."""
+
+    name: str  # a path relative to the restored folder, a table, a ref; undecodable bytes escaped
+    kind: str  # file, folder, link, table, …
+    bytes: int = 0
+    modified: datetime | None = None  # in UTC
+
+
 class Artifacts(Protocol):
     """One source's artifacts in one snapshot, opened for a restore."""
 
@@ -110,6 +120,9 @@ class Source(Protocol):
 
     def capture(self, capture: Capture) -> Captured:
         """Store the artifacts and the fingerprint of one consistent instant."""
+
+    def contents(self, artifacts: Artifacts) -> Iterator[Content]:
+        """What is inside, without reading the main artifact."""
 
     def scratch_destination(self, folder: Path) -> str:
         """A destination inside a scratch folder, for drills and verification."""
