@@ -1,0 +1,57 @@
+"""Options and fixtures of all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.tools import REQUIRE, Program, missing_programs
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--require-services",
+        action="store_true",
+        help="fail, rather than skip, the tests whose programs or servers are not installed",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("require_services"):
+        os.environ[REQUIRE] = "1"
+
+
+def pytest_report_header() -> list[str]:
+    return _advice()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for line in _advice():
+        terminalreporter.write_line(line, yellow=True)
+
+
+def _advice() -> list[str]:
+    missing = missing_programs()
+    if not missing:
+        return []
+    packages = " ".join(sorted(set(missing.values())))
+    return [
+        f"Not installed, so tests that need them are skipped: {', '.join(missing)}",
+        f"To run them too: apt-get install --no-install-recommends {packages}",
+    ]
+
+
+@pytest.fixture
+def holdfast(tmp_path: Path) -> Callable[..., Program]:
+    """Makes a runner: `holdfast(folder, NAME="value")("backup", status=0)`.
+
+    The default folder is the test's own.
+    """
+
+    def program(folder: Path = tmp_path, **environment: str) -> Program:
+        return Program(folder, environment)
+
+    return program
