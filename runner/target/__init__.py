@@ -47,6 +47,12 @@ class Target(Protocol):
     def entries(self, prefix: str) -> Iterator[Entry]:
         """Every visible object below the folder `prefix`; a missing folder has none."""
 
+    def find(self, prefix: str, name: str) -> Iterator[Entry]:
+        """Every visible `<prefix>/<folder>/<name>`, in the cheapest way this target has.
+
+        One look for each folder where that is cheap, one filtered listing where it is not.
+        """
+
     def folders(self, prefix: str) -> list[str]:
         """The names of the folders right below the folder `prefix`, sorted."""
 
