@@ -55,5 +55,5 @@ docs: .venv/.installed
 
 clean:
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .holdfast
-	rm -rf demo/stack demo/backups demo/offsite demo/keys demo/reports
+	rm -rf demo/stack demo/backups demo/offsite demo/keys demo/reports demo/.holdfast
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
