@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -20,9 +21,10 @@ SHELL = ("bash", "-eu", "-o", "pipefail", "-c")
 GRACE_SECONDS = 5.0
 TAIL_BYTES = 4096
 
-_running: set[subprocess.Popen[bytes]] = set()
+_running: dict[subprocess.Popen[bytes], str] = {}  # with the scope that each was started in
 _running_lock = threading.Lock()
 _stopping = threading.Event()
+_scope: ContextVar[str] = ContextVar("scope", default="")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,27 @@ def stop_all() -> None:
         kill_group(process)
 
 
+@contextlib.contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Processes that the block starts belong to `name`, so that `stop_scope` finds them.
+
+    A thread that the block starts must be started with a copy of its context.
+    """
+    token = _scope.set(name)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def stop_scope(name: str) -> None:
+    """Kill the groups that were started in one scope: called when a step's time is over."""
+    with _running_lock:
+        processes = [process for process, scope in _running.items() if scope == name]
+    for process in processes:
+        kill_group(process)
+
+
 def allow_again() -> None:
     """Let processes start again after `stop_all`: compensation has commands to run too."""
     _stopping.clear()
@@ -97,14 +120,14 @@ def started(
             f"{error.filename!s} was not found.", remedy="`holdfast doctor` says how to get it."
         ) from error
     with _running_lock:
-        _running.add(process)
+        _running[process] = _scope.get()
     try:
         yield process
     finally:
         if process.poll() is None:
             kill_group(process)
         with _running_lock:
-            _running.discard(process)
+            _running.pop(process, None)
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):

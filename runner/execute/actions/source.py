@@ -1,0 +1,173 @@
+"""Capturing a source: artifacts streamed to the primary target, and the sealed fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC
+from pathlib import Path
+
+from runner.errors import StepFailed
+from runner.execute.actions.base import Outputs, Simple, Skipped
+from runner.execute.context import Context
+from runner.execute.journal import StepResult
+from runner.plan.model import Step
+from runner.prove.artifacts import fingerprint_document
+from runner.prove.scratch import scratch_folder
+from runner.registry import open_source
+from runner.source import Captured
+from runner.spec.model import Spec
+from runner.store.seal import Seal, Sealed, Sink
+from runner.store.snapshot import ArtifactEntry, SourceEntry, folder_of
+from runner.target import Target
+
+FINGERPRINT = "fingerprint"
+
+
+@dataclass
+class Capturing:
+    """The Capture that a source is given: its artifacts go to one folder of one target."""
+
+    source: str
+    seal: Seal
+    target: Target
+    folder: str
+    excluded: Sequence[Path]
+    scratch: Path
+    progress: Callable[[int], None]
+    sealed: dict[str, tuple[str, str, Sealed]] = field(default_factory=dict)  # by key
+
+    def store(self, form: str, produce: Callable[[Sink], None], *, part: str = "") -> Sealed:
+        """Stream what `produce` writes into the artifact `<source>[.<part>].<form>`."""
+        name = ".".join(piece for piece in (self.source, part, form) if piece)
+        sealed = self.seal.write(self.target, self.folder, name, produce, progress=self.progress)
+        self.sealed[sealed.key] = (part, form, sealed)
+        return sealed
+
+
+class CaptureSource(Simple):
+    """Read a source once and store its artifacts; nothing is visible until it is published."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:
+        """Roughly what a person would type."""
+        return open_source(spec.source(step.params["source"])).capture_commands()
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Capture; return the manifest's entries of this source."""
+        name = step.params["source"]
+        spec = context.spec.source(name)
+        target = context.target(step.params["target"])
+        _require_space(target)
+        with scratch_folder(context.spec.state / "scratch", f"{context.token}-{name}") as scratch:
+            capturing = Capturing(
+                source=name,
+                seal=seal_of(context.spec),
+                target=target,
+                folder=folder_of(
+                    context.spec.project, context.spec.profile, step.params["snapshot"]
+                ),
+                excluded=left_out(context.spec),
+                scratch=scratch,
+                progress=context.progress(step),
+            )
+            captured = context.source(name).capture(capturing)
+            document = fingerprint_document(
+                name,
+                spec.type,
+                captured.fingerprint,
+                {key: sealed for key, (_, _, sealed) in capturing.sealed.items()},
+            )
+            capturing.store("json", lambda sink: _write_all(sink, document), part=FINGERPRINT)
+        return _entries(capturing, captured, spec.type, step.params.get("mark"), context.spec)
+
+    def observe(self, step: Step, context: Context, result: StepResult) -> str:
+        """Done only while all its artifacts still lie at the target."""
+        if result.status != "done":
+            return "absent"
+        folder = folder_of(context.spec.project, context.spec.profile, step.params["snapshot"])
+        target = context.target(step.params["target"])
+        there = {entry.key.rpartition("/")[2]: entry.bytes for entry in target.entries(folder)}
+        wanted = {one["key"]: one["bytes"] for one in result.outputs["artifacts"]}
+        return "done" if wanted.items() <= there.items() else "absent"
+
+
+class RecordUnchanged(Simple):
+    """Note that a source is as an earlier snapshot has it."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:  # noqa: ARG002
+        """Nothing to type."""
+        return [f"# unchanged since {step.params['unchanged']}"]
+
+    def perform(self, step: Step, context: Context) -> Outputs:  # noqa: ARG002
+        """Skip, with the snapshot that has the content."""
+        raise Skipped(
+            f"unchanged since {step.params['unchanged']}",
+            {"unchanged": step.params["unchanged"]},
+        )
+
+
+def seal_of(spec: Spec) -> Seal:
+    """How this spec's artifacts are written."""
+    recipients = spec.encryption.recipients if spec.encryption else ()
+    return Seal(spec.compression, recipients)
+
+
+def left_out(spec: Spec) -> list[Path]:
+    """What no capture contains: the state folder, local targets, the identity's file."""
+    paths = [spec.state]
+    for target in spec.targets.values():
+        if target.type == "local":
+            paths.append(target.folder / Path(target.options["path"]).expanduser())
+    if spec.encryption and spec.encryption.identity and spec.encryption.identity.file:
+        paths.append(spec.encryption.identity.file)
+    return [path.absolute() for path in paths]
+
+
+def _require_space(target: Target) -> None:
+    free = target.free()
+    if free is not None and free <= 0:
+        raise StepFailed(
+            f"The target {target.name} has no space left beyond its reserve (min_free).",
+            remedy="Free space there, prune, or lower min_free.",
+        )
+
+
+def _write_all(sink: Sink, data: bytes) -> None:
+    sink.write(data)
+
+
+def _entries(
+    capturing: Capturing, captured: Captured, type_name: str, mark: str | None, spec: Spec
+) -> Outputs:
+    taken_at = captured.taken_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    entry = SourceEntry(
+        type=type_name,
+        taken_at=taken_at,
+        consistency=captured.consistency,
+        versions=captured.versions,
+        notes=captured.notes,
+        mark=mark,
+    )
+    artifacts = [
+        ArtifactEntry(
+            source=capturing.source,
+            part=part,
+            form=form,
+            key=sealed.key,
+            taken_at=taken_at,
+            bytes=sealed.bytes,
+            sha256=sealed.sha256,
+            content_bytes=sealed.content_bytes,
+            content_sha256=None if spec.encryption else sealed.content_sha256,
+        )
+        for part, form, sealed in capturing.sealed.values()
+    ]
+    return {
+        "entry": asdict(entry),
+        "artifacts": [asdict(one) for one in artifacts],
+        "bytes": sum(one.bytes for one in artifacts),
+        "content_bytes": sum(one.content_bytes for one in artifacts),
+    }
+
+
+ACTIONS = {"capture": CaptureSource(), "unchanged": RecordUnchanged()}

@@ -1,0 +1,107 @@
+"""What an action is given: the spec, opened sources and targets, what earlier steps found out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.errors import Interrupted, PersonNeeded, StepFailed
+from runner.execute.journal import StepResult
+from runner.plan.model import Plan, Step
+from runner.registry import open_source, open_target
+from runner.secret import Secret
+from runner.spec.model import Spec
+
+if TYPE_CHECKING:
+    from runner.source import Source
+    from runner.target import Target
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A person's yes to one plan: the name they typed, who they are, and when."""
+
+    name: str
+    who: str
+    at: datetime
+
+
+@dataclass
+class Context:
+    """One run's surroundings. Actions read it; only the driver changes `results`."""
+
+    spec: Spec
+    plan: Plan
+    run: str  # the run's id
+    identity: Secret | None = None  # overrides the spec's
+    approval: Approval | None = None
+    scratch: Path | None = None  # of a drill: everything is restored inside it
+    results: dict[str, StepResult] = field(default_factory=dict)
+    reported: dict[str, Any] = field(default_factory=dict)  # manual steps that a person did
+    interrupted: threading.Event = field(default_factory=threading.Event)
+    tell: Callable[[Mapping[str, Any]], None] = lambda _event: None
+    _targets: dict[str, Target] = field(default_factory=dict)
+    _identities: list[str] | None = None
+
+    @property
+    def token(self) -> str:
+        """Names what the run leaves beside live content: the run's time and hex digits."""
+        return run_token(self.run)
+
+    def source(self, name: str) -> Source:
+        """The source of that name, opened."""
+        return open_source(self.spec.source(name))
+
+    def target(self, name: str) -> Target:
+        """The target of that name, opened once a run."""
+        if name not in self._targets:
+            self._targets[name] = open_target(self.spec.target(name))
+        return self._targets[name]
+
+    def identities(self) -> list[str]:
+        """The private keys that open what is stored. Raises PersonNeeded when none is at hand."""
+        if self._identities is None:
+            secret = self.identity or (self.spec.encryption and self.spec.encryption.identity)
+            if not secret:
+                raise PersonNeeded(
+                    "The snapshot is encrypted, and no identity is declared.",
+                    remedy="Give --identity FILE, or declare encryption.identity.",
+                )
+            self._identities = [secret.reveal()]
+        return self._identities
+
+    def outputs(self, step_id: str) -> Mapping[str, Any]:
+        """What a step found out; empty when it has not ended."""
+        result = self.results.get(step_id)
+        return {} if result is None else result.outputs
+
+    def progress(self, step: Step) -> Callable[[int], None]:
+        """A function that counts bytes of a step, and stops it when the run is interrupted."""
+        total = 0
+
+        def count(more: int) -> None:
+            nonlocal total
+            if self.interrupted.is_set() and step.when == "success":
+                raise Interrupted(f"{step.id} was stopped.")
+            total += more
+            self.tell({"event": "progress", "step": step.id, "bytes": total})
+
+        return count
+
+    def require_scratch(self, path: str) -> None:
+        """In a drill, refuse every path outside the scratch folder."""
+        if self.scratch is None:
+            return
+        resolved = Path(path).resolve()
+        if not path or not resolved.is_relative_to(self.scratch.resolve()):
+            raise StepFailed(f"A drill may not touch {path or 'the live source'}.")
+
+
+def run_token(run: str) -> str:
+    """`20261120T021500Z-backup-7f3a9c` → `20261120t021500z7f3a9c`."""
+    at, *_, digits = run.split("-")
+    return f"{at.lower()}{digits}"

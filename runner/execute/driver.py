@@ -1,0 +1,255 @@
+"""The one loop: runs a plan's steps in order, in parallel, and takes back what must be.
+
+A step that failed blocks what needs it and nothing else. Steps of `when: failure | always` run
+after an interrupt too, and in a later process after a SIGKILL (`compensate`).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import Any
+
+from runner import process
+from runner.errors import HoldfastError, Interrupted, PersonNeeded, StepFailed
+from runner.execute.actions import action_named
+from runner.execute.actions.base import Skipped
+from runner.execute.context import Context
+from runner.execute.journal import Journal, RunState, StepResult
+from runner.execute.order import ENDED, decide
+from runner.plan.model import Plan, Step
+
+TICK_SECONDS = 0.1
+FIRST_PAUSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a step's thread ended."""
+
+    step: Step
+    status: str
+    outputs: Mapping[str, Any]
+    error: Mapping[str, Any] | None = None
+    reason: str = ""
+    seconds: float = 0.0
+
+
+class Driver:
+    """Runs one plan once."""
+
+    def __init__(self, plan: Plan, context: Context, journal: Journal, *, parallel: int) -> None:
+        self._plan = plan
+        self._context = context
+        self._journal = journal
+        self._parallel = parallel
+        self._ended: queue.Queue[Ended] = queue.Queue()
+        self._running: dict[str, Step] = {}
+        self._stopped = False
+        # Raises CycleError for a plan that could never end.
+        needs = {step.id: {*step.needs, *step.after} for step in plan.steps}
+        order = list(TopologicalSorter(needs).static_order())
+        self._steps = sorted(plan.steps, key=lambda step: order.index(step.id))
+
+    def execute(self) -> None:
+        """Run everything that is to run; results stand in the context and the journal."""
+        with ThreadPoolExecutor(self._parallel, thread_name_prefix="step") as pool:
+            while self._pending() or self._running:
+                started = self._start_ready(pool)
+                if self._running:
+                    self._wait()
+                elif not started and self._pending():
+                    waiting = ", ".join(step.id for step in self._pending())
+                    raise StepFailed(f"The plan cannot go on: {waiting} wait for each other.")
+
+    def compensate(self) -> None:
+        """After a kill: end what was under way, and run only what takes back or cleans up."""
+        self._context.interrupted.set()
+        self._stopped = True
+        for step in self._steps:
+            if self._status(step) == "started":
+                self._record(Ended(step, "interrupted", {}, reason="its process was killed"))
+        self.execute()
+
+    def _pending(self) -> list[Step]:
+        return [
+            step
+            for step in self._steps
+            if self._status(step) not in ENDED and step.id not in self._running
+        ]
+
+    def _status(self, step: Step) -> str:
+        result = self._context.results.get(step.id)
+        return "pending" if result is None else result.status
+
+    def _start_ready(self, pool: ThreadPoolExecutor) -> bool:
+        changed = False
+        for step in self._pending():
+            decision = decide(
+                step, self._context.results, interrupted=self._context.interrupted.is_set()
+            )
+            if decision.verb in ("skipped", "blocked"):
+                self._record(Ended(step, decision.verb, {}, reason=decision.reason))
+                changed = True
+            elif decision.verb == "run" and self._may_start(step):
+                self._running[step.id] = step
+                pool.submit(self._perform, step)
+                changed = True
+        return changed
+
+    def _may_start(self, step: Step) -> bool:
+        if len(self._running) >= self._parallel:
+            return False
+        held = {lock for other in self._running.values() for lock in other.locks}
+        return held.isdisjoint(step.locks)
+
+    def _wait(self) -> None:
+        try:
+            ended = self._ended.get(timeout=TICK_SECONDS)
+        except queue.Empty:
+            ended = None
+        if self._context.interrupted.is_set() and not self._stopped:
+            self._stopped = True
+            process.stop_all()
+            process.allow_again()
+        if ended is not None:
+            del self._running[ended.step.id]
+            self._record(ended)
+
+    def _record(self, ended: Ended) -> None:
+        self._journal_ended(ended.step.id, ended)
+        undone = ended.step.undoes
+        if undone and ended.step.when == "failure" and ended.status == "done":
+            self._journal_ended(undone, Ended(ended.step, "undone", {}, reason=ended.step.id))
+
+    def _journal_ended(self, step_id: str, ended: Ended) -> None:
+        self._journal.append(
+            "ended",
+            step=step_id,
+            status=ended.status,
+            seconds=round(ended.seconds, 3),
+            outputs=ended.outputs,
+            error=ended.error,
+            reason=ended.reason,
+        )
+        known = self._context.results.get(step_id)
+        self._context.results[step_id] = StepResult(
+            step_id,
+            ended.status,
+            attempt=known.attempt if known else 1,
+            started_at=known.started_at if known else None,
+            seconds=ended.seconds,
+            outputs=ended.outputs,
+            error=ended.error,
+            reason=ended.reason,
+        )
+
+    def _perform(self, step: Step) -> None:
+        began = time.monotonic()
+        try:
+            ended = self._attempts(step)
+        except BaseException as error:  # noqa: BLE001 - a lost step would hang the loop
+            ended = _bug(step, error)
+        seconds = time.monotonic() - began
+        self._ended.put(
+            Ended(step, ended.status, ended.outputs, ended.error, ended.reason, seconds)
+        )
+
+    def _attempts(self, step: Step) -> Ended:
+        pause = FIRST_PAUSE_SECONDS
+        for attempt in range(1, step.retries + 2):
+            self._context.results[step.id] = StepResult(step.id, "started", attempt)
+            self._journal.append("started", step=step.id, attempt=attempt)
+            ended = self._attempt(step)
+            if ended.status != "failed" or attempt > step.retries:
+                return ended
+            kind = (ended.error or {}).get("kind")
+            if kind != StepFailed.kind or self._context.interrupted.wait(pause):
+                return ended
+            pause *= 2
+        return ended
+
+    def _attempt(self, step: Step) -> Ended:
+        scope = f"{self._context.run}/{step.id}"
+        with _Deadline(step.timeout, scope) as deadline, process.scope(scope):
+            try:
+                outputs = action_named(step.action).perform(step, self._context)
+                return Ended(step, "done", dict(outputs))
+            except Skipped as skipped:
+                return Ended(step, "skipped", dict(skipped.outputs), reason=skipped.reason)
+            except Interrupted as error:
+                return Ended(step, "interrupted", {}, error.as_json())
+            except HoldfastError as error:
+                return self._failed(step, error, late=deadline.passed)
+            except OSError as error:
+                return self._failed(step, StepFailed(f"{error}."), late=deadline.passed)
+
+    def _failed(self, step: Step, error: HoldfastError, *, late: bool) -> Ended:
+        outputs = error.outputs if isinstance(error, StepFailed) else {}
+        if late:
+            error = StepFailed(
+                f"{step.id} took longer than its timeout of {step.timeout:g} s, and was stopped.",
+                remedy="Raise the timeout, or find out what hangs.",
+            )
+        elif self._context.interrupted.is_set() and step.when == "success":
+            return Ended(step, "interrupted", outputs, error.as_json())
+        return Ended(step, "failed", outputs, {**error.as_json(), "step": step.id})
+
+
+class _Deadline:
+    """Kills the processes of a step when its time is over."""
+
+    def __init__(self, seconds: float | None, scope: str) -> None:
+        self.passed = False
+        self._timer = None if seconds is None else threading.Timer(seconds, self._end, [scope])
+
+    def _end(self, scope: str) -> None:
+        self.passed = True
+        process.stop_scope(scope)
+
+    def __enter__(self) -> _Deadline:
+        if self._timer is not None:
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+def _bug(step: Step, error: BaseException) -> Ended:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    message = (
+        f"Unexpected {type(error).__name__}: {error} "
+        f"({where.filename.rpartition('/')[2]}:{where.lineno}). This is a bug in Holdfast."
+    )
+    return Ended(step, "failed", {}, {"kind": "bug", "message": message, "step": step.id})
+
+
+def exit_code(state: RunState | Mapping[str, StepResult]) -> int:
+    """The exit code that the results of a run's steps amount to."""
+    results = state.results if isinstance(state, RunState) else state
+    statuses = {result.status for result in results.values()}
+    if "interrupted" in statuses:
+        return Interrupted.exit_code
+    codes = {_code(result) for result in results.values()} - {0}
+    return min(codes, default=0)
+
+
+def _code(result: StepResult) -> int:
+    if result.status == "failed":
+        kind = (result.error or {}).get("kind")
+        return PersonNeeded.exit_code if kind == PersonNeeded.kind else StepFailed.exit_code
+    verdict = result.outputs.get("verdict")
+    if verdict == "COULD-NOT-VERIFY":
+        return PersonNeeded.exit_code
+    return StepFailed.exit_code if verdict == "FAIL" else 0
+
+

@@ -1,0 +1,247 @@
+"""The journal of a run: JSON lines, one fsync an event; the run's state is the fold of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from runner.durable import PRIVATE_FILE, make_folder, sync_folder, write_bytes
+from runner.errors import UsageError
+from runner.owner import Owner, alive, this_process
+from runner.plan.model import Plan, canonical, plan_from_json
+from runner.secret import SCRUBBER
+
+PLAN = "plan.json"
+JOURNAL = "journal.jsonl"
+
+# How a step can stand. `started` without an end is what a killed run leaves behind.
+STATUSES = ("started", "done", "failed", "skipped", "interrupted", "undone")
+
+Event = Mapping[str, Any]
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """How one step stands in a run."""
+
+    step: str
+    status: str  # one of STATUSES
+    attempt: int = 1
+    started_at: str | None = None
+    ended_at: str | None = None
+    seconds: float | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    error: Mapping[str, Any] | None = None
+    reason: str = ""  # why it was skipped
+
+    @property
+    def done(self) -> bool:
+        """Whether what the step was for is there."""
+        return self.status == "done"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a journal says of its run."""
+
+    run: str
+    owner: Owner | None = None
+    started_at: str | None = None
+    ended_at: str | None = None  # None: still running, or killed
+    status: str = "running"
+    exit_code: int | None = None
+    results: Mapping[str, StepResult] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)  # from its end: what it reported
+    error: Mapping[str, Any] | None = None
+    reported: Mapping[str, Any] = field(default_factory=dict)  # steps a person reported: who, when
+
+    @property
+    def killed(self) -> bool:
+        """Whether it neither ended nor has a living process."""
+        return self.ended_at is None and (self.owner is None or not alive(self.owner))
+
+
+class Journal:
+    """Appends events durably, scrubbed of secrets, and tells the listeners."""
+
+    def __init__(self, folder: Path, listeners: Iterable[Listener] = ()) -> None:
+        self._folder = folder
+        self._listeners = tuple(listeners)
+        self._lock = threading.Lock()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        self._descriptor = os.open(folder / JOURNAL, flags, PRIVATE_FILE)
+        sync_folder(folder)
+        self._end_torn_line()
+
+    def append(self, event: str, **values: Any) -> None:
+        """Write one event; it is durable when this returns."""
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        record = {"at": at.replace("+00:00", "Z"), "event": event, **values}
+        clean = scrubbed(record)
+        with self._lock:
+            os.write(self._descriptor, canonical(clean) + b"\n")
+            os.fsync(self._descriptor)
+        self.tell(clean)
+
+    def tell(self, event: Event) -> None:
+        """Tell the listeners alone: progress is not worth an fsync."""
+        for listener in self._listeners:
+            listener(event)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+    def _end_torn_line(self) -> None:
+        path = self._folder / JOURNAL
+        if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+            os.write(self._descriptor, b"\n")
+
+
+def scrubbed(value: Any) -> Any:
+    """A JSON value without any secret in its texts."""
+    if isinstance(value, str):
+        return SCRUBBER.clean(value)
+    if isinstance(value, Mapping):
+        return {key: scrubbed(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [scrubbed(one) for one in value]
+    return value
+
+
+def create_run(state: Path, run: str, plan: Plan, listeners: Iterable[Listener]) -> Journal:
+    """Make a run's folder with its plan, and open its journal."""
+    folder = run_folder(state, run)
+    make_folder(folder)
+    write_bytes(folder / PLAN, canonical(plan.as_json()))
+    journal = Journal(folder, listeners)
+    journal.append("run", run=run, kind=plan.kind, plan=plan.id, owner=this_process().to_json())
+    return journal
+
+
+def continue_run(state: Path, run: str, listeners: Iterable[Listener]) -> tuple[Plan, Journal]:
+    """Open the plan and the journal of a run that ended early."""
+    plan = read_plan(state, run)
+    journal = Journal(run_folder(state, run), listeners)
+    journal.append("run", run=run, kind=plan.kind, plan=plan.id, owner=this_process().to_json())
+    return plan, journal
+
+
+def run_folder(state: Path, run: str) -> Path:
+    """Where a run's plan and journal lie."""
+    return state / "runs" / run
+
+
+def read_plan(state: Path, run: str) -> Plan:
+    """A run's plan. Raises UsageError when there is no such run or it is damaged."""
+    path = run_folder(state, run) / PLAN
+    try:
+        return plan_from_json(json.loads(path.read_bytes()))
+    except FileNotFoundError as error:
+        raise UsageError(f"There is no run `{run}`.", remedy="`history` lists them.") from error
+    except ValueError as error:
+        raise UsageError(f"The plan of run {run} cannot be used: {error}.") from error
+
+
+def list_runs(state: Path) -> list[str]:
+    """The ids of all runs, oldest first."""
+    folder = state / "runs"
+    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+def read_run(state: Path, run: str) -> RunState:
+    """The state of a run. Raises UsageError when there is none."""
+    path = run_folder(state, run) / JOURNAL
+    if not path.exists():
+        raise UsageError(f"There is no run `{run}`.", remedy="`history` lists them.")
+    return fold(run, read_events(path))
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events of a journal; a torn line is ignored."""
+    events = []
+    for line in path.read_bytes().splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            events.append(event)
+    return events
+
+
+def fold(run: str, events: Iterable[Event]) -> RunState:
+    """A run's state from its events: pure."""
+    state = RunState(run)
+    for event in events:
+        state = _FOLDS.get(event["event"], _unknown)(state, event)
+    return state
+
+
+def _unknown(state: RunState, _event: Event) -> RunState:
+    return state
+
+
+def _run(state: RunState, event: Event) -> RunState:
+    return replace(
+        state,
+        owner=Owner.from_json(event["owner"]),
+        started_at=state.started_at or event["at"],
+        ended_at=None,
+        status="running",
+        exit_code=None,
+        error=None,
+    )
+
+
+def _step(state: RunState, event: Event) -> RunState:
+    known = state.results.get(event["step"])
+    if event["event"] == "started":
+        result = StepResult(
+            event["step"], "started", event.get("attempt", 1), started_at=event["at"]
+        )
+    else:
+        result = StepResult(
+            event["step"],
+            event["status"],
+            known.attempt if known else 1,
+            started_at=known.started_at if known else None,
+            ended_at=event["at"],
+            seconds=event.get("seconds"),
+            outputs=event.get("outputs", {}),
+            error=event.get("error"),
+            reason=event.get("reason", ""),
+        )
+    return replace(state, results={**state.results, event["step"]: result})
+
+
+def _reported(state: RunState, event: Event) -> RunState:
+    entry = {"by": event.get("by"), "at": event["at"]}
+    return replace(state, reported={**state.reported, event["step"]: entry})
+
+
+def _end(state: RunState, event: Event) -> RunState:
+    return replace(
+        state,
+        ended_at=event["at"],
+        status=event["status"],
+        exit_code=event.get("exit_code"),
+        details=event.get("details", {}),
+        error=event.get("error"),
+    )
+
+
+_FOLDS: dict[str, Callable[[RunState, Event], RunState]] = {
+    "run": _run,
+    "started": _step,
+    "ended": _step,
+    "reported": _reported,
+    "end": _end,
+}

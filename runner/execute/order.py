@@ -1,0 +1,68 @@
+"""Which step may run now: pure rules over the plan and what has happened so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.execute.journal import StepResult
+from runner.plan.model import Step
+
+SATISFIED = ("done", "skipped")
+ENDED = ("done", "skipped", "blocked", "failed", "interrupted", "undone")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with a step: wait | run | skipped | blocked, and why."""
+
+    verb: str
+    reason: str = ""
+
+
+WAIT = Decision("wait")
+RUN = Decision("run")
+
+
+def decide(step: Step, results: Mapping[str, StepResult], *, interrupted: bool) -> Decision:
+    """Whether a step that has not ended may run, must wait, or is not to run at all."""
+    if any(_status(one, results) not in ENDED for one in step.after):
+        return WAIT
+    if step.when == "success":
+        return _success(step, results, interrupted=interrupted)
+    if step.undoes is not None and not was_started(results.get(step.undoes)):
+        return Decision("skipped", f"{step.undoes} was not started")
+    if step.when == "failure" and all(_status(one, results) in SATISFIED for one in step.after):
+        return Decision("skipped", "nothing to take back")
+    return RUN
+
+
+def was_started(result: StepResult | None) -> bool:
+    """Whether a step has, or may have, had an effect that still stands."""
+    return result is not None and result.status in ("started", "done", "failed", "interrupted")
+
+
+def _success(step: Step, results: Mapping[str, StepResult], *, interrupted: bool) -> Decision:
+    for need in step.needs:
+        status = _status(need, results)
+        if status in ENDED and status not in SATISFIED:
+            return Decision("blocked", f"needs {need}, which {_words(status)}")
+    if interrupted:
+        return Decision("blocked", "the run was interrupted")
+    if all(_status(need, results) in SATISFIED for need in step.needs):
+        return RUN
+    return WAIT
+
+
+def _status(step_id: str, results: Mapping[str, StepResult]) -> str:
+    result = results.get(step_id)
+    return "pending" if result is None else result.status
+
+
+def _words(status: str) -> str:
+    return {
+        "failed": "failed",
+        "blocked": "did not run",
+        "interrupted": "was interrupted",
+        "undone": "was taken back",
+    }[status]

@@ -1,0 +1,184 @@
+"""Compiles a backup: capture, publish, copy, verify, prune; once for each policy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from runner.plan.facts import Facts
+from runner.plan.model import Plan, Step
+from runner.plan.prune import prune_step
+from runner.spec.model import Policy, Spec
+from runner.store.catalog import Catalog, Snapshot, SourceView, next_sequence, predecessor
+from runner.store.snapshot import SnapshotId
+
+
+@dataclass(frozen=True)
+class Due:
+    """A policy that is to run, and why."""
+
+    policy: Policy
+    reason: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked a backup for."""
+
+    due: Sequence[Due]
+    sources: Collection[str] = ()  # empty: all of each policy
+    prune: bool = True
+    last_marks: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # (mark, snapshot id)
+
+
+def compile_backup(spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted) -> Plan:
+    """The plan of a backup. Pure."""
+    steps: list[Step] = []
+    earlier: tuple[str, ...] = ()
+    for offset, due in enumerate(wanted.due):
+        place = _Link(
+            snapshot=str(SnapshotId(facts.now, due.policy.name, facts.token)),
+            sequence=next_sequence(catalog) + offset,
+            predecessor=predecessor(catalog),
+            earlier=earlier,
+        )
+        steps += _policy_steps(spec, facts, catalog, wanted, due, place)
+        earlier = (f"{due.policy.name}.publish",)
+    return Plan(
+        kind="backup",
+        project=spec.project,
+        profile=spec.profile,
+        spec_digest=spec.digest,
+        steps=tuple(steps),
+        facts={"newest": catalog.snapshots[0].id if catalog.snapshots else None},
+    )
+
+
+@dataclass(frozen=True)
+class _Link:
+    """Where a new snapshot stands in the chain of snapshots."""
+
+    snapshot: str
+    sequence: int
+    predecessor: Mapping[str, str] | None  # the newest one that is published already
+    earlier: tuple[str, ...]  # the publishing step before this one in the same plan
+
+
+def _policy_steps(
+    spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted, due: Due, link: _Link
+) -> list[Step]:
+    policy, snapshot = due.policy, link.snapshot
+    names = [name for name in policy.sources if not wanted.sources or name in wanted.sources]
+    captures = [_capture(spec, facts, wanted, due, snapshot, name) for name in names]
+    primary, *others = policy.targets
+    publish = Step(
+        id=f"{policy.name}.publish",
+        action="snapshot.publish",
+        title=f"Publish the snapshot {snapshot} at {primary}",
+        params={
+            "policy": policy.name,
+            "snapshot": snapshot,
+            "target": primary,
+            "sequence": link.sequence,
+            "created_at": facts.now.isoformat().replace("+00:00", "Z"),
+            "host": facts.host,
+            "predecessor": link.predecessor,
+            "earlier": list(link.earlier),
+            "captures": {step.params["source"]: step.id for step in captures},
+        },
+        after=(*(step.id for step in captures), *link.earlier),
+        effect="writes",
+        reason="a snapshot is visible once its manifest is written",
+    )
+    steps = [*captures, publish]
+    for target in policy.targets:
+        arrived = publish.id
+        if target in others:
+            steps.append(_copy(policy, snapshot, primary, target, publish.id))
+            arrived = steps[-1].id
+        verify = _verify(policy, snapshot, target, arrived)
+        steps.append(verify)
+        if wanted.prune and not spec.keep_at(policy, target).forever:
+            fresh = _expected(policy, link, facts, names, target)
+            steps.append(prune_step(spec, facts, catalog, policy, target, fresh, (verify.id,)))
+    return steps
+
+
+def _capture(
+    spec: Spec, facts: Facts, wanted: Wanted, due: Due, snapshot: str, name: str
+) -> Step:
+    policy = due.policy
+    params = {
+        "policy": policy.name,
+        "source": name,
+        "snapshot": snapshot,
+        "target": policy.targets[0],
+        "mark": facts.marks.get(name),
+    }
+    mark, known = wanted.last_marks.get(name, (None, None))
+    if policy.skip_unchanged and mark is not None and facts.marks.get(name) == mark:
+        return Step(
+            id=f"{policy.name}.{name}.capture",
+            action="source.unchanged",
+            title=f"Record that {name} is unchanged",
+            params={**params, "unchanged": known},
+            reason=f"skipped: unchanged since {known}",
+        )
+    source = spec.source(name)
+    return Step(
+        id=f"{policy.name}.{name}.capture",
+        action="source.capture",
+        title=f"Capture {name} ({source.type})",
+        params=params,
+        effect="writes",
+        timeout=policy.timeout,
+        expected=policy.expected,
+        locks=(f"source:{name}",),
+        reason=due.reason,
+    )
+
+
+def _copy(policy: Policy, snapshot: str, primary: str, target: str, publish: str) -> Step:
+    return Step(
+        id=f"{policy.name}.copy.{target}",
+        action="snapshot.copy",
+        title=f"Copy the snapshot from {primary} to {target}",
+        params={"snapshot": snapshot, "from": primary, "target": target},
+        needs=(publish,),
+        effect="writes",
+        timeout=policy.timeout,
+        retries=2,
+        reason="each target alone must be enough to recover",
+    )
+
+
+def _verify(policy: Policy, snapshot: str, target: str, arrived: str) -> Step:
+    return Step(
+        id=f"{policy.name}.verify.{target}",
+        action="snapshot.verify",
+        title=f"Verify the snapshot at {target} ({policy.verify})",
+        params={
+            "snapshot": snapshot,
+            "target": target,
+            "level": policy.verify,
+            "sources": [],
+            "sample": 1.0,
+        },
+        needs=(arrived,),
+        reason="nothing is called done before it is read back",
+    )
+
+
+def _expected(
+    policy: Policy, link: _Link, facts: Facts, names: Sequence[str], target: str
+) -> Snapshot:
+    """The snapshot that this backup will add, as retention must count it."""
+    views = {name: SourceView(facts.now, "", 0) for name in names}
+    return Snapshot.expected(
+        id=link.snapshot,
+        policy=policy.name,
+        sequence=link.sequence,
+        created_at=facts.now,
+        sources=views,
+        target=target,
+    )

@@ -1,0 +1,70 @@
+"""Facts: the only code that looks at the world before a plan is compiled, and only reads."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from runner.registry import open_source
+from runner.spec.model import Spec
+from runner.store.snapshot import Manifest
+
+if TYPE_CHECKING:
+    from runner.store.catalog import Catalog
+    from runner.target import Target
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the compilers may branch on. `now` is the only clock they have."""
+
+    now: datetime  # UTC, whole seconds
+    token: str  # six random hex digits: of the run, and of the snapshots it makes
+    host: str
+    exists: Mapping[str, bool] = field(default_factory=dict)  # source: is there live content
+    marks: Mapping[str, str] = field(default_factory=dict)  # source: its `changed_mark` now
+    manifests: Mapping[str, Manifest] = field(default_factory=dict)  # of snapshots that are read
+
+    def run_id(self, kind: str) -> str:
+        """The id of the run that these facts are for."""
+        return f"{self.now:%Y%m%dT%H%M%SZ}-{kind}-{self.token}"
+
+
+def look() -> Facts:
+    """The facts that need no spec: the time, the host, fresh randomness."""
+    return Facts(datetime.now(UTC).replace(microsecond=0), secrets.token_hex(3), host_name())
+
+
+def host_name() -> str:
+    """This machine's name, as it stands in manifests and records."""
+    return socket.gethostname()
+
+
+def existing(spec: Spec, names: Iterable[str]) -> dict[str, bool]:
+    """Whether each source has live content now."""
+    return {name: open_source(spec.source(name)).exists() for name in names}
+
+
+def changed_marks(spec: Spec, names: Iterable[str]) -> dict[str, str]:
+    """The change marks of the sources that have one."""
+    marks = {name: open_source(spec.source(name)).changed_mark() for name in names}
+    return {name: mark for name, mark in marks.items() if mark is not None}
+
+
+def manifests(
+    spec: Spec, targets: Mapping[str, Target], catalog: Catalog, wanted: Iterable[tuple[str, str]]
+) -> dict[str, Manifest]:
+    """The manifests of (snapshot, target) pairs, checked against the catalog's hash."""
+    from runner.store.catalog import read_manifest
+
+    found: dict[str, Manifest] = {}
+    for snapshot, target in wanted:
+        if snapshot not in found:
+            found[snapshot] = read_manifest(
+                targets[target], spec.project, spec.profile, catalog.find(snapshot).id
+            )[0]
+    return found

@@ -1,0 +1,80 @@
+"""Compiles a prune: for each policy and target, which snapshots go, and why the others stay."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from runner.plan.facts import Facts
+from runner.plan.model import Plan, Step
+from runner.spec.model import Policy, Spec
+from runner.store.catalog import Catalog, Snapshot
+from runner.store.retention import decide
+
+
+def compile_prune(
+    spec: Spec,
+    facts: Facts,
+    catalog: Catalog,
+    policies: Collection[str] = (),
+    targets: Collection[str] = (),
+) -> Plan:
+    """The plan that applies retention. Pure."""
+    steps = [
+        prune_step(spec, facts, catalog, policy, target, None, ())
+        for policy in spec.policies.values()
+        for target in policy.targets
+        if (not policies or policy.name in policies)
+        and (not targets or target in targets)
+        and target not in catalog.unreachable
+    ]
+    return Plan("prune", spec.project, spec.profile, spec.digest, tuple(steps))
+
+
+def prune_step(
+    spec: Spec,
+    facts: Facts,
+    catalog: Catalog,
+    policy: Policy,
+    target: str,
+    fresh: Snapshot | None,
+    needs: tuple[str, ...],
+) -> Step:
+    """The step that removes what a policy's retention lets go at one target.
+
+    `fresh` is the snapshot that will be there by then, and will have been verified.
+    """
+    known = [one for one in catalog.at_target(target) if one.policy == policy.name]
+    snapshots = known if fresh is None else [fresh, *known]
+    decisions = decide(
+        snapshots,
+        spec.keep_at(policy, target),
+        now=facts.now,
+        timezone=spec.timezone,
+        policy=policy.name,
+        target=target,
+        unverified=False if fresh else _unverified(known, target),
+    )
+    remove = [one.id for one in decisions if not one.keep]
+    return Step(
+        id=f"{policy.name}.prune.{target}",
+        action="snapshot.prune",
+        title=f"Prune {policy.name} at {target}: remove {len(remove)} of {len(snapshots)}",
+        params={
+            "policy": policy.name,
+            "target": target,
+            "now": facts.now.isoformat().replace("+00:00", "Z"),
+            "remove": remove,
+            "kept": {one.id: list(one.reasons) for one in decisions if one.keep},
+            "too_many": len(remove) * 2 > len(snapshots),
+        },
+        needs=needs,
+        effect="destroys",
+        reason="the policy's `keep` says how long; the newest verified snapshot always stays",
+    )
+
+
+def _unverified(known: list[Snapshot], target: str) -> bool:
+    """Whether the newest snapshot at a target was never read back there with success."""
+    return bool(known) and not any(
+        proof.target == target and proof.verdict == "PASS" for proof in known[0].proofs
+    )
