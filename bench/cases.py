@@ -1,0 +1,214 @@
+"""What is measured, and against what: the same data, in the same run, on the same machine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from bench import data
+from bench.measure import HOLDFAST, Bench, Measured, middle, write_spec
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Result:
+    """One line of the table."""
+
+    what: str
+    ours: Measured
+    against: str  # the command that it is compared with; empty: nothing
+    theirs: Measured | None
+    most: float | None  # the ratio, or without a rival the seconds, that it should not exceed
+
+    @property
+    def figure(self) -> float:
+        """The ratio, or the seconds."""
+        return self.ours.seconds / self.theirs.seconds if self.theirs else self.ours.seconds
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How large the data is."""
+
+    sqlite: int  # bytes
+    files: int  # how many
+    files_bytes: int  # in all
+    memory: tuple[int, ...]  # bytes of each database whose backup's memory is shown
+    snapshots: int
+
+
+FULL = Sizes(1024 * MIB, 50_000, 700 * MIB, (102 * MIB, 1024 * MIB, 5120 * MIB), 10_000)
+SMALL = Sizes(100 * MIB, 5_000, 70 * MIB, (10 * MIB, 100 * MIB), 1_000)
+
+
+def small_bot(bench: Bench, _: Sizes) -> Iterator[Result]:
+    """A bot's whole backup, and what a person asks most often."""
+    folder = _folder(bench, "bot")
+    data.sqlite_file(folder / "data/bot.db", MIB)
+    data.tree(folder / "config", 20, 40_000)
+    data.repository(bench, folder / "code", 20)
+    sources = {
+        "db": "{type: sqlite, path: data/bot.db}",
+        "config": "{type: files, paths: [config]}",
+        "code": "{type: git, path: code}",
+    }
+    write_spec(folder, sources)
+    parts = ["data", "config", "code"]
+    backup = bench.median(lambda: bench.once([HOLDFAST, "backup"], folder))
+    if shutil.which("restic"):
+        restic = ["restic", "--quiet", "--repo", str(folder / "restic")]
+        bench.once([*restic, "init"], folder)
+        theirs = bench.median(lambda: bench.once([*restic, "backup", *parts], folder))
+        yield Result("small bot: backup", backup, "restic backup", theirs, None)
+    if not shutil.which("borgmatic"):
+        yield Result("small bot: backup", backup, "", None, None)
+        return
+    borgmatic = _borgmatic(bench, folder, parts)
+    create = bench.median(lambda: bench.once([*borgmatic, "create"], folder))
+    listed = bench.median(lambda: bench.once([*borgmatic, "list"], folder))
+    yield Result("small bot: backup", backup, "borgmatic create", create, 0.5)
+    for command in ("validate", "list", "status"):
+        ours = bench.median(partial(bench.once, [HOLDFAST, command], folder))
+        yield Result(f"small bot: {command}", ours, "borgmatic list", listed, 1 / 3)
+
+
+def large_sqlite(bench: Bench, sizes: Sizes) -> Iterator[Result]:
+    """One large database, there and back."""
+    folder = _folder(bench, "sqlite")
+    data.sqlite_file(folder / "big.db", sizes.sqlite)
+    write_spec(folder, {"db": "{type: sqlite, path: big.db}"})
+    title = f"SQLite, {sizes.sqlite // MIB} MiB"
+    theirs, ours = _alternate(
+        bench,
+        lambda: bench.shell(
+            "rm -f copy copy.zst; sqlite3 big.db '.backup copy' && zstd -q -3 -T0 copy -o copy.zst",
+            folder,
+        ),
+        lambda: bench.once([HOLDFAST, "backup"], folder),
+        lambda: _remove(folder / "backups", folder / ".holdfast"),
+    )
+    yield Result(f"{title}: backup", ours, "sqlite3 .backup && zstd -3 -T0", theirs, 1.2)
+    theirs, ours = _alternate(
+        bench,
+        lambda: bench.shell("rm -f back; zstd -q -d copy.zst -o back", folder),
+        lambda: bench.once([HOLDFAST, "restore", "--source", "db", "--to", "restored.db"], folder),
+        lambda: _remove(folder / "restored.db"),
+    )
+    yield Result(f"{title}: restore", ours, "zstd -d", theirs, 1.3)
+
+
+def many_files(bench: Bench, sizes: Sizes) -> Iterator[Result]:
+    """A tree of many small files, there and back."""
+    folder = _folder(bench, "files")
+    data.tree(folder / "tree", sizes.files, sizes.files_bytes)
+    write_spec(folder, {"tree": "{type: files, paths: [tree]}"})
+    title = f"{sizes.files:,} files, {sizes.files_bytes // MIB} MiB"
+    theirs, ours = _alternate(
+        bench,
+        lambda: bench.shell("tar -cf - tree | zstd -q -3 -T0 -f -o tree.tar.zst", folder),
+        lambda: bench.once([HOLDFAST, "backup"], folder),
+        lambda: _remove(folder / "backups", folder / ".holdfast"),
+    )
+    yield Result(f"{title}: backup", ours, "tar | zstd -3 -T0", theirs, 1.5)
+    if shutil.which("restic"):
+        restic = ["restic", "--quiet", "--repo", str(folder / "restic")]
+        rival = bench.median(
+            lambda: bench.once([*restic, "backup", "tree"], folder),
+            lambda: bench.shell("rm -rf restic; restic --quiet --repo restic init", folder),
+        )
+        yield Result(f"{title}: backup", ours, "restic backup", rival, 1.0)
+    theirs, ours = _alternate(
+        bench,
+        lambda: bench.shell("mkdir back && zstd -q -dc tree.tar.zst | tar -C back -xf -", folder),
+        lambda: bench.once([HOLDFAST, "restore", "--source", "tree", "--to", "restored"], folder),
+        lambda: _remove(folder / "back", folder / "restored"),
+    )
+    yield Result(f"{title}: restore", ours, "zstd -d | tar -x", theirs, 1.3)
+
+
+def memory(bench: Bench, sizes: Sizes) -> Iterator[Result]:
+    """Peak memory of a backup and a restore as the database grows."""
+    for size in sizes.memory:
+        folder = _folder(bench, "memory")
+        data.sqlite_file(folder / "big.db", size)
+        write_spec(folder, {"db": "{type: sqlite, path: big.db}"})
+        backup = bench.once([HOLDFAST, "backup"], folder)
+        yield Result(f"SQLite, {size // MIB} MiB: backup", backup, "", None, None)
+        restore = bench.once([HOLDFAST, "restore", "--source", "db", "--to", "back.db"], folder)
+        yield Result(f"SQLite, {size // MIB} MiB: restore", restore, "", None, None)
+        shutil.rmtree(folder)
+
+
+def large_catalog(bench: Bench, sizes: Sizes) -> Iterator[Result]:
+    """What a person asks of a target with very many snapshots."""
+    folder = _folder(bench, "catalog")
+    for name in ("db", "config"):
+        (folder / name).mkdir()
+    write_spec(
+        folder,
+        {name: f"{{type: files, paths: [{name}]}}" for name in ("db", "config")},
+        "policies:\n  nightly: {schedule: 6h, keep: {daily: 7, weekly: 4, monthly: 12}}\n",
+    )
+    data.catalog(folder / "backups", sizes.snapshots)
+    title = f"{sizes.snapshots:,} snapshots"
+    first = bench.once([HOLDFAST, "list"], folder)
+    yield Result(f"{title}: list, the first time", first, "", None, None)
+    for arguments in (["list"], ["status"], ["prune", "--dry-run"]):
+        # Nothing was ever run or proven here, so `status` has something to complain of.
+        asked = partial(bench.once, [HOLDFAST, *arguments], folder, accept=(0, 4, 5, 7))
+        ours = bench.median(asked)
+        yield Result(f"{title}: {' '.join(arguments)}", ours, "", None, 1.0)
+
+
+Case = Callable[[Bench, Sizes], Iterator[Result]]
+CASES: dict[str, Case] = {
+    "bot": small_bot,
+    "sqlite": large_sqlite,
+    "files": many_files,
+    "memory": memory,
+    "catalog": large_catalog,
+}
+
+
+def _folder(bench: Bench, name: str) -> Path:
+    folder = bench.folder / name
+    folder.mkdir()
+    return folder
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _alternate(
+    bench: Bench,
+    theirs: Callable[[], Measured],
+    ours: Callable[[], Measured],
+    clean: Callable[[], None],
+) -> tuple[Measured, Measured]:
+    """Both medians, measured in turn, so that a slow minute of the machine hits both."""
+    pairs = []
+    for _ in range(bench.runs):
+        clean()
+        pairs.append((theirs(), ours()))
+    return middle([pair[0] for pair in pairs]), middle([pair[1] for pair in pairs])
+
+
+def _borgmatic(bench: Bench, folder: Path, parts: list[str]) -> list[str]:
+    """A borgmatic with an empty repository for the same data; the start of its commands."""
+    config = folder / "borgmatic.yaml"
+    sources = "".join(f"        - {folder / part}\n" for part in parts)
+    config.write_text(
+        f"location:\n    source_directories:\n{sources}"
+        f"    repositories:\n        - {folder / 'borg'}\n"
+    )
+    bench.once(["borg", "init", "--encryption", "repokey-blake2", folder / "borg"], folder)
+    return ["borgmatic", "--config", str(config)]
