@@ -10,8 +10,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from typing import Any
 
 from runner.errors import StepFailed, UsageError
 
@@ -22,6 +23,12 @@ MOST_BYTES = 64 * 1024
 
 _ID = re.compile(r"(\d{8}T\d{6}Z)-([a-z0-9][a-z0-9_-]{0,62})-([0-9a-f]{6})")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "bool": bool,
+    "str | None": (str, type(None)),
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,11 @@ class SnapshotId:
         except ValueError as error:
             raise UsageError(f"{text!r} is not a snapshot's id: {error}.") from error
         return cls(at, match[2], match[3])
+
+    @classmethod
+    def fits(cls, text: str) -> bool:
+        """Whether a folder's name has the form of an id."""
+        return _ID.fullmatch(text) is not None
 
     def __str__(self) -> str:
         return f"{self.at:%Y%m%dT%H%M%SZ}-{self.policy}-{self.token}"
@@ -125,22 +137,14 @@ class Manifest:
     @classmethod
     def from_bytes(cls, data: bytes) -> Manifest:
         """Read a manifest. Raises ValueError when it is none, or names what it may not."""
-        document = json.loads(data)
-        if not isinstance(document, dict) or document.get("format") != 1:
-            raise ValueError("not a manifest of format 1")
         try:
-            document["artifacts"] = tuple(ArtifactEntry(**one) for one in document["artifacts"])
-            document["files"] = tuple(StoredFile(**one) for one in document["files"])
-            document["sources"] = {
-                name: SourceEntry(**{**one, "notes": tuple(one.get("notes", ()))})
-                for name, one in document["sources"].items()
-            }
-            for name in ("missing", "recipients"):
-                document[name] = tuple(document.get(name, ()))
-            manifest = cls(**document)
-        except (KeyError, TypeError, AttributeError) as error:
+            manifest = cls(**_parts(json.loads(data)))
+            _check(manifest)
+            SnapshotId.parse(manifest.id)
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a whole manifest: {error}") from error
-        SnapshotId.parse(manifest.id)
+        except UsageError as error:
+            raise ValueError(error.message) from error
         for key in manifest.file_names():
             if not _KEY.fullmatch(key) or key in (MANIFEST, SUMS):
                 raise ValueError(f"not a file name of a snapshot: {key!r}")
@@ -154,6 +158,51 @@ class Manifest:
         """The artifacts of one source, the fingerprint last."""
         own = [one for one in self.artifacts if one.source == source]
         return sorted(own, key=lambda one: (one.part == "fingerprint", one.part))
+
+
+_TYPED: Mapping[type, list[tuple[str, type | tuple[type, ...]]]] = {
+    kind: [(one.name, _TYPES[str(one.type)]) for one in fields(kind) if one.type in _TYPES]
+    for kind in (Manifest, SourceEntry, ArtifactEntry, StoredFile)
+}
+
+
+def _parts(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict) or document.get("format") != 1:
+        raise ValueError("not a manifest of format 1")
+    parts: dict[str, Any] = dict(document)
+    parts["artifacts"] = tuple(ArtifactEntry(**one) for one in document["artifacts"])
+    parts["files"] = tuple(StoredFile(**one) for one in document["files"])
+    parts["sources"] = {
+        name: SourceEntry(**{**one, "notes": tuple(one.get("notes", ()))})
+        for name, one in document["sources"].items()
+    }
+    for name in ("missing", "recipients"):
+        parts[name] = tuple(document.get(name, ()))
+    return parts
+
+
+def _check(manifest: Manifest) -> None:
+    """Raise TypeError or ValueError where a value is not what is declared."""
+    dated: list[ArtifactEntry | SourceEntry] = [*manifest.artifacts, *manifest.sources.values()]
+    parts: list[Manifest | StoredFile | ArtifactEntry | SourceEntry]
+    parts = [manifest, *manifest.files, *dated]
+    for part in parts:
+        for name, types in _TYPED[type(part)]:
+            if not isinstance(getattr(part, name), types):
+                raise TypeError(f"{name} has the wrong type")
+    links = {**manifest.unchanged, **(manifest.predecessor or {})}
+    if not all(isinstance(one, str) for one in (*links.values(), *manifest.missing)):
+        raise TypeError("a name in it is no text")
+    for at in (manifest.created_at, *(one.taken_at for one in dated)):
+        instant(at)
+
+
+def instant(text: str) -> datetime:
+    """Read an RFC 3339 time. Raises ValueError, also when it names no zone."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} names no zone")
+    return at
 
 
 def sums(manifest: Manifest, manifest_bytes: bytes) -> bytes:

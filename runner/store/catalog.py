@@ -1,0 +1,325 @@
+"""The catalog: the snapshots that the targets hold, and what the records say of them."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+
+from runner.errors import HoldfastError, Interrupted, StepFailed, UsageError
+from runner.store.listing import Holding, Known, parse_manifest, read_target
+from runner.store.records import DrillResult, Proof, Records, pins
+from runner.store.snapshot import MANIFEST, MOST_BYTES, Manifest, folder_of
+from runner.store.view import Snapshot, SourceView, newest_first
+from runner.target import Target
+
+__all__ = [
+    "Catalog",
+    "Snapshot",
+    "SourceView",
+    "next_sequence",
+    "predecessor",
+    "read_catalog",
+    "read_manifest",
+]
+
+SUGGESTIONS = 5
+SEARCHED = 2000  # among this many of the newest ids is the one looked for that was misspelt
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All snapshots of one project and profile, at all targets that could be asked."""
+
+    snapshots: tuple[Snapshot, ...] = ()  # newest first: by sequence, created_at, id
+    unreachable: Mapping[str, str] = field(default_factory=dict)  # target: why
+    damaged: tuple[tuple[str, str, str], ...] = ()  # target, id, what is wrong with its manifest
+    incomplete: tuple[tuple[str, str], ...] = ()  # target, id: a folder without a manifest
+    records: Mapping[str, Records] = field(default_factory=dict)  # by reachable target
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Snapshot]:
+        """Every snapshot by its id."""
+        return {one.id: one for one in self.snapshots}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was ignored while reading records, and why."""
+        return tuple(note for one in self.records.values() for note in one.notes)
+
+    @property
+    def drills(self) -> tuple[DrillResult, ...]:
+        """Every drill's result, once, the newest first."""
+        by_run = {one.run: one for records in self.records.values() for one in records.drills}
+        return tuple(sorted(by_run.values(), key=lambda one: (one.at, one.run), reverse=True))
+
+    def find(self, text: str) -> Snapshot:
+        """The snapshot of that id, unique beginning of an id, or unique six last digits.
+
+        Raises UsageError, naming the nearest ids, when there is none or more than one.
+        """
+        exact = self.by_id.get(text)
+        if exact is not None:
+            return exact
+        found = [
+            one
+            for one in self.snapshots
+            if text and (one.id.startswith(text) or one.id.rpartition("-")[2] == text)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            some = ", ".join(one.id for one in found[:SUGGESTIONS])
+            raise UsageError(
+                f"{text!r} could be any of {len(found)} snapshots.",
+                remedy=f"Write more of the id: {some}{', …' if len(found) > SUGGESTIONS else ''}.",
+            )
+        raise UsageError(f"There is no snapshot {text!r}.", remedy=self._nearest(text))
+
+    def _nearest(self, text: str) -> str:
+        import difflib  # noqa: PLC0415 - only a misspelt id needs it
+
+        ids = [one.id for one in self.snapshots[:SEARCHED]]
+        near = difflib.get_close_matches(text[:100], ids, SUGGESTIONS, 0.6) or ids[:SUGGESTIONS]
+        if near:
+            return f"The nearest: {', '.join(near)}."
+        if self.unreachable:
+            return f"Not reached: {', '.join(self.unreachable)}."
+        return "There are no snapshots yet: `backup` makes one."
+
+    def newest(
+        self,
+        source: str,
+        *,
+        policy: str | None = None,
+        target: str | None = None,
+        at: datetime | None = None,
+    ) -> Snapshot | None:
+        """The snapshot that holds the newest content of `source`, not after `at` if given.
+
+        Where the newest says `unchanged`, that is the older one that really has the content.
+        """
+        found = self._newest(source, policy, target, at)
+        return None if found is None else found[0]
+
+    def fresh_at(
+        self,
+        source: str,
+        *,
+        policy: str | None = None,
+        target: str | None = None,
+        at: datetime | None = None,
+    ) -> datetime | None:
+        """The instant for which `newest` gives the content: later than when it was taken where
+        it was found unchanged since. The RPO is judged by this.
+        """
+        found = self._newest(source, policy, target, at)
+        return None if found is None else found[1]
+
+    def _newest(
+        self, source: str, policy: str | None, target: str | None, at: datetime | None
+    ) -> tuple[Snapshot, datetime] | None:
+        for one in self.snapshots:
+            if (policy is not None and one.policy != policy) or (
+                target is not None and target not in one.targets
+            ):
+                continue
+            holder = self.holder(one, source)
+            if holder is None or (target is not None and target not in holder.targets):
+                continue
+            fresh = one.covers[source]
+            if at is None or fresh <= at:
+                return holder, fresh
+        return None
+
+    def holder(self, snapshot: Snapshot, source: str) -> Snapshot | None:
+        """The snapshot that has the content of `source` that `snapshot` speaks for, if any."""
+        while source not in snapshot.sources:
+            older = self.by_id.get(snapshot.unchanged.get(source, ""))
+            if older is None or older.sequence >= snapshot.sequence:
+                return None
+            snapshot = older
+        return snapshot
+
+    def at_target(self, target: str) -> list[Snapshot]:
+        """The snapshots that a target holds, newest first."""
+        return [one for one in self.snapshots if target in one.targets]
+
+
+def next_sequence(catalog: Catalog) -> int:
+    """The number of the next snapshot: one more than the highest there is."""
+    return catalog.snapshots[0].sequence + 1 if catalog.snapshots else 1
+
+
+def predecessor(catalog: Catalog) -> Mapping[str, str] | None:
+    """The newest snapshot's id and manifest hash, as the next manifest names them."""
+    if not catalog.snapshots:
+        return None
+    newest = catalog.snapshots[0]
+    return {"id": newest.id, "sha256": newest.manifest_sha256}
+
+
+def read_catalog(
+    targets: Mapping[str, Target], project: str, profile: str, *, cache: Path | None, now: datetime
+) -> Catalog:
+    """What the targets hold of a profile. `cache` is a folder that may be lost at any time.
+
+    A target that cannot be read stands in `unreachable`, and is never answered from the cache.
+    """
+    holdings: dict[str, Holding] = {}
+    unreachable: dict[str, str] = {}
+    with _no_collection():
+        for name, result in _each(targets, project, profile, cache):
+            if isinstance(result, Holding):
+                holdings[name] = result
+            else:
+                unreachable[name] = f"{result.message} {result.remedy}".strip()
+        snapshots, differing = _merge(holdings, now)
+    damaged = [(name, *one) for name, held in holdings.items() for one in held.damaged]
+    return Catalog(
+        snapshots=snapshots,
+        unreachable=unreachable,
+        damaged=(*damaged, *differing),
+        incomplete=tuple((name, one) for name, held in holdings.items() for one in held.incomplete),
+        records={name: held.records for name, held in holdings.items()},
+    )
+
+
+def read_manifest(
+    target: Target, project: str, profile: str, snapshot: str
+) -> tuple[Manifest, bytes]:
+    """A snapshot's manifest and its bytes.
+
+    Raises StepFailed when it is damaged, UsageError when the target has no such snapshot.
+    """
+    key = f"{folder_of(project, profile, snapshot)}/{MANIFEST}"
+    try:
+        data = b"".join(target.get(key, length=MOST_BYTES + 2))
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"There is no snapshot {snapshot} at {target.name}.",
+            remedy="`list` shows which target holds which.",
+        ) from error
+    try:
+        return parse_manifest(data, project, profile, snapshot), data
+    except ValueError as error:
+        raise StepFailed(
+            f"The manifest of {snapshot} at {target.name} is damaged: {error}.",
+            remedy="Take the snapshot from another target, or another snapshot.",
+        ) from error
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hold the garbage collector: thousands of snapshots, none of them garbage, make it search
+    the same objects over and over, which takes longer than all the rest.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _each(
+    targets: Mapping[str, Target], project: str, profile: str, cache: Path | None
+) -> Iterator[tuple[str, Holding | HoldfastError]]:
+    def read(target: Target) -> Holding | HoldfastError:
+        try:
+            return read_target(target, project, profile, cache)
+        except Interrupted:
+            raise
+        except HoldfastError as error:
+            return error
+
+    if len(targets) < 2:
+        yield from ((name, read(target)) for name, target in targets.items())
+        return
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - one target needs none
+
+    with ThreadPoolExecutor(len(targets)) as pool:
+        yield from zip(targets, pool.map(read, targets.values()), strict=True)
+
+
+def _merge(
+    holdings: Mapping[str, Holding], now: datetime
+) -> tuple[tuple[Snapshot, ...], list[tuple[str, str, str]]]:
+    """The snapshots of all targets, and those whose manifests differ from one to another."""
+    pinned = pins([held.records for held in holdings.values()], now)
+    proofs = _proofs(holdings)
+    vouched = _vouched(holdings)
+    snapshots: list[Snapshot] = []
+    differing: list[tuple[str, str, str]] = []
+    for snapshot in dict.fromkeys(key for held in holdings.values() for key in held.manifests):
+        copies = {
+            name: held.manifests[snapshot]
+            for name, held in holdings.items()
+            if snapshot in held.manifests
+        }
+        true, first = _true(snapshot, copies, vouched)
+        for name, known in copies.items():
+            if known.sha256 != true.sha256:
+                differing.append((name, snapshot, f"its manifest differs from that at {first}"))
+        pin = pinned.get(snapshot)
+        snapshots.append(
+            Snapshot(
+                **true.facts,
+                targets=tuple(n for n, known in copies.items() if known.sha256 == true.sha256),
+                proofs=proofs.get(snapshot, ()),
+                pinned=pin is not None,
+                pinned_until=None if pin is None else pin.until,
+            )
+        )
+    snapshots.sort(key=newest_first, reverse=True)
+    return tuple(snapshots), differing
+
+
+def _true(
+    snapshot: str, copies: Mapping[str, Known], vouched: set[tuple[str, str]]
+) -> tuple[Known, str]:
+    """The manifest to believe, and a target that has it.
+
+    If copies differ: the one that a successor names, else the one at most targets, else the
+    first target's.
+    """
+    first, believed = next(iter(copies.items()))
+    if all(known.sha256 == believed.sha256 for known in copies.values()):
+        return believed, first
+    votes = Counter(known.sha256 for known in copies.values())
+
+    def weight(name: str) -> tuple[bool, int]:
+        sha256 = copies[name].sha256
+        return (snapshot, sha256) in vouched, votes[sha256]
+
+    first = max(copies, key=weight)
+    return copies[first], first
+
+
+def _vouched(holdings: Mapping[str, Holding]) -> set[tuple[str, str]]:
+    if len(holdings) < 2:
+        return set()
+    return {
+        known.facts["predecessor"]
+        for held in holdings.values()
+        for known in held.manifests.values()
+        if known.facts["predecessor"] is not None
+    }
+
+
+def _proofs(holdings: Mapping[str, Holding]) -> dict[str, tuple[Proof, ...]]:
+    """All proofs by snapshot, each once however many targets keep it, newest first."""
+    grouped: dict[str, dict[Proof, None]] = {}
+    for held in holdings.values():
+        for proof in held.records.proofs:
+            grouped.setdefault(proof.snapshot, {})[proof] = None
+    return {
+        snapshot: tuple(sorted(proofs, key=lambda one: one.at, reverse=True))
+        for snapshot, proofs in grouped.items()
+    }

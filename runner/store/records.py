@@ -1,0 +1,269 @@
+"""Records: what is learnt about a snapshot after it was written. Write-once, small, JSON.
+
+Proofs, pins and drill results lie beside the snapshots, at every target, and are never changed:
+an `unpin` takes a `pin` back, a later proof says more than an earlier one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from runner.errors import UsageError
+from runner.spec.model import VERIFY_LEVELS
+from runner.store.cache import Cache
+from runner.store.snapshot import SnapshotId, folder_of, instant
+from runner.target import Entry, KeyExists, Target
+
+FOLDER = ".records"
+MOST_BYTES = 4 * 1024 * 1024
+
+PASS = "PASS"  # noqa: S105 - a verdict
+FAIL = "FAIL"
+SKIP = "SKIP"
+COULD_NOT_VERIFY = "COULD-NOT-VERIFY"
+
+# What odd JSON raises while it is read.
+ODD = (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError)
+
+_KEY = re.compile(r"\d{8}T\d{12}Z-(proofs|pin|unpin|drill)-[0-9a-f]{6}\.json")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What one verification said of one source of one snapshot, as it lies at one target."""
+
+    snapshot: str
+    source: str  # empty: all sources of the snapshot
+    target: str
+    level: str  # one of VERIFY_LEVELS: each contains those before it
+    verdict: str  # PASS | FAIL | SKIP | COULD-NOT-VERIFY
+    at: datetime
+    host: str
+    basis: str  # source: compared with the source's instant | artifact | stored
+    key: str = "none"  # declared | one-time | none: which identity opened it
+    reason: str = ""
+
+    @property
+    def depth(self) -> int:
+        """How deep it went: the place of its level in VERIFY_LEVELS."""
+        return VERIFY_LEVELS.index(self.level)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A person's word that a snapshot stays."""
+
+    snapshot: str
+    at: datetime
+    by: str
+    until: datetime | None = None  # from then on it pins no more; None: for ever
+
+
+@dataclass(frozen=True)
+class Unpin:
+    """A person's word that all earlier pins of a snapshot are over."""
+
+    snapshot: str
+    at: datetime
+    by: str
+
+
+@dataclass(frozen=True)
+class DrillResult:
+    """How a drill went."""
+
+    run: str
+    at: datetime
+    ok: bool
+    details: Mapping[str, Any] = field(default_factory=dict)  # JSON: rto, rpo, report's hash, …
+
+
+@dataclass(frozen=True)
+class Records:
+    """All records at one target."""
+
+    proofs: tuple[Proof, ...] = ()
+    pins: tuple[Pin, ...] = ()
+    unpins: tuple[Unpin, ...] = ()
+    drills: tuple[DrillResult, ...] = ()  # in the order in which they ran
+    speaks_of: Mapping[str, frozenset[str]] = field(default_factory=dict)  # key: snapshots
+    notes: tuple[str, ...] = ()  # what was ignored, and why
+
+
+def proofs_body(proofs: Sequence[Proof]) -> dict[str, Any]:
+    """The body of a `proofs` record: all proofs of one verification."""
+    return {"proofs": [_plain(one) for one in proofs]}
+
+
+def body_of(record: Pin | Unpin | DrillResult) -> dict[str, Any]:
+    """The body of a `pin`, `unpin` or `drill` record."""
+    return _plain(record)
+
+
+def write_record(  # noqa: PLR0917 - where it goes, then what it says
+    target: Target, project: str, profile: str, kind: str, body: Mapping[str, Any], at: datetime
+) -> str:
+    """Store a record of `kind` (proofs, pin, unpin, drill); return its key."""
+    document = {"format": 1, "kind": kind, "at": _stamp(at), "body": body}
+    data = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+    when = at.astimezone(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    while True:
+        name = f"{when}-{kind}-{secrets.token_hex(3)}.json"
+        key = f"{folder_of(project, profile)}/{FOLDER}/{name}"
+        try:
+            target.put(key, [data], exclusive=True)
+        except KeyExists:
+            continue
+        return key
+
+
+def read_records(target: Target, project: str, profile: str, cache: Cache) -> Records:
+    """All records of a profile at a target, in the order in which they were written.
+
+    Those of unknown kinds and broken ones are ignored, with a note.
+    """
+    found = _Found()
+    prefix = f"{folder_of(project, profile)}/{FOLDER}"
+    for entry in sorted(target.entries(prefix), key=lambda one: one.key):
+        kind = _KEY.fullmatch(entry.key.rpartition("/")[2])
+        if kind is None:
+            found.notes.append(f"{target.name}: {entry.key} is not a record that is known here")
+            continue
+        try:
+            _take(found, target, entry, kind[1], cache)
+        except FileNotFoundError:
+            continue  # removed since it was listed
+        except ODD as error:
+            found.notes.append(f"{target.name}: {entry.key} is damaged and ignored: {error}")
+    return found.records()
+
+
+def pins(many: Collection[Records], now: datetime) -> dict[str, Pin]:
+    """The pins that hold at `now`, by snapshot, from what all targets say.
+
+    The latest word counts; a pin and an unpin of the same instant leave it pinned.
+    """
+    words: list[Pin | Unpin] = []
+    for records in many:
+        words += [*records.unpins, *records.pins]
+    held: dict[str, Pin] = {}
+    for word in sorted(words, key=lambda one: (one.at, isinstance(one, Pin))):
+        if isinstance(word, Pin):
+            held[word.snapshot] = word
+        else:
+            held.pop(word.snapshot, None)
+    return {key: one for key, one in held.items() if one.until is None or one.until > now}
+
+
+def obsolete(records: Records, ids: Collection[str]) -> list[str]:
+    """The keys of records that speak only of snapshots that are not among `ids`.
+
+    `ids` must be all snapshots of the profile, at whatever target. A drill's result stays.
+    """
+    there = frozenset(ids)
+    return [key for key, about in records.speaks_of.items() if about and not about & there]
+
+
+@dataclass
+class _Found:
+    proofs: list[Proof] = field(default_factory=list)
+    pins: list[Pin] = field(default_factory=list)
+    unpins: list[Unpin] = field(default_factory=list)
+    drills: list[DrillResult] = field(default_factory=list)
+    speaks_of: dict[str, frozenset[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def records(self) -> Records:
+        return Records(
+            tuple(self.proofs),
+            tuple(self.pins),
+            tuple(self.unpins),
+            tuple(self.drills),
+            self.speaks_of,
+            tuple(self.notes),
+        )
+
+
+def _take(found: _Found, target: Target, entry: Entry, kind: str, cache: Cache) -> None:
+    body = cache.recall(entry)
+    if body is not None:
+        try:
+            _PARSERS[kind](found, entry.key, body)
+        except ODD:
+            body = None  # an odd cache: what the target has decides
+    if body is None:
+        body = _body(target, entry, kind)
+        _PARSERS[kind](found, entry.key, body)
+        cache.remember(entry, body)
+
+
+def _body(target: Target, entry: Entry, kind: str) -> Mapping[str, Any]:
+    if entry.bytes > MOST_BYTES:
+        raise ValueError(f"it has {entry.bytes} bytes")
+    document = json.loads(b"".join(target.get(entry.key)))
+    if not isinstance(document, dict) or (document["format"], document["kind"]) != (1, kind):
+        raise ValueError("it is of another format or kind than its name says")
+    body: Mapping[str, Any] = document["body"]
+    return body
+
+
+def _take_proofs(found: _Found, key: str, body: Mapping[str, Any]) -> None:
+    proofs = [_proof(one) for one in body["proofs"]]
+    found.proofs.extend(proofs)
+    found.speaks_of[key] = frozenset(one.snapshot for one in proofs)
+
+
+def _proof(body: Mapping[str, Any]) -> Proof:
+    proof = Proof(**{**body, "at": instant(body["at"])})
+    if proof.level not in VERIFY_LEVELS:
+        raise ValueError(f"{proof.level!r} is not a level of verification")
+    return proof
+
+
+def _take_pin(found: _Found, key: str, body: Mapping[str, Any]) -> None:
+    until = body.get("until")
+    end = None if until is None else instant(until)
+    found.pins.append(Pin(_id(body), instant(body["at"]), str(body["by"]), end))
+    found.speaks_of[key] = frozenset([body["snapshot"]])
+
+
+def _take_unpin(found: _Found, key: str, body: Mapping[str, Any]) -> None:
+    found.unpins.append(Unpin(_id(body), instant(body["at"]), str(body["by"])))
+    found.speaks_of[key] = frozenset([body["snapshot"]])
+
+
+def _take_drill(found: _Found, key: str, body: Mapping[str, Any]) -> None:
+    details = dict(body.get("details", {}))
+    found.drills.append(
+        DrillResult(str(body["run"]), instant(body["at"]), body["ok"] is True, details)
+    )
+    found.speaks_of[key] = frozenset()
+
+
+def _id(body: Mapping[str, Any]) -> str:
+    return str(SnapshotId.parse(body["snapshot"]))
+
+
+_PARSERS: Mapping[str, Callable[[_Found, str, Mapping[str, Any]], None]] = {
+    "proofs": _take_proofs,
+    "pin": _take_pin,
+    "unpin": _take_unpin,
+    "drill": _take_drill,
+}
+
+
+def _plain(record: Proof | Pin | Unpin | DrillResult) -> dict[str, Any]:
+    return {
+        key: _stamp(value) if isinstance(value, datetime) else value
+        for key, value in asdict(record).items()
+    }
+
+
+def _stamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,80 @@
+"""One snapshot, as its manifest and the records describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from runner.store.records import FAIL, PASS, Proof
+
+
+class SourceView(NamedTuple):
+    """What a snapshot holds of one source."""
+
+    taken_at: datetime  # the consistent instant of its content
+    type: str
+    bytes: int  # as stored
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One snapshot, as its manifest and the records describe it."""
+
+    id: str
+    policy: str
+    sequence: int  # not the clock decides which snapshot is newest
+    created_at: datetime
+    sources: Mapping[str, SourceView]  # those whose content lies in this snapshot
+    missing: tuple[str, ...]  # sources that failed in its run
+    unchanged: Mapping[str, str]  # source: the id of the snapshot that has its content
+    bases: frozenset[str]  # ids of the snapshots that its increments need
+    bytes: int  # of all artifacts and files, as stored
+    encrypted: bool
+    host: str
+    spec_digest: str
+    manifest_sha256: str
+    predecessor: tuple[str, str] | None  # id and manifest's sha256 of the one before it
+    targets: tuple[str, ...] = ()  # that hold it, with this manifest
+    proofs: tuple[Proof, ...] = ()  # newest first
+    pinned: bool = False
+    pinned_until: datetime | None = None  # None while pinned: for ever
+
+    @property
+    def covers(self) -> Mapping[str, datetime]:
+        """Each source whose content this snapshot speaks for, and of which instant."""
+        fresh = dict.fromkeys(self.unchanged, self.created_at)
+        return fresh | {name: view.taken_at for name, view in self.sources.items()}
+
+    def best_proof(self, source: str | None = None, *, target: str | None = None) -> Proof | None:
+        """The deepest PASS that still holds, the newest of that depth; at `target` if given.
+
+        A later FAIL of the same source at the same target ends what was proven before it at
+        its depth and deeper. Without `source`, the weakest of what its sources have, and
+        None unless each of them has a proof: a snapshot is proven as far as all of it is.
+        """
+        if source is None:
+            each = [self.best_proof(name, target=target) for name in self.sources]
+            proven = [one for one in each if one is not None]
+            if not each or len(proven) < len(each):
+                return None
+            return min(proven, key=lambda one: (one.depth, one.at))
+        about = [one for one in self.proofs if one.source in (source, "")]
+        if target is not None:
+            about = [one for one in about if one.target == target]
+        fails = [one for one in about if one.verdict == FAIL]
+        holding = [one for one in about if one.verdict == PASS and not _ended(one, fails)]
+        return max(holding, key=lambda one: (one.depth, one.at), default=None)
+
+
+def _ended(proof: Proof, fails: list[Proof]) -> bool:
+    return any(
+        fail.target == proof.target and fail.depth <= proof.depth and fail.at >= proof.at
+        for fail in fails
+    )
+
+
+def newest_first(snapshot: Snapshot) -> tuple[int, datetime, str]:
+    """The key that sorts snapshots by age; reverse it for the newest first."""
+    return (snapshot.sequence, snapshot.created_at, snapshot.id)
