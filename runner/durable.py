@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +17,10 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems have no such thing for a folder: nothing more can be done.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 
@@ -28,8 +32,11 @@ def make_folder(folder: Path) -> None:
         missing.append(folder)
         folder = folder.parent
     for one in reversed(missing):
-        with contextlib.suppress(FileExistsError):
+        try:
             one.mkdir(mode=PRIVATE_FOLDER)
+        except FileExistsError as error:
+            if not one.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(one)) from error
         sync_folder(one.parent)
 
 
@@ -39,7 +46,7 @@ def write_chunks(path: Path, chunks: Iterable[bytes], *, exclusive: bool = False
     With `exclusive` an existing file raises FileExistsError and stays as it is. If `chunks`
     raises, nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.partial")
+    temporary = path.with_name(f".{os.urandom(8).hex()}.partial")
     written = 0
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     try:

@@ -4,9 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import PurePosixPath
 from typing import Protocol
 
+from runner.errors import PersonNeeded
+from runner.store import age, compression
+from runner.store.age import NoIdentity, keygen, parse_identities
+from runner.store.compression import Undecodable
+from runner.store.stored import Damaged, Stored, check_stored
+from runner.store.streams import BLOCK, Hashed, Pipe, Stages
 from runner.target import Target
+
+__all__ = [
+    "Damaged",
+    "Seal",
+    "Sealed",
+    "Sink",
+    "check_stored",
+    "decode_command",
+    "keygen",
+    "parse_identities",
+    "unseal",
+]
+
+# What is no larger is read whole and checked before it is opened, without any thread.
+SMALL = BLOCK
+
+_PROGRAMS = {".zst": "zstd -dc", ".gz": "gzip -dc"}
 
 
 class Sink(Protocol):
@@ -37,7 +62,8 @@ class Seal:
     @property
     def suffix(self) -> str:
         """What is appended to a file's name: `.zst.age`, `.gz`, nothing."""
-        raise NotImplementedError
+        method, _ = compression.parse(self.compression)
+        return compression.SUFFIXES[method] + (age.SUFFIX if self.recipients else "")
 
     def write(
         self,
@@ -48,8 +74,37 @@ class Seal:
         *,
         progress: Callable[[int], None] | None = None,
     ) -> Sealed:
-        """Run `produce` in a thread and store what it writes as `<folder>/<name><suffix>`."""
-        raise NotImplementedError
+        """Run `produce` in a thread and store what it writes as `<folder>/<name><suffix>`.
+
+        `progress` is called in that thread with the bytes of content that were taken since it
+        was last called. Whatever fails, nothing is left at the target, no thread goes on, and
+        the error that began it is raised.
+        """
+        key = f"{name}{self.suffix}"
+        encoder = compression.encoder(self.compression)
+        with Stages() as stages:
+            intake = _Intake(encoder, progress)
+            compressed = stages.run(lambda pipe: intake.take(produce, pipe))
+            stored = Hashed(self._encrypted(compressed, stages))
+            try:
+                target.put(f"{folder}/{key}", stored)
+            except Exception as error:
+                if stages.error is not None and stages.error is not error:
+                    raise stages.error from None
+                raise
+        return Sealed(key, stored.bytes, stored.sha256, intake.content.bytes, intake.content.sha256)
+
+    def _encrypted(self, compressed: Pipe, stages: Stages) -> Iterator[bytes]:
+        if not self.recipients:
+            yield from compressed
+            return
+        first = next(compressed, b"")
+        second = next(compressed, None)
+        if second is None:
+            yield age.encrypt_bytes(first, self.recipients)
+            return
+        chunks = chain([first, second], compressed)
+        yield from stages.run(lambda pipe: age.encrypt(chunks, pipe, self.recipients))
 
 
 def unseal(
@@ -61,7 +116,19 @@ def unseal(
     identity files or ssh private keys. Raises StepFailed at the end, at the latest, when what is
     stored is not `size` bytes with that sha256; PersonNeeded when no identity opens it.
     """
-    raise NotImplementedError
+    keys, suffix = _opening(target, path, identities)
+    stored = Stored(target, path, sha256, size)
+    try:
+        with Stages() as stages:
+            opened = _opened_whole(stored, keys) if size <= SMALL else _opened(stored, keys, stages)
+            yield from filter(None, compression.decoded(suffix, opened))
+        stored.finish()
+    except Undecodable as error:
+        raise stored.damaged(str(error)) from error
+    except NoIdentity as error:
+        raise stored.unopened() from error
+    finally:
+        stored.close()
 
 
 def decode_command(key: str, path: str) -> str:
@@ -69,4 +136,89 @@ def decode_command(key: str, path: str) -> str:
 
     An encrypted file is opened with the identity file that `$AGE_IDENTITY` names.
     """
-    raise NotImplementedError
+    suffix, encrypted = _layers(key)
+    program = _PROGRAMS.get(suffix)
+    if encrypted:
+        opened = f'age -d -i "$AGE_IDENTITY" -- {path}'
+        return f"{opened} | {program}" if program else opened
+    return f"{program or 'cat'} -- {path}"
+
+
+def _layers(key: str) -> tuple[str, bool]:
+    """The compression's suffix, and whether there is encryption around it."""
+    encrypted = key.endswith(age.SUFFIX)
+    suffix = PurePosixPath(key.removesuffix(age.SUFFIX)).suffix
+    return suffix if suffix in _PROGRAMS else "", encrypted
+
+
+def _opening(
+    target: Target, path: str, identities: Sequence[str]
+) -> tuple[tuple[str, ...] | None, str]:
+    """The identities to decrypt with, None for a plain file; and the compression's suffix."""
+    suffix, encrypted = _layers(path)
+    if not encrypted:
+        return None, suffix
+    if not identities:
+        raise PersonNeeded(
+            f"{path} at {target.name} is encrypted, and no identity is given.",
+            remedy="Give the file of one with --identity, or declare encryption.identity.",
+        )
+    return tuple(one for text in identities for one in parse_identities(text)), suffix
+
+
+def _opened_whole(stored: Stored, keys: tuple[str, ...] | None) -> Iterator[bytes]:
+    data = b"".join(stored)
+    stored.finish()
+    yield data if keys is None else age.decrypt_bytes(data, keys)
+
+
+def _opened(stored: Stored, keys: tuple[str, ...] | None, stages: Stages) -> Iterator[bytes]:
+    def read(pipe: Pipe) -> None:
+        for chunk in stored:
+            pipe.write(chunk)
+
+    def decrypt(pipe: Pipe) -> None:
+        age.decrypt(stored, pipe, keys or ())
+
+    return stages.run(read if keys is None else decrypt)
+
+
+class _Intake:
+    """The producer's sink: gathers blocks, hashes them, and hands them on compressed."""
+
+    def __init__(
+        self, encoder: compression.Encoder, progress: Callable[[int], None] | None
+    ) -> None:
+        self.content = Hashed()
+        self._encoder = encoder
+        self._progress = progress
+        self._pipe = Pipe()
+        self._block = bytearray()
+
+    def take(self, produce: Callable[[Sink], None], pipe: Pipe) -> None:
+        self._pipe = pipe
+        produce(self)
+        rest = bytes(self._block)
+        self._count(rest)
+        pipe.write(self._encoder.last(rest))
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        size = memoryview(data).nbytes
+        if size >= BLOCK and not self._block:
+            self._hand_on(bytes(data))
+            return size
+        self._block += data
+        if len(self._block) >= BLOCK:
+            block = bytes(self._block)
+            self._block.clear()
+            self._hand_on(block)
+        return size
+
+    def _hand_on(self, block: bytes) -> None:
+        self._count(block)
+        self._pipe.write(self._encoder.block(block))
+
+    def _count(self, block: bytes) -> None:
+        self.content.add(block)
+        if self._progress is not None and block:
+            self._progress(len(block))

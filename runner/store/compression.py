@@ -1,0 +1,180 @@
+"""Compression: encoders that a stream is pushed through, decoders that one is pulled through."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+from runner.errors import UsageError
+from runner.store.streams import BLOCK
+
+SUFFIXES = {"zstd": ".zst", "gzip": ".gz", "none": ""}
+GZIP_FORMAT = 31  # window bits: the largest window, with gzip's header and trailer
+
+DEFAULT_LEVELS = {"zstd": 3, "gzip": 2, "none": 0}
+HIGHEST_LEVELS = {"zstd": 22, "gzip": 9, "none": 0}
+
+# Memory grows with every worker, and with the level.
+MOST_WORKERS = 4
+HIGHEST_THREADED_LEVEL = 12
+
+# isal has levels up to 3; zlib is slower and makes smaller files.
+HIGHEST_ISAL_LEVEL = 3
+
+
+class Undecodable(Exception):
+    """What was stored is not what an encoder wrote."""
+
+
+class Encoder(Protocol):
+    """Compresses a stream block by block."""
+
+    def block(self, data: bytes) -> bytes:
+        """Take a block that others follow; return what is ready."""
+
+    def last(self, data: bytes) -> bytes:
+        """Take the last block; return the rest."""
+
+
+def parse(text: str) -> tuple[str, int]:
+    """Method and level of `zstd`, `gzip:6`, …. Raises UsageError naming the known ones."""
+    method, colon, level = text.partition(":")
+    if method not in SUFFIXES or (colon and not (level.isascii() and level.isdigit())):
+        raise UsageError(
+            f"{text!r} is no compression.", remedy="Known: zstd, gzip, none; zstd:9 for a level."
+        )
+    number = int(level) if colon else DEFAULT_LEVELS[method]
+    if number > HIGHEST_LEVELS[method]:
+        raise UsageError(
+            f"{text!r} is no compression: {method} has levels up to {HIGHEST_LEVELS[method]}.",
+            remedy=f"Write {method}:{HIGHEST_LEVELS[method]} or less.",
+        )
+    return method, number
+
+
+def encoder(compression: str) -> Encoder:
+    """A new encoder for one stream."""
+    method, level = parse(compression)
+    if method == "zstd":
+        return _Zstd(level)
+    if method == "gzip":
+        return _Gzip(level)
+    return _Plain()
+
+
+def decoded(suffix: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The content of `chunks`, in pieces of bounded size. Raises Undecodable."""
+    if suffix == SUFFIXES["zstd"]:
+        return _unzstd(chunks)
+    if suffix == SUFFIXES["gzip"]:
+        return _gunzip(chunks)
+    return iter(chunks)
+
+
+class _Plain:
+    def block(self, data: bytes) -> bytes:
+        return data
+
+    def last(self, data: bytes) -> bytes:
+        return data
+
+
+class _Gzip:
+    def __init__(self, level: int) -> None:
+        from isal import isal_zlib  # noqa: PLC0415 - only what is gzip needs it
+
+        module: Any = isal_zlib if level <= HIGHEST_ISAL_LEVEL else zlib
+        self._compressor = module.compressobj(level, zlib.DEFLATED, GZIP_FORMAT)
+
+    def block(self, data: bytes) -> bytes:
+        compressed: bytes = self._compressor.compress(data)
+        return compressed
+
+    def last(self, data: bytes) -> bytes:
+        return self.block(data) + bytes(self._compressor.flush())
+
+
+class _Zstd:
+    """Threads are started by the second block: what ends within the first does without."""
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+        self._compressor: Any = None
+
+    def _start(self, workers: int) -> Any:
+        zstd = _zstd()
+        parameter = zstd.CompressionParameter
+        options = {parameter.compression_level: self._level, parameter.checksum_flag: 1}
+        if workers > 1:
+            options[parameter.nb_workers] = workers
+        return zstd.ZstdCompressor(options=options)
+
+    def block(self, data: bytes) -> bytes:
+        if self._compressor is None:
+            self._compressor = self._start(_workers(self._level))
+        compressed: bytes = self._compressor.compress(data)
+        return compressed
+
+    def last(self, data: bytes) -> bytes:
+        compressor = self._compressor
+        if compressor is None:
+            compressor = self._start(0)
+            # The encoder then takes no more memory than so much content needs.
+            compressor.set_pledged_input_size(len(data))
+        return bytes(compressor.compress(data) + compressor.flush())
+
+
+def _workers(level: int) -> int:
+    if level > HIGHEST_THREADED_LEVEL:
+        return 0
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+
+
+def _zstd() -> Any:
+    name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+    return importlib.import_module(name)
+
+
+def _unzstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    zstd = _zstd()
+    decompressor = zstd.ZstdDecompressor()
+    try:
+        for chunk in chunks:
+            _refuse_more(decompressor, chunk)
+            yield decompressor.decompress(chunk, BLOCK)
+            while not decompressor.needs_input and not decompressor.eof:
+                yield decompressor.decompress(b"", BLOCK)
+    except zstd.ZstdError as error:
+        raise Undecodable("it cannot be decompressed") from error
+    _require_end(decompressor)
+
+
+def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    from isal import isal_zlib  # noqa: PLC0415 - only what is gzip needs it
+
+    decompressor = isal_zlib.decompressobj(GZIP_FORMAT)
+    try:
+        for chunk in chunks:
+            _refuse_more(decompressor, chunk)
+            yield decompressor.decompress(chunk, BLOCK)
+            while decompressor.unconsumed_tail and not decompressor.eof:
+                yield decompressor.decompress(decompressor.unconsumed_tail, BLOCK)
+    except isal_zlib.IsalError as error:
+        raise Undecodable("it cannot be decompressed") from error
+    _require_end(decompressor)
+
+
+def _refuse_more(decompressor: Any, chunk: bytes) -> None:
+    if decompressor.eof and chunk:
+        raise Undecodable("something follows its end")
+
+
+def _require_end(decompressor: Any) -> None:
+    if not decompressor.eof:
+        raise Undecodable("it ends too early")
+    if decompressor.unused_data:
+        raise Undecodable("something follows its end")
