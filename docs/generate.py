@@ -74,9 +74,14 @@ def options_table(options: list[Argument]) -> Iterator[str]:
     """The rows of some options."""
     yield "| option | meaning |\n|---|---|\n"
     for option in sorted(options, key=lambda one: str(one.name)):
-        value = "" if option.kind is bool else f" {str(option.name).upper().replace('-', '_')}"
+        value = "" if option.kind is bool else f" {str(option.name).upper()}"
         many = ", …" if option.kind is list else ""
-        yield f"| `--{option.name}{value}`{many} | {cell(option.help or '')} |\n"
+        yield f"| `{flag(option)}{value}`{many} | {cell(option.help or '')} |\n"
+
+
+def flag(option: Argument) -> str:
+    """An option as it is typed."""
+    return f"--{str(option.name).replace('_', '-')}"
 
 
 def spec_page() -> Iterator[str]:
@@ -99,7 +104,7 @@ def spec_page() -> Iterator[str]:
 def definitions(schema: Mapping[str, Any]) -> Iterator[str]:
     """A section for each definition that stands on its own."""
     for name, definition in schema.get("definitions", {}).items():
-        if name in (*FAMILIES, "profile"):
+        if name in FAMILIES:
             continue
         yield f"\n## {name}\n\n{described_schema(definition)}"
         if "properties" in definition:

@@ -105,7 +105,7 @@ def test_shown_command_lines_exist(page: Path) -> None:
     for name, *rest in commands_in(page):
         flags = {word.partition("=")[0] for word in rest if word.startswith("--")}
         if name in TASKS:
-            known = {f"--{one.name}" for one in TASKS[name].get_arguments()}
+            known = {generate.flag(one) for one in TASKS[name].get_arguments()}
             wrong += [f"{name} {flag}" for flag in sorted(flags - known - CORE_FLAGS)]
         elif name not in CORE_FLAGS and not name.isupper():
             wrong.append(name)
