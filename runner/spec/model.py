@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runner.errors import UsageError
+from runner.errors import SpecError, UsageError
 from runner.secret import Secret
+from runner.spec.marks import Marks, Problem
 
 Named = TypeVar("Named")
 
@@ -161,6 +162,8 @@ class Spec:
     env_files: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)  # from the env files
     document: Mapping[str, Any] = field(default_factory=dict)  # as declared, expanded; plain JSON
+    marks: Marks = field(default_factory=Marks, compare=False, repr=False)  # positions in the file
+    unset: tuple[Problem, ...] = ()  # options that wait for a variable; see `require`
 
     def source(self, name: str) -> SourceSpec:
         """The source of that name. Raises UsageError, naming the known ones."""
@@ -173,6 +176,18 @@ class Spec:
     def policy(self, name: str) -> Policy:
         """The policy of that name. Raises UsageError, naming the known ones."""
         return _named(self.policies, name, "policy")
+
+    def require(self, *names: str) -> None:
+        """Raise SpecError if an option of one of these sources or targets waits for a variable.
+
+        A command calls it for what it will open. Only a spec that was loaded with
+        `unset="keep"` can be waiting.
+        """
+        waiting = [one for one in self.unset if one.path.split(".")[1] in names]
+        if waiting:
+            where = {"line": waiting[0].line, "column": waiting[0].column}
+            file = waiting[0].file
+            raise SpecError(str(waiting[0]), problems=waiting, file=file, **where)
 
     def keep_at(self, policy: Policy, target: str) -> Keep:
         """The retention that holds for a policy's snapshots at one target."""

@@ -1,0 +1,260 @@
+"""Warnings: what is allowed in a spec, and yet can never do what it promises."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from runner.spec.marks import Problem
+from runner.spec.model import Keep, Policy, Spec
+from runner.spec.overlap import Doubt, late_folders, misplaced_keys, overlaps, paths_of
+from runner.spec.schedule import Schedule
+from runner.spec.units import format_duration, parse_duration
+
+SYSTEM = "system"
+
+# How long a loss stays unnoticed where nothing is declared that would show it sooner.
+USUAL_NOTICE = parse_duration("7d")
+
+_PERIODS = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "30d", "yearly": "365d"}
+
+
+def warnings(spec: Spec) -> tuple[Problem, ...]:
+    """What a person should know, in the order of the file, each with its remedy.
+
+    Looks at this machine only to learn where paths lead and which disks they are on.
+    """
+    found = [spec.marks.problem(place, message) for rule in _RULES for place, message in rule(spec)]
+    return tuple(sorted(found, key=lambda one: (one.line, one.column)))
+
+
+def _uncovered(spec: Spec) -> Iterator[Doubt]:
+    for name in spec.sources:
+        if not _covering(spec, name):
+            yield ("sources", name), f"No policy backs up `{name}`. Add it to the sources of one."
+
+
+def _without_objective(spec: Spec) -> Iterator[Doubt]:
+    for name in spec.sources:
+        objective = spec.objectives.get(name)
+        if objective is None or (objective.rpo is None and objective.rto is None):
+            yield (
+                ("sources", name),
+                (
+                    f"`{name}` has no objective, so nobody is told when it is too old or takes too "
+                    f"long. Declare one: objectives: {{{name}: {{rpo: 26h, rto: 2h}}}}."
+                ),
+            )
+
+
+def _never_met(spec: Spec) -> Iterator[Doubt]:
+    """Objectives that no schedule can keep."""
+    for name in spec.sources:
+        owner = next((one for one in (name, SYSTEM) if _rpo(spec, one) is not None), None)
+        policies = _covering(spec, name)
+        if owner is None or not policies:
+            continue
+        rpo = _rpo(spec, owner) or 0.0
+        promised = f"`{name}` may lose at most {format_duration(rpo)}"
+        ages = [(_longest_age(spec, policy), policy) for policy in policies if policy.schedule]
+        if not ages:
+            yield (
+                ("objectives", owner, "rpo"),
+                (f"{promised}, but is backed up by hand only. Give a policy a schedule."),
+            )
+            continue
+        age, best = min(ages, key=lambda one: one[0])
+        if age > rpo:
+            yield (
+                ("policies", best.name, "schedule"),
+                (
+                    f"{promised}, but this schedule lets its newest snapshot become "
+                    f"{format_duration(age)} old (longest interval and expected duration). "
+                    "Run it more often, or declare a longer rpo."
+                ),
+            )
+
+
+def _undrilled(spec: Spec) -> Iterator[Doubt]:
+    system = spec.objectives.get(SYSTEM)
+    if system is not None and system.drill_every is not None:
+        return
+    for name, objective in spec.objectives.items():
+        if objective.rto is not None and objective.drill_every is None:
+            yield (
+                ("objectives", name, "rto"),
+                (
+                    "Nothing says how often a drill must show that this RTO holds. "
+                    "Add drill_every: 90d, here or for the system."
+                ),
+            )
+
+
+def _unencrypted(spec: Spec) -> Iterator[Doubt]:
+    if spec.encryption is not None:
+        return
+    for name, target in spec.targets.items():
+        if target.type != "local":
+            yield (
+                ("targets", name),
+                (
+                    f"Snapshots leave this machine unencrypted for `{name}`. "
+                    "Declare encryption: {recipients: [age1…]}."
+                ),
+            )
+
+
+def _blind(spec: Spec) -> Iterator[Doubt]:
+    if spec.encryption is not None and spec.encryption.identity is None:
+        yield (
+            ("encryption",),
+            (
+                "Without an identity nothing can be read back: verification as readable or restored "
+                "says COULD-NOT-VERIFY. Declare one on the host that verifies, or give --identity."
+            ),
+        )
+
+
+def _too_few_targets(spec: Spec) -> Iterator[Doubt]:
+    if len(spec.targets) < 2:
+        yield (
+            ("targets",),
+            (
+                "There is one target only. Keep three copies, on two kinds of storage, one of them "
+                "off this site (3-2-1): add a target elsewhere."
+            ),
+        )
+        return
+    for name, policy in spec.policies.items():
+        if len(policy.targets) < 2:
+            yield (
+                ("policies", name, "targets"),
+                (f"`{name}` keeps its snapshots at one target only. Add another (3-2-1)."),
+            )
+    if all(target.type == "local" for target in spec.targets.values()):
+        devices = {_device(path) for one in spec.targets.values() for path in paths_of(one)}
+        if len(devices) == 1:
+            yield (
+                ("targets",),
+                (
+                    "All targets are on one disk of this machine and are lost with it. "
+                    "Add a target on another disk, and one off this site (3-2-1)."
+                ),
+            )
+
+
+def _forgets_too_soon(spec: Spec) -> Iterator[Doubt]:
+    """Retentions that end before anybody would notice a loss."""
+    for policy in spec.policies.values():
+        notice, why = _time_to_notice(spec, policy)
+        for target in policy.targets:
+            own = spec.targets[target].keep
+            span = _span(own or policy.keep, _interval(spec, policy))
+            if span is not None and span < notice:
+                place = ("targets", target, "keep") if own else ("policies", policy.name, "keep")
+                yield (
+                    place,
+                    (
+                        f"Snapshots are kept for about {format_duration(span)}, but a loss may stay "
+                        f"unnoticed for {format_duration(notice)} ({why}): by then no good one is "
+                        "left. Keep them longer."
+                    ),
+                )
+                if not own:
+                    break
+
+
+def _unrestored(spec: Spec) -> Iterator[Doubt]:
+    restored = {name for step in spec.recovery for name in step.restore}
+    for name in spec.sources:
+        if name not in restored:
+            yield (
+                ("sources", name),
+                (f"The recovery never restores `{name}`. Add `- {{restore: {name}}}` to it."),
+            )
+
+
+def _not_incremental(spec: Spec) -> Iterator[Doubt]:
+    for name, policy in spec.policies.items():
+        if policy.kind == "incremental":
+            yield (
+                ("policies", name, "kind"),
+                (
+                    "None of its sources has an incremental form: each takes a full. Write kind: full."
+                ),
+            )
+
+
+_RULES: tuple[Callable[[Spec], Iterator[Doubt]], ...] = (
+    _uncovered,
+    _without_objective,
+    _never_met,
+    _undrilled,
+    _unencrypted,
+    _blind,
+    _too_few_targets,
+    _forgets_too_soon,
+    _unrestored,
+    _not_incremental,
+    misplaced_keys,
+    late_folders,
+    overlaps,
+)
+
+
+def _covering(spec: Spec, source: str) -> list[Policy]:
+    return [policy for policy in spec.policies.values() if source in policy.sources]
+
+
+def _rpo(spec: Spec, name: str) -> float | None:
+    return spec.objectives[name].rpo if name in spec.objectives else None
+
+
+def _interval(spec: Spec, policy: Policy) -> float | None:
+    if policy.schedule is None:
+        return None
+    return Schedule.parse(policy.schedule, spec.timezone).longest_interval()
+
+
+def _longest_age(spec: Spec, policy: Policy) -> float:
+    return (_interval(spec, policy) or 0.0) + (policy.expected or 0.0)
+
+
+def _time_to_notice(spec: Spec, policy: Policy) -> tuple[float, str]:
+    """The longest time between two proofs or drills that would show a loss, and what says so."""
+    declared = [
+        (every, f"objectives.{name}.{key}")
+        for name in (*policy.sources, SYSTEM)
+        if (objective := spec.objectives.get(name)) is not None
+        for key, every in (
+            ("proof_every", objective.proof_every),
+            ("drill_every", objective.drill_every),
+        )
+        if every is not None
+    ]
+    # A proof shows what a drill would show, so the drills count only where there are no proofs.
+    proofs = [one for one in declared if one[1].endswith("proof_every")]
+    return max(proofs or declared, default=(USUAL_NOTICE, "a week, since nothing is declared"))
+
+
+def _span(keep: Keep, interval: float | None) -> float | None:
+    """About how far back a retention reaches, in seconds; None: for ever, or nobody knows."""
+    if keep.forever or (keep.max_size is not None and keep == Keep(max_size=keep.max_size)):
+        return None
+    if keep.last and interval is None:
+        return None
+    spans = [keep.within, keep.last * (interval or 0.0)]
+    for name, period in _PERIODS.items():
+        spans.append(getattr(keep, name) * max(parse_duration(period), interval or 0.0))
+    return max(spans)
+
+
+def _device(path: Path) -> int | None:
+    """The device of a path, or of the nearest folder above it that is there."""
+    for one in (path, *path.parents):
+        try:
+            return os.stat(one).st_dev  # noqa: PTH116 one call, whatever the path is
+        except OSError:
+            continue
+    return None

@@ -1,0 +1,195 @@
+"""A completed, valid document becomes the models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from runner.spec.model import (
+    DEFAULT_POLICY,
+    Encryption,
+    Keep,
+    Objective,
+    Policy,
+    Probe,
+    RecoveryStep,
+    Service,
+    SourceSpec,
+    TargetSpec,
+)
+from runner.spec.references import ACTIONS, QUESTIONS
+
+# What needs least comes first: databases may need configuration, caches may need databases.
+_WAVES = (("git",), ("files",), ("sqlite", "postgres"), ("redis",))
+_LONGEST_NAME = 63
+
+
+def resolve(folder: Path, path: str) -> Path:
+    """An absolute path; `~` is the home folder, and relative ones start at the spec's folder."""
+    try:
+        return folder / Path(path).expanduser()
+    except RuntimeError:  # the home of an unknown user: a name like any other
+        return folder / path
+
+
+def to_sources(values: Mapping[str, Any], folder: Path) -> dict[str, SourceSpec]:
+    """The sources, in the order written."""
+    return {
+        name: SourceSpec(name, options["type"], _without(options, "type"), folder)
+        for name, options in values["sources"].items()
+    }
+
+
+def to_targets(values: Mapping[str, Any], folder: Path) -> dict[str, TargetSpec]:
+    """The targets, in the order written."""
+    return {
+        name: TargetSpec(
+            name,
+            options["type"],
+            _without(options, "type", "keep"),
+            folder,
+            options.get("keep"),
+        )
+        for name, options in values["targets"].items()
+    }
+
+
+def to_policies(values: Mapping[str, Any]) -> dict[str, Policy]:
+    """The policies; one of everything, by hand, kept for ever, if none is declared."""
+    declared = values["policies"] or {DEFAULT_POLICY: {}}
+    return {
+        name: Policy(
+            name,
+            sources=tuple(policy.get("sources", values["sources"])),
+            targets=tuple(policy.get("targets", values["targets"])),
+            keep=policy.get("keep", Keep()),
+            **_without(policy, "sources", "targets", "keep"),
+        )
+        for name, policy in declared.items()
+    }
+
+
+def to_objectives(values: Mapping[str, Any]) -> dict[str, Objective]:
+    """The objectives, by the name of what they are about."""
+    return {name: Objective(name, **one) for name, one in values["objectives"].items()}
+
+
+def to_services(values: Mapping[str, Any], folder: Path) -> dict[str, Service]:
+    """The services, in the order written."""
+    return {
+        name: Service(
+            name,
+            stop=service.get("stop"),
+            start=service.get("start"),
+            sources=tuple(service["sources"]),
+            working_dir=resolve(folder, service["working_dir"]),
+            environment=service["env"],
+            timeout=service.get("timeout"),
+        )
+        for name, service in values["services"].items()
+    }
+
+
+def to_recovery(values: Mapping[str, Any], folder: Path) -> tuple[RecoveryStep, ...]:
+    """The recovery, in order. Default: git, files, databases, caches, each kind one wave."""
+    declared = values.get("recovery")
+    if declared is None:
+        waves = _default_waves(values["sources"])
+        return tuple(
+            RecoveryStep(_restore_name(wave), restore=wave, working_dir=folder) for wave in waves
+        )
+    taken = {step["name"] for step in declared if "name" in step}
+    steps = []
+    for position, step in enumerate(declared, 1):
+        name = step.get("name") or _unused(_step_name(step, position), taken)
+        taken.add(name)
+        steps.append(_recovery_step(name, step, folder))
+    return tuple(steps)
+
+
+def to_checks(values: Mapping[str, Any]) -> dict[str, tuple[Probe, ...]]:
+    """The checks, by source."""
+    return {
+        source: tuple(to_probe(check, source=source) for check in checks)
+        for source, checks in values["checks"].items()
+    }
+
+
+def to_probe(values: Mapping[str, Any], *, source: str | None = None, name: str = "") -> Probe:
+    """One question."""
+    kind = next(question for question in QUESTIONS if question in values)
+    return Probe(
+        kind,
+        values[kind],
+        source=values.get("source", source),
+        name=values.get("name") or name or f"{kind} {values[kind]}"[:80],
+        expect=values.get("expect"),
+        at_least=values.get("at_least"),
+        within=values["within"],
+    )
+
+
+def to_encryption(values: Mapping[str, Any]) -> Encryption | None:
+    """Who can read what is stored; None if everybody can."""
+    declared = values.get("encryption")
+    if declared is None:
+        return None
+    return Encryption(tuple(declared["recipients"]), declared.get("identity"))
+
+
+def _recovery_step(name: str, step: Mapping[str, Any], folder: Path) -> RecoveryStep:
+    probe = step.get("probe")
+    return RecoveryStep(
+        name,
+        restore=_listed(step.get("restore", ())),
+        run=step.get("run"),
+        probe=to_probe(probe, name=name) if probe else None,
+        manual=step.get("manual"),
+        drill=step["drill"],
+        environment=step["env"],
+        working_dir=resolve(folder, step["working_dir"]),
+        timeout=step.get("timeout"),
+        expected=step.get("expected"),
+        retries=step["retries"],
+        when=step["when"],
+    )
+
+
+def _default_waves(sources: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    waves = [
+        tuple(name for name, options in sources.items() if options["type"] in types)
+        for types in _WAVES
+    ]
+    known = {name for wave in waves for name in wave}
+    waves.append(tuple(name for name in sources if name not in known))
+    return [wave for wave in waves if wave]
+
+
+def _step_name(step: Mapping[str, Any], position: int) -> str:
+    action = next(action for action in ACTIONS if action in step)
+    return _restore_name(_listed(step[action])) if action == "restore" else f"{action}-{position}"
+
+
+def _restore_name(sources: tuple[str, ...]) -> str:
+    name = "-".join(("restore", *sources))
+    if len(name) <= _LONGEST_NAME:
+        return name
+    others = f"-and-{len(sources) - 1}-more" if len(sources) > 1 else ""
+    return f"restore-{sources[0]}"[: _LONGEST_NAME - len(others)] + others
+
+
+def _unused(name: str, taken: Iterable[str]) -> str:
+    count, free = 1, name
+    while free in taken:
+        count += 1
+        free = f"{name[: _LONGEST_NAME - 4]}-{count}"
+    return free
+
+
+def _listed(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}

@@ -1,0 +1,218 @@
+"""From `backup.yaml` to a Spec: read, merge the profile, expand, check, fill in, convert."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from runner import __version__
+from runner.errors import SpecError
+from runner.spec import convert, document
+from runner.spec.expand import read_env_file
+from runner.spec.marks import Marks, Place, Problem, nearest
+from runner.spec.model import DEFAULT_PROFILE, Spec
+from runner.spec.profile import FIXED, merge
+from runner.spec.references import check_passwords, check_references, check_schedules
+from runner.spec.schema import Schemas, load_schemas
+from runner.spec.validate import Complaint, Validation, remember, remembered
+from runner.spec.values import Completion, Expansion
+
+VALID_CACHE = "valid-specs.json"
+
+# Where a value may wait for its variable until a command needs it.
+_MAY_WAIT = ("sources", "targets")
+
+
+def find_spec(start: Path, name: str = "backup.yaml") -> Path:
+    """The nearest file of that name, in `start` or above it. Raises SpecError with the remedy."""
+    start = start.absolute()
+    for folder in (start, *start.parents):
+        if (folder / name).is_file():
+            return folder / name
+    raise SpecError(
+        f"There is no {name} in {start} or above it.",
+        remedy="`holdfast init` writes one; --file names another.",
+    )
+
+
+def load_spec(
+    file: Path,
+    profile: str | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    unset: Literal["error", "keep"] = "error",
+) -> Spec:
+    """The spec in `file` with a profile applied.
+
+    `environment` stands for the process's. With `unset="keep"` an option of a source or target
+    whose `${NAME}` has no value stays as written, and `Spec.require` tells it to the command
+    that needs that source or target. Raises SpecError, whose `problems` are all that were found.
+    """
+    file = file.absolute()
+    raw, marks = document.read(file)
+    if not isinstance(raw, dict):
+        message = "A spec is a map of keys: version, project, sources, targets, …"
+        raise document.refused(replace(marks, file=str(file)).problem((), message))
+    return _Loading(file, marks, environment, unset == "keep").spec(raw, profile)
+
+
+@dataclass
+class _Loading:
+    """What is gathered while one file is loaded."""
+
+    file: Path
+    marks: Marks
+    given: Mapping[str, str] | None  # the environment, if it is not the process's
+    patient: bool  # whether sources and targets may wait for variables
+    problems: list[Problem] = field(default_factory=list)
+
+    def spec(self, raw: dict[str, Any], profile: str | None) -> Spec:
+        schemas = load_schemas()
+        merged = self._with_profile(raw, profile)
+        profiles = {"profiles": merged.pop("profiles")} if "profiles" in merged else {}
+        env_files, own = self._env_files(merged)
+        outer = os.environ if self.given is None else self.given
+        everything = {**own, **outer}
+        expansion = Expansion(schemas, everything, self._tell)
+        declared = expansion.value(merged, schemas.root)
+        waiting = self._unset(expansion.unset)
+        completion = Completion(schemas, self.file.parent, everything, expansion.unset, self._tell)
+        values = completion.value(declared, schemas.root)
+        self._check(declared, profiles, expansion, schemas)
+        if self.problems:
+            raise document.refused(*_one_a_place(self.problems))
+        return self._converted(
+            declared,
+            values,
+            profile=profile or DEFAULT_PROFILE,
+            env_files=env_files,
+            environment={name: everything[name] for name in own},
+            unset=waiting,
+        )
+
+    def _tell(self, place: Place, message: str, *, key: bool = False) -> None:
+        self.problems.append(self.marks.problem(place, message, key=key))
+
+    def _with_profile(self, raw: dict[str, Any], profile: str | None) -> dict[str, Any]:
+        base = {name: value for name, value in raw.items() if not name.startswith("x-")}
+        if profile in (None, DEFAULT_PROFILE):
+            return base
+        profiles = base.get("profiles")
+        known = profiles if isinstance(profiles, dict) else {}
+        overrides = known.get(str(profile))
+        if not isinstance(overrides, dict):
+            listed = f" Known: {', '.join(known)}." if known else " None is declared."
+            hint = nearest(str(profile), known) or listed
+            self._tell(("profiles",), f"There is no profile `{profile}`.{hint}")
+            return base
+        self.marks = replace(self.marks, profile=profile)
+        allowed = {name: one for name, one in overrides.items() if name not in FIXED}
+        merged: dict[str, Any] = merge(base, allowed)
+        return merged
+
+    def _env_files(self, merged: Mapping[str, Any]) -> tuple[tuple[Path, ...], dict[str, str]]:
+        """The env files and their values; expanded by the process's environment alone."""
+        outer = os.environ if self.given is None else self.given
+        schemas = load_schemas()
+        node = schemas.shape(schemas.root, merged).properties["env_file"]
+        named = Expansion(schemas, outer, self._silent).value(merged.get("env_file", []), node)
+        names = [named] if isinstance(named, str) else named if isinstance(named, list) else []
+        files = tuple(
+            convert.resolve(self.file.parent, name) for name in names if isinstance(name, str)
+        )
+        values: dict[str, str] = {}
+        for file in files:
+            found, problems = read_env_file(file)
+            values |= found
+            self.problems.extend(problems)
+        return files, values
+
+    def _silent(self, place: Place, message: str) -> None:
+        """The whole document is expanded later, and tells the same then."""
+
+    def _unset(self, unset: Mapping[Place, tuple[str, ...]]) -> tuple[Problem, ...]:
+        """Tells which variables are not set; returns those that may wait."""
+        waiting = []
+        for place, names in unset.items():
+            listed = " and ".join(f"${{{name}}}" for name in names)
+            problem = self.marks.problem(
+                place,
+                f"{listed} has no value. Set it in the environment or in an env_file, "
+                f"or give a default: ${{{names[0]}:-default}}.",
+            )
+            if self.patient and place[0] in _MAY_WAIT:
+                waiting.append(problem)
+            else:
+                self.problems.append(problem)
+        return tuple(waiting)
+
+    def _check(
+        self,
+        declared: dict[str, Any],
+        profiles: dict[str, Any],
+        expansion: Expansion,
+        schemas: Schemas,
+    ) -> None:
+        whole = {**declared, **profiles}
+        state = declared.get("state", ".holdfast")
+        cache = convert.resolve(self.file.parent, str(state)) / VALID_CACHE
+        digest = _digest([whole, schemas.digest, __version__])
+        pending = set(expansion.unset)
+        self._complain(check_references(declared), pending)
+        self._complain(check_passwords(whole), pending)
+        if not remembered(cache, digest):
+            before = len(self.problems)
+            self._complain(check_schedules(declared), pending)
+            self._complain(Validation(schemas, whole, expansion.written).complaints(), pending)
+            if len(self.problems) == before == 0 and not pending:
+                remember(cache, digest)
+
+    def _complain(self, complaints: Iterable[Complaint], pending: set[Place]) -> None:
+        """Tells complaints, but for those about values that are not known yet."""
+        for place, message, key in complaints:
+            if place not in pending:
+                self._tell(place, message, key=key)
+
+    def _converted(
+        self, declared: Mapping[str, Any], values: Mapping[str, Any], **others: Any
+    ) -> Spec:
+        folder = self.file.parent
+        return Spec(
+            file=self.file,
+            folder=folder,
+            digest=_digest(declared),
+            project=values["project"],
+            timezone=values["timezone"],
+            compression=values["compression"],
+            state=convert.resolve(folder, values["state"]),
+            parallel=values["parallel"],
+            sources=convert.to_sources(values, folder),
+            targets=convert.to_targets(values, folder),
+            policies=convert.to_policies(values),
+            objectives=convert.to_objectives(values),
+            services=convert.to_services(values, folder),
+            recovery=convert.to_recovery(values, folder),
+            checks=convert.to_checks(values),
+            encryption=convert.to_encryption(values),
+            document=declared,
+            marks=self.marks,
+            **others,
+        )
+
+
+def _one_a_place(problems: Iterable[Problem]) -> list[Problem]:
+    """The first problem of each place: what follows from it says nothing new."""
+    first: dict[tuple[str, int, int, str], Problem] = {}
+    for one in problems:
+        first.setdefault((one.file, one.line, one.column, one.path), one)
+    return list(first.values())
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,153 @@
+"""Which paths of a spec lie inside each other, where they should not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+from runner.errors import HoldfastError
+from runner.secret import Secret
+from runner.spec.convert import resolve
+from runner.spec.marks import Place
+from runner.spec.model import SourceSpec, Spec, TargetSpec
+
+Doubt = tuple[Place, str]
+
+
+def paths_of(item: SourceSpec | TargetSpec) -> list[Path]:
+    """Where a source or a target lies on this machine: its `path` and `paths`, links followed."""
+    named = item.options.get("paths", ())
+    names = [item.options.get("path"), *(named if isinstance(named, list | tuple) else ())]
+    return [_real(resolve(item.folder, name)) for name in names if isinstance(name, str)]
+
+
+def misplaced_keys(spec: Spec) -> Iterator[Doubt]:
+    """Secret files inside a source, a target or the state folder."""
+    holders = [(f"the source `{one.name}`", paths_of(one)) for one in spec.sources.values()]
+    holders += [(f"the target `{one.name}`", paths_of(one)) for one in spec.targets.values()]
+    holders.append(("the state folder", [_real(spec.state)]))
+    for place, secret in _secrets(spec):
+        file = secret.file
+        if file is None:
+            continue
+        for what, folders in holders:
+            if any(_inside(_real(file), folder) for folder in folders):
+                yield (
+                    place,
+                    (
+                        f"This key lies inside {what}: it is lost, or found, together with what it "
+                        "opens. Keep it elsewhere, with a copy off this machine."
+                    ),
+                )
+                break
+
+
+def late_folders(spec: Spec) -> Iterator[Doubt]:
+    """Working folders of recovery steps that only a later step restores."""
+    restored_at = {name: index for index, step in enumerate(spec.recovery) for name in step.restore}
+    for index, step in enumerate(spec.recovery):
+        if step.restore or step.manual or step.working_dir == spec.folder:
+            continue
+        folder = _real(step.working_dir)
+        for name, source in spec.sources.items():
+            later = restored_at.get(name, -1) > index
+            if later and any(_inside(folder, path) for path in paths_of(source)):
+                yield (
+                    ("recovery", index, "working_dir"),
+                    (
+                        f"This folder is part of the source `{name}`, which is restored later: on an "
+                        f"empty machine it is not there yet. Restore `{name}` first."
+                    ),
+                )
+
+
+def overlaps(spec: Spec) -> Iterator[Doubt]:
+    """Sources that hold each other's content, so that one restore undoes the other's."""
+    for outer, inner in permutations(spec.sources.values(), 2):
+        shared = [
+            (path, folder)
+            for path in paths_of(inner)
+            for folder in paths_of(outer)
+            if _inside(path, folder) and not _left_out(path, folder, outer)
+        ]
+        if not shared or outer.type not in ("files", "git", inner.type):
+            continue
+        same = shared[0][0] == shared[0][1]
+        if same and list(spec.sources).index(outer.name) > list(spec.sources).index(inner.name):
+            continue
+        if outer.type == "git" and not _tracked(shared):
+            continue
+        yield (
+            ("sources", inner.name),
+            (
+                f"{_shown(shared[0][0], spec)} belongs to the source `{outer.name}` too: it is stored "
+                f"twice, and whichever is restored last wins. "
+                + (_REMEDY_GIT if outer.type == "git" else f"Exclude it from `{outer.name}`.")
+            ),
+        )
+
+
+_REMEDY_GIT = "Take it out of the repository (`git rm --cached`), or out of this source."
+
+
+def _secrets(spec: Spec) -> Iterator[tuple[Place, Secret]]:
+    if spec.encryption is not None and spec.encryption.identity is not None:
+        yield ("encryption", "identity"), spec.encryption.identity
+    for part, items in (("sources", spec.sources), ("targets", spec.targets)):
+        for name, item in items.items():
+            yield from _secrets_in(item.options, (part, name))
+
+
+def _secrets_in(value: Any, place: Place) -> Iterator[tuple[Place, Secret]]:
+    if isinstance(value, Secret):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from _secrets_in(one, (*place, name))
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from _secrets_in(one, (*place, index))
+
+
+def _left_out(path: Path, folder: Path, source: SourceSpec) -> bool:
+    """Whether a source that holds `folder` excludes `path`, or something around it."""
+    patterns = source.options.get("exclude", ())
+    if not isinstance(patterns, list | tuple):
+        return False
+    around = [one for one in (path, *path.parents) if one != folder and _inside(one, folder)]
+    names = [name for one in around for name in (one.name, str(one), str(one.relative_to(folder)))]
+    names += [os.path.relpath(one, _real(source.folder)) for one in around]
+    return any(fnmatch(name, str(pattern).rstrip("/")) for name in names for pattern in patterns)
+
+
+def _tracked(shared: list[tuple[Path, Path]]) -> bool:
+    """Whether git tracks any of these paths; what is no repository tracks nothing."""
+    from runner.process import run  # noqa: PLC0415
+
+    for path, folder in shared:
+        try:
+            found = run(
+                ["git", "-C", folder, "ls-files", "-z", "--", f":(literal){path}"], timeout=10
+            )
+        except (HoldfastError, OSError):
+            continue
+        if found.stdout and path != folder:
+            return True
+    return False
+
+
+def _inside(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _shown(path: Path, spec: Spec) -> str:
+    folder = _real(spec.folder)
+    return str(path.relative_to(folder)) if _inside(path, folder) else str(path)

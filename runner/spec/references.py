@@ -1,0 +1,191 @@
+"""What a schema cannot say: names that must exist, questions that must be one, zones, schedules.
+
+Works on the document, which need not be valid, so that all problems are told at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from runner.spec.marks import Place, nearest
+from runner.spec.schedule import Schedule
+from runner.spec.validate import Complaint
+
+SYSTEM = "system"
+ACTIONS = ("restore", "run", "probe", "manual")
+QUESTIONS = ("http", "tcp", "sql", "redis", "run", "file")
+NEED_SOURCE = ("sql", "redis", "file")
+
+_PASSWORD = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s@:]*:[^/\s@]+@"
+    r"|[A-Za-z][A-Za-z0-9+.-]*://\S*[?&](?:password|passwd|sslpassword|secret|token)=[^&\s]"
+)
+
+
+def check_references(document: Mapping[str, Any]) -> Iterator[Complaint]:
+    """Everything in a document that names what is not there, or contradicts itself."""
+    sources = _mapping(document.get("sources"))
+    services = _mapping(document.get("services"))
+    yield from _policies(document, sources)
+    for name, service in services.items():
+        yield from _unknown(_names(_mapping(service).get("sources")), sources, "source",
+                            ("services", name, "sources"))  # fmt: skip
+        if name in sources:
+            message = f"`{name}` is a source too. Give the service another name."
+            yield ("services", name), message, True
+    known = (SYSTEM, *sources, *services)
+    yield from _unknown_keys(document, "objectives", known, "source or service")
+    yield from _unknown_keys(document, "checks", sources, "source")
+    for name, checks in _mapping(document.get("checks")).items():
+        for index, check in enumerate(checks if isinstance(checks, list) else ()):
+            yield from _one_of(check, QUESTIONS, ("checks", name, index))
+    yield from _recovery(document.get("recovery"), sources)
+
+
+def check_schedules(document: Mapping[str, Any]) -> Iterator[Complaint]:
+    """A timezone or a schedule that means nothing."""
+    zone = document.get("timezone", "UTC")
+    if not isinstance(zone, str) or not _zone_exists(zone):
+        message = f"The timezone {zone!r} is not known. Write one like Europe/Berlin, or UTC."
+        yield ("timezone",), message, False
+        zone = "UTC"
+    for name, policy in _mapping(document.get("policies")).items():
+        schedule = _mapping(policy).get("schedule")
+        if isinstance(schedule, str):
+            try:
+                Schedule.parse(schedule, zone)
+            except ValueError as error:
+                yield ("policies", name, "schedule"), str(error), False
+
+
+def check_passwords(value: Any, place: Place = ()) -> Iterator[Complaint]:
+    """URLs that hold a password. It is not repeated."""
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            yield from check_passwords(one, (*place, name))
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from check_passwords(one, (*place, index))
+    elif isinstance(value, str) and _PASSWORD.search(value):
+        message = (
+            "This URL holds a password, which would end up in plans and logs. Take it out and "
+            'declare it apart: password: {secret: "env:NAME"}, or url: {secret: "env:NAME"}.'
+        )
+        yield place, message, False
+
+
+def _policies(document: Mapping[str, Any], sources: Mapping[str, Any]) -> Iterator[Complaint]:
+    targets = _mapping(document.get("targets"))
+    for name, policy in _mapping(document.get("policies")).items():
+        for part, known in (("sources", sources), ("targets", targets)):
+            place = ("policies", name, part)
+            yield from _unknown(_names(_mapping(policy).get(part)), known, part[:-1], place)
+
+
+def _recovery(recovery: Any, sources: Mapping[str, Any]) -> Iterator[Complaint]:
+    restored: dict[str, str] = {}
+    names: set[str] = set()
+    for index, step in enumerate(recovery if isinstance(recovery, list) else ()):
+        if not isinstance(step, Mapping):
+            continue
+        place: Place = ("recovery", index)
+        yield from _one_of(step, ACTIONS, place)
+        yield from _useless(step, place)
+        name = step.get("name")
+        if isinstance(name, str) and name in names:
+            message = f"The name `{name}` is taken by an earlier step. Choose another."
+            yield (*place, "name"), message, False
+        names.add(str(name))
+        yield from _restores(step.get("restore"), sources, restored, (*place, "restore"))
+        yield from _probe(step.get("probe"), sources, (*place, "probe"))
+
+
+def _restores(
+    value: Any, sources: Mapping[str, Any], restored: dict[str, str], place: Place
+) -> Iterator[Complaint]:
+    yield from _unknown(_names(value), sources, "source", place)
+    for key, name in _names(value):
+        if name in restored:
+            message = f"The source `{name}` is restored already, by {restored[name]}. Remove one."
+            yield place + key, message, False
+        elif name in sources:
+            restored[name] = f"recovery[{place[1]}]"
+
+
+def _probe(probe: Any, sources: Mapping[str, Any], place: Place) -> Iterator[Complaint]:
+    if not isinstance(probe, Mapping):
+        return
+    yield from _one_of(probe, QUESTIONS, place)
+    source = probe.get("source")
+    asked = [question for question in NEED_SOURCE if question in probe]
+    if asked and source is None:
+        message = f"`{asked[0]}` needs to know of what: add `source: NAME`."
+        yield place, message, False
+    yield from _unknown(_names(source), sources, "source", (*place, "source"))
+
+
+def _useless(step: Mapping[str, Any], place: Place) -> Iterator[Complaint]:
+    """Keys that mean nothing beside the step's action."""
+    wanted = {"drill": ("run", "probe"), "env": ("run", "probe"), "working_dir": ("run", "probe")}
+    for key, actions in wanted.items():
+        if key in step and not any(action in step for action in actions):
+            message = f"`{key}` means something beside run or probe only. Remove it."
+            yield (*place, key), message, True
+
+
+def _one_of(value: Any, choices: tuple[str, ...], place: Place) -> Iterator[Complaint]:
+    if not isinstance(value, Mapping):
+        return
+    given = [choice for choice in choices if choice in value]
+    if not given:
+        yield place, f"One of these is missing: {', '.join(choices)}.", False
+    for extra in given[1:]:
+        message = f"`{given[0]}` and `{extra}` stand together. Make two of them."
+        yield (*place, extra), message, True
+
+
+def _unknown(
+    names: Iterable[tuple[Place, str]], known: Iterable[str], what: str, place: Place
+) -> Iterator[Complaint]:
+    for key, name in names:
+        if name not in known:
+            yield place + key, _no_such(name, known, what), False
+
+
+def _unknown_keys(
+    document: Mapping[str, Any], part: str, known: Iterable[str], what: str
+) -> Iterator[Complaint]:
+    for name in _mapping(document.get(part)):
+        if name not in known:
+            yield (part, name), _no_such(name, known, what), True
+
+
+def _no_such(name: str, known: Iterable[str], what: str) -> str:
+    listed = f" Known: {', '.join(known)}."
+    return f"There is no {what} `{name}`.{nearest(name, known) or listed}"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _names(value: Any) -> list[tuple[Place, str]]:
+    """The names in a value, one or a list, each with its place in it."""
+    if isinstance(value, str):
+        return [((), value)]
+    items = value if isinstance(value, list) else ()
+    return [((index,), one) for index, one in enumerate(items) if isinstance(one, str)]
+
+
+def _zone_exists(name: str) -> bool:
+    if name == "UTC":
+        return True
+    from zoneinfo import ZoneInfo  # noqa: PLC0415
+
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return False
+    return True
