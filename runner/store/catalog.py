@@ -82,7 +82,7 @@ class Catalog:
         raise UsageError(f"There is no snapshot {text!r}.", remedy=self._nearest(text))
 
     def _nearest(self, text: str) -> str:
-        import difflib  # noqa: PLC0415 - only a misspelt id needs it
+        import difflib
 
         ids = [one.id for one in self.snapshots[:SEARCHED]]
         near = difflib.get_close_matches(text[:100], ids, SUGGESTIONS, 0.6) or ids[:SUGGESTIONS]
@@ -242,7 +242,7 @@ def _each(
     if len(targets) < 2:
         yield from ((name, read(target)) for name, target in targets.items())
         return
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - one target needs none
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(len(targets)) as pool:
         yield from zip(targets, pool.map(read, targets.values()), strict=True)
@@ -255,28 +255,29 @@ def _merge(
     pinned = pins([held.records for held in holdings.values()], now)
     proofs = _proofs(holdings)
     vouched = _vouched(holdings)
+    copies: dict[str, dict[str, Known]] = {}
+    for name, held in holdings.items():
+        for snapshot, known in held.manifests.items():
+            copies.setdefault(snapshot, {})[name] = known
     snapshots: list[Snapshot] = []
     differing: list[tuple[str, str, str]] = []
-    for snapshot in dict.fromkeys(key for held in holdings.values() for key in held.manifests):
-        copies = {
-            name: held.manifests[snapshot]
-            for name, held in holdings.items()
-            if snapshot in held.manifests
-        }
-        true, first = _true(snapshot, copies, vouched)
-        for name, known in copies.items():
-            if known.sha256 != true.sha256:
-                differing.append((name, snapshot, f"its manifest differs from that at {first}"))
+    for snapshot, there in copies.items():
+        true, first = _true(snapshot, there, vouched)
         pin = pinned.get(snapshot)
         snapshots.append(
             Snapshot(
                 **true.facts,
-                targets=tuple(n for n, known in copies.items() if known.sha256 == true.sha256),
+                targets=tuple(name for name in there if there[name].sha256 == true.sha256),
                 proofs=proofs.get(snapshot, ()),
                 pinned=pin is not None,
                 pinned_until=None if pin is None else pin.until,
             )
         )
+        differing += [
+            (name, snapshot, f"its manifest differs from that at {first}")
+            for name in there
+            if there[name].sha256 != true.sha256
+        ]
     snapshots.sort(key=newest_first, reverse=True)
     return tuple(snapshots), differing
 

@@ -106,7 +106,7 @@ def body_of(record: Pin | Unpin | DrillResult) -> dict[str, Any]:
     return _plain(record)
 
 
-def write_record(  # noqa: PLR0917 - where it goes, then what it says
+def write_record(
     target: Target, project: str, profile: str, kind: str, body: Mapping[str, Any], at: datetime
 ) -> str:
     """Store a record of `kind` (proofs, pin, unpin, drill); return its key."""
@@ -123,7 +123,7 @@ def write_record(  # noqa: PLR0917 - where it goes, then what it says
         return key
 
 
-def read_records(target: Target, project: str, profile: str, cache: Cache) -> Records:
+def read_records(target: Target, project: str, profile: str, cache: Cache | None = None) -> Records:
     """All records of a profile at a target, in the order in which they were written.
 
     Those of unknown kinds and broken ones are ignored, with a note.
@@ -136,7 +136,7 @@ def read_records(target: Target, project: str, profile: str, cache: Cache) -> Re
             found.notes.append(f"{target.name}: {entry.key} is not a record that is known here")
             continue
         try:
-            _take(found, target, entry, kind[1], cache)
+            _take(found, target, entry, kind[1], cache or Cache(None, ""))
         except FileNotFoundError:
             continue  # removed since it was listed
         except ODD as error:
@@ -191,39 +191,50 @@ class _Found:
 
 
 def _take(found: _Found, target: Target, entry: Entry, kind: str, cache: Cache) -> None:
-    body = cache.recall(entry)
-    if body is not None:
+    remembered = cache.recall(entry)
+    if remembered is not None:
         try:
-            _PARSERS[kind](found, entry.key, body)
+            _PARSERS[kind](found, entry.key, remembered)
         except ODD:
-            body = None  # an odd cache: what the target has decides
-    if body is None:
-        body = _body(target, entry, kind)
-        _PARSERS[kind](found, entry.key, body)
-        cache.remember(entry, body)
+            pass  # an odd cache: what the target has decides
+        else:
+            return
+    body = _body(target, entry, kind)
+    if kind == "proofs":
+        body = _rows(body)
+    _PARSERS[kind](found, entry.key, body)
+    cache.remember(entry, body)
 
 
-def _body(target: Target, entry: Entry, kind: str) -> Mapping[str, Any]:
+def _body(target: Target, entry: Entry, kind: str) -> Any:
     if entry.bytes > MOST_BYTES:
         raise ValueError(f"it has {entry.bytes} bytes")
     document = json.loads(b"".join(target.get(entry.key)))
     if not isinstance(document, dict) or (document["format"], document["kind"]) != (1, kind):
         raise ValueError("it is of another format or kind than its name says")
-    body: Mapping[str, Any] = document["body"]
-    return body
+    return document["body"]
 
 
-def _take_proofs(found: _Found, key: str, body: Mapping[str, Any]) -> None:
-    proofs = [_proof(one) for one in body["proofs"]]
+def _rows(body: Any) -> list[list[str]]:
+    """The proofs of a body without their field names: there are many of them."""
+    return [
+        [one[name] for name in _PROOF_FIELDS] + [one.get("key", "none"), one.get("reason", "")]
+        for one in body["proofs"]
+    ]
+
+
+def _take_proofs(found: _Found, key: str, rows: list[list[str]]) -> None:
+    proofs = [_proof(*row) for row in rows]
     found.proofs.extend(proofs)
     found.speaks_of[key] = frozenset(one.snapshot for one in proofs)
 
 
-def _proof(body: Mapping[str, Any]) -> Proof:
-    proof = Proof(**{**body, "at": instant(body["at"])})
-    if proof.level not in VERIFY_LEVELS:
-        raise ValueError(f"{proof.level!r} is not a level of verification")
-    return proof
+def _proof(
+    snapshot: str, source: str, target: str, level: str, verdict: str, at: str, *rest: str
+) -> Proof:
+    if level not in VERIFY_LEVELS:
+        raise ValueError(f"{level!r} is not a level of verification")
+    return Proof(snapshot, source, target, level, verdict, instant(at), *rest)
 
 
 def _take_pin(found: _Found, key: str, body: Mapping[str, Any]) -> None:
@@ -250,7 +261,8 @@ def _id(body: Mapping[str, Any]) -> str:
     return str(SnapshotId.parse(body["snapshot"]))
 
 
-_PARSERS: Mapping[str, Callable[[_Found, str, Mapping[str, Any]], None]] = {
+_PROOF_FIELDS = ("snapshot", "source", "target", "level", "verdict", "at", "host", "basis")
+_PARSERS: Mapping[str, Callable[[_Found, str, Any], None]] = {
     "proofs": _take_proofs,
     "pin": _take_pin,
     "unpin": _take_unpin,

@@ -41,6 +41,36 @@ class Snapshot:
     pinned: bool = False
     pinned_until: datetime | None = None  # None while pinned: for ever
 
+    @classmethod
+    def expected(
+        cls,
+        *,
+        id: str,  # noqa: A002 - the field's name
+        policy: str,
+        sequence: int,
+        created_at: datetime,
+        sources: Mapping[str, SourceView],
+        target: str,
+    ) -> Snapshot:
+        """A snapshot that a plan will write to `target`, as retention has to count it."""
+        return cls(
+            id=id,
+            policy=policy,
+            sequence=sequence,
+            created_at=created_at,
+            sources=sources,
+            missing=(),
+            unchanged={},
+            bases=frozenset(),
+            bytes=0,
+            encrypted=False,
+            host="",
+            spec_digest="",
+            manifest_sha256="",
+            predecessor=None,
+            targets=(target,),
+        )
+
     @property
     def covers(self) -> Mapping[str, datetime]:
         """Each source whose content this snapshot speaks for, and of which instant."""
