@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from runner.spec.marks import Problem
@@ -39,13 +40,11 @@ def _without_objective(spec: Spec) -> Iterator[Doubt]:
     for name in spec.sources:
         objective = spec.objectives.get(name)
         if objective is None or (objective.rpo is None and objective.rto is None):
-            yield (
-                ("sources", name),
-                (
-                    f"`{name}` has no objective, so nobody is told when it is too old or takes too "
-                    f"long. Declare one: objectives: {{{name}: {{rpo: 26h, rto: 2h}}}}."
-                ),
+            message = (
+                f"`{name}` has no objective, so nobody is told when it is too old or takes too "
+                f"long. Declare one: objectives: {{{name}: {{rpo: 26h, rto: 2h}}}}."
             )
+            yield ("sources", name), message
 
 
 def _never_met(spec: Spec) -> Iterator[Doubt]:
@@ -59,21 +58,17 @@ def _never_met(spec: Spec) -> Iterator[Doubt]:
         promised = f"`{name}` may lose at most {format_duration(rpo)}"
         ages = [(_longest_age(spec, policy), policy) for policy in policies if policy.schedule]
         if not ages:
-            yield (
-                ("objectives", owner, "rpo"),
-                (f"{promised}, but is backed up by hand only. Give a policy a schedule."),
-            )
+            message = f"{promised}, but is backed up by hand only. Give a policy a schedule."
+            yield ("objectives", owner, "rpo"), message
             continue
         age, best = min(ages, key=lambda one: one[0])
         if age > rpo:
-            yield (
-                ("policies", best.name, "schedule"),
-                (
-                    f"{promised}, but this schedule lets its newest snapshot become "
-                    f"{format_duration(age)} old (longest interval and expected duration). "
-                    "Run it more often, or declare a longer rpo."
-                ),
+            message = (
+                f"{promised}, but this schedule lets its newest snapshot become "
+                f"{format_duration(age)} old (longest interval and expected duration). "
+                "Run it more often, or declare a longer rpo."
             )
+            yield ("policies", best.name, "schedule"), message
 
 
 def _undrilled(spec: Spec) -> Iterator[Doubt]:
@@ -82,13 +77,11 @@ def _undrilled(spec: Spec) -> Iterator[Doubt]:
         return
     for name, objective in spec.objectives.items():
         if objective.rto is not None and objective.drill_every is None:
-            yield (
-                ("objectives", name, "rto"),
-                (
-                    "Nothing says how often a drill must show that this RTO holds. "
-                    "Add drill_every: 90d, here or for the system."
-                ),
+            message = (
+                "Nothing says how often a drill must show that this RTO holds. "
+                "Add drill_every: 90d, here or for the system."
             )
+            yield ("objectives", name, "rto"), message
 
 
 def _unencrypted(spec: Spec) -> Iterator[Doubt]:
@@ -96,52 +89,42 @@ def _unencrypted(spec: Spec) -> Iterator[Doubt]:
         return
     for name, target in spec.targets.items():
         if target.type != "local":
-            yield (
-                ("targets", name),
-                (
-                    f"Snapshots leave this machine unencrypted for `{name}`. "
-                    "Declare encryption: {recipients: [age1…]}."
-                ),
+            message = (
+                f"Snapshots leave this machine unencrypted for `{name}`. "
+                "Declare encryption: {recipients: [age1…]}."
             )
+            yield ("targets", name), message
 
 
 def _blind(spec: Spec) -> Iterator[Doubt]:
     if spec.encryption is not None and spec.encryption.identity is None:
-        yield (
-            ("encryption",),
-            (
-                "Without an identity nothing can be read back: verification as readable or restored "
-                "says COULD-NOT-VERIFY. Declare one on the host that verifies, or give --identity."
-            ),
+        message = (
+            "Without an identity nothing can be read back: verification as readable or restored "
+            "says COULD-NOT-VERIFY. Declare one on the host that verifies, or give --identity."
         )
+        yield ("encryption",), message
 
 
 def _too_few_targets(spec: Spec) -> Iterator[Doubt]:
     if len(spec.targets) < 2:
-        yield (
-            ("targets",),
-            (
-                "There is one target only. Keep three copies, on two kinds of storage, one of them "
-                "off this site (3-2-1): add a target elsewhere."
-            ),
+        message = (
+            "There is one target only. Keep three copies, on two kinds of storage, one of them "
+            "off this site (3-2-1): add a target elsewhere."
         )
+        yield ("targets",), message
         return
     for name, policy in spec.policies.items():
         if len(policy.targets) < 2:
-            yield (
-                ("policies", name, "targets"),
-                (f"`{name}` keeps its snapshots at one target only. Add another (3-2-1)."),
-            )
+            message = f"`{name}` keeps its snapshots at one target only. Add another (3-2-1)."
+            yield ("policies", name, "targets"), message
     if all(target.type == "local" for target in spec.targets.values()):
         devices = {_device(path) for one in spec.targets.values() for path in paths_of(one)}
         if len(devices) == 1:
-            yield (
-                ("targets",),
-                (
-                    "All targets are on one disk of this machine and are lost with it. "
-                    "Add a target on another disk, and one off this site (3-2-1)."
-                ),
+            message = (
+                "All targets are on one disk of this machine and are lost with it. "
+                "Add a target on another disk, and one off this site (3-2-1)."
             )
+            yield ("targets",), message
 
 
 def _forgets_too_soon(spec: Spec) -> Iterator[Doubt]:
@@ -153,14 +136,12 @@ def _forgets_too_soon(spec: Spec) -> Iterator[Doubt]:
             span = _span(own or policy.keep, _interval(spec, policy))
             if span is not None and span < notice:
                 place = ("targets", target, "keep") if own else ("policies", policy.name, "keep")
-                yield (
-                    place,
-                    (
-                        f"Snapshots are kept for about {format_duration(span)}, but a loss may stay "
-                        f"unnoticed for {format_duration(notice)} ({why}): by then no good one is "
-                        "left. Keep them longer."
-                    ),
+                message = (
+                    f"Snapshots are kept for about {format_duration(span)}, but a loss may stay "
+                    f"unnoticed for {format_duration(notice)} ({why}): by then no good one is "
+                    "left. Keep them longer."
                 )
+                yield place, message
                 if not own:
                     break
 
@@ -169,21 +150,17 @@ def _unrestored(spec: Spec) -> Iterator[Doubt]:
     restored = {name for step in spec.recovery for name in step.restore}
     for name in spec.sources:
         if name not in restored:
-            yield (
-                ("sources", name),
-                (f"The recovery never restores `{name}`. Add `- {{restore: {name}}}` to it."),
-            )
+            message = f"The recovery never restores `{name}`. Add `- {{restore: {name}}}` to it."
+            yield ("sources", name), message
 
 
 def _not_incremental(spec: Spec) -> Iterator[Doubt]:
     for name, policy in spec.policies.items():
         if policy.kind == "incremental":
-            yield (
-                ("policies", name, "kind"),
-                (
-                    "None of its sources has an incremental form: each takes a full. Write kind: full."
-                ),
+            message = (
+                "None of its sources has an incremental form: each takes a full. Write kind: full."
             )
+            yield ("policies", name, "kind"), message
 
 
 _RULES: tuple[Callable[[Spec], Iterator[Doubt]], ...] = (
@@ -212,9 +189,12 @@ def _rpo(spec: Spec, name: str) -> float | None:
 
 
 def _interval(spec: Spec, policy: Policy) -> float | None:
-    if policy.schedule is None:
-        return None
-    return Schedule.parse(policy.schedule, spec.timezone).longest_interval()
+    return None if policy.schedule is None else _longest(policy.schedule, spec.timezone)
+
+
+@cache
+def _longest(schedule: str, timezone: str) -> float:
+    return Schedule.parse(schedule, timezone).longest_interval()
 
 
 def _longest_age(spec: Spec, policy: Policy) -> float:

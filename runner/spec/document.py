@@ -196,7 +196,7 @@ class _Reader:
         text: str = node.value
         if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
             self._tell(node, place, "The text holds a character that no program can take.")
-        return Plain(text) if node.style is None else text
+        return text if node.style else Plain(text)
 
     def _count(self, node: yaml.Node, place: Place, level: int = 0) -> None:
         self.count += 1

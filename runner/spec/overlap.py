@@ -17,6 +17,8 @@ from runner.spec.model import SourceSpec, Spec, TargetSpec
 
 Doubt = tuple[Place, str]
 
+_REMEDY_GIT = "Take it out of the repository (`git rm --cached`), or out of this source."
+
 
 def paths_of(item: SourceSpec | TargetSpec) -> list[Path]:
     """Where a source or a target lies on this machine: its `path` and `paths`, links followed."""
@@ -36,13 +38,11 @@ def misplaced_keys(spec: Spec) -> Iterator[Doubt]:
             continue
         for what, folders in holders:
             if any(_inside(_real(file), folder) for folder in folders):
-                yield (
-                    place,
-                    (
-                        f"This key lies inside {what}: it is lost, or found, together with what it "
-                        "opens. Keep it elsewhere, with a copy off this machine."
-                    ),
+                message = (
+                    f"This key lies inside {what}: it is lost, or found, together with what it "
+                    "opens. Keep it elsewhere, with a copy off this machine."
                 )
+                yield place, message
                 break
 
 
@@ -56,13 +56,11 @@ def late_folders(spec: Spec) -> Iterator[Doubt]:
         for name, source in spec.sources.items():
             later = restored_at.get(name, -1) > index
             if later and any(_inside(folder, path) for path in paths_of(source)):
-                yield (
-                    ("recovery", index, "working_dir"),
-                    (
-                        f"This folder is part of the source `{name}`, which is restored later: on an "
-                        f"empty machine it is not there yet. Restore `{name}` first."
-                    ),
+                message = (
+                    f"This folder is part of the source `{name}`, which is restored later: on an "
+                    f"empty machine it is not there yet. Restore `{name}` first."
                 )
+                yield ("recovery", index, "working_dir"), message
 
 
 def overlaps(spec: Spec) -> Iterator[Doubt]:
@@ -76,22 +74,17 @@ def overlaps(spec: Spec) -> Iterator[Doubt]:
         ]
         if not shared or outer.type not in ("files", "git", inner.type):
             continue
-        same = shared[0][0] == shared[0][1]
-        if same and list(spec.sources).index(outer.name) > list(spec.sources).index(inner.name):
+        twins = outer.type == inner.type and shared[0][0] == shared[0][1]
+        if twins and list(spec.sources).index(outer.name) > list(spec.sources).index(inner.name):
             continue
         if outer.type == "git" and not _tracked(shared):
             continue
-        yield (
-            ("sources", inner.name),
-            (
-                f"{_shown(shared[0][0], spec)} belongs to the source `{outer.name}` too: it is stored "
-                f"twice, and whichever is restored last wins. "
-                + (_REMEDY_GIT if outer.type == "git" else f"Exclude it from `{outer.name}`.")
-            ),
+        message = (
+            f"{_shown(shared[0][0], spec)} belongs to the source `{outer.name}` too: it is stored "
+            f"twice, and whichever is restored last wins. "
+            + (_REMEDY_GIT if outer.type == "git" else f"Exclude it from `{outer.name}`.")
         )
-
-
-_REMEDY_GIT = "Take it out of the repository (`git rm --cached`), or out of this source."
+        yield ("sources", inner.name), message
 
 
 def _secrets(spec: Spec) -> Iterator[tuple[Place, Secret]]:
@@ -126,7 +119,7 @@ def _left_out(path: Path, folder: Path, source: SourceSpec) -> bool:
 
 def _tracked(shared: list[tuple[Path, Path]]) -> bool:
     """Whether git tracks any of these paths; what is no repository tracks nothing."""
-    from runner.process import run  # noqa: PLC0415
+    from runner.process import run
 
     for path, folder in shared:
         try:

@@ -182,7 +182,7 @@ def _names(value: Any) -> list[tuple[Place, str]]:
 def _zone_exists(name: str) -> bool:
     if name == "UTC":
         return True
-    from zoneinfo import ZoneInfo  # noqa: PLC0415
+    from zoneinfo import ZoneInfo
 
     try:
         ZoneInfo(name)

@@ -8,9 +8,11 @@ from typing import Any
 
 from runner.spec.units import parse_duration
 
-# Long enough to see every gap of a yearly line, leap years included, at few ticks.
-_LOOK_AHEAD = timedelta(days=366 * 8 + 2)
-_MOST_TICKS = 2000
+# A year shows every gap of a line that comes true often; a rare one, such as the 29th of
+# February, needs two leap years.
+_YEAR = timedelta(days=400)
+_LEAP_YEARS = timedelta(days=366 * 8 + 2)
+_OFTEN, _MOST_TICKS = 100, 2000
 _REMEDY = "Write five cron fields, `0 2 * * *`, or a duration, `6h`."
 _SHORTCUTS = {
     "@hourly": "0 * * * *",
@@ -43,7 +45,7 @@ class Schedule:
         schedule = cls(line, timezone=timezone)
         if len(line.split()) != 5:
             raise ValueError(f"{text!r} is not a schedule. {_REMEDY}")
-        from cronsim import CronSimError  # noqa: PLC0415
+        from cronsim import CronSimError
 
         try:
             schedule.next_after(datetime(2026, 1, 1, tzinfo=UTC))
@@ -88,7 +90,8 @@ class Schedule:
             if before is not None:
                 longest = max(longest, (tick - before).total_seconds())
             before = tick
-            if count >= _MOST_TICKS or tick - start > _LOOK_AHEAD:
+            enough = _YEAR if count >= _OFTEN else _LEAP_YEARS
+            if count >= _MOST_TICKS or tick - start > enough:
                 break
         return longest
 
@@ -99,9 +102,9 @@ class Schedule:
         raise ValueError("it never comes true")
 
     def _ticks(self, instant: datetime, *, reverse: bool = False) -> Any:
-        from zoneinfo import ZoneInfo  # noqa: PLC0415
+        from zoneinfo import ZoneInfo
 
-        from cronsim import CronSim  # noqa: PLC0415
+        from cronsim import CronSim
 
         local = instant.astimezone(ZoneInfo(self.timezone))
         return (tick.astimezone(UTC) for tick in CronSim(str(self.cron), local, reverse=reverse))

@@ -88,7 +88,7 @@ def parse_time(text: str, timezone: str, now: datetime) -> datetime:
 
 
 def _in_zone(local: datetime, timezone: str) -> datetime:
-    from zoneinfo import ZoneInfo  # noqa: PLC0415 most commands need no zone
+    from zoneinfo import ZoneInfo
 
     zone = ZoneInfo(timezone)
     early = local.replace(tzinfo=zone, fold=0)

@@ -69,9 +69,9 @@ class Validation:
 
     def complaints(self) -> Iterator[Complaint]:
         """Every complaint; several may be about one place."""
-        from jsonschema import Draft7Validator  # noqa: PLC0415
-        from referencing import Registry, Resource  # noqa: PLC0415
-        from referencing.jsonschema import DRAFT7  # noqa: PLC0415
+        from jsonschema import Draft7Validator
+        from referencing import Registry, Resource
+        from referencing.jsonschema import DRAFT7
 
         registry: Any = Registry().with_resources(
             (_BASE + name, Resource.from_contents(schema, DRAFT7))
