@@ -145,16 +145,23 @@ def _apply_rules(
             else:
                 by_source.setdefault(source, []).append((one.id, at))
     for source, dated in by_source.items():
-        for snapshot, _ in dated[: keep.last]:
-            _note(reasons, snapshot, f"among the last {keep.last}", source)
-        for rule in _PERIODS:
-            for snapshot, place in _places(dated, rule, getattr(keep, rule), zone):
-                _note(reasons, snapshot, f"{rule} {place} of {getattr(keep, rule)}", source)
+        for snapshot, reason in _kept(dated, keep, now, zone):
+            _note(reasons, snapshot, reason, source)
+
+
+def _kept(
+    dated: Sequence[tuple[str, datetime]], keep: Keep, now: datetime, zone: tzinfo
+) -> Iterator[tuple[str, str]]:
+    """What the rules keep of one source's snapshots, newest first, and why."""
+    for snapshot, _ in dated[: keep.last]:
+        yield snapshot, f"among the last {keep.last}"
+    for rule in _PERIODS:
+        for snapshot, place in _places(dated, rule, getattr(keep, rule), zone):
+            yield snapshot, f"{rule} {place} of {getattr(keep, rule)}"
+    if keep.within:
         # Counted from the newest, so that a pause of the backups does not use the history up.
         since = min(now, dated[0][1]) - timedelta(seconds=keep.within)
-        for snapshot, at in dated if keep.within else ():
-            if at > since:
-                _note(reasons, snapshot, "within the time to keep all", source)
+        yield from ((one, "within the time to keep all") for one, at in dated if at > since)
 
 
 def _places(

@@ -1,0 +1,167 @@
+"""RESTORE.md: how to bring a snapshot back with ordinary tools, on any machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from runner.store.snapshot import SUMS
+
+# Programs worth naming, and what a person installs to get each.
+_PROGRAMS = {
+    "age": "age (https://age-encryption.org)",
+    "zstd": "zstd",
+    "gzip": "gzip",
+    "tar": "GNU tar",
+    "git": "git",
+    "sqlite3": "sqlite3",
+    "python3": "Python 3",
+    "pg_restore": "pg_restore and psql, of the server's version or later",
+    "psql": "psql",
+    "redis-server": "redis-server",
+    "redis-cli": "redis-cli",
+}
+
+_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_MARKDOWN = re.compile(r"([\\`*<>\[\]|~&])")
+_FENCE = re.compile(r"^[ \t]*(```|~~~)", re.MULTILINE)
+_UNSAFE_IN_LINE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+_HEAD = """\
+# How to restore {snapshot}
+
+This folder is one snapshot of project {project}, profile {profile}, made at {created_at} on host
+{host}. It holds:"""
+
+_GO_ON = """\
+## How to go on
+
+Run the blocks below in this order, with `bash -e`, in this folder. They write only below its new
+folder `restored`, and touch nothing of what runs. If one fails, stop and read its message. If
+this folder cannot be written, copy all of it to one that can."""
+
+_IDENTITY = """\
+The files are encrypted. Name the identity's file first, with its full path, for example
+`export AGE_IDENTITY=/mnt/usb/identity.txt`. Without it nobody can read them."""
+
+_CHECK = """\
+## 1. Check that nothing was damaged
+
+Each line must end with `OK`. A line that does not names the damaged file: use another copy of
+this snapshot then, or another snapshot."""
+
+_SERVER = """\
+To load it into the server that the `PG*` variables or `REDIS_DATA_DIR` name:"""
+
+_RESULT = """\
+Open what came back and look for what you know must be there: the newest rows of a table, the
+last commit, a file that you remember. Only then put it where it belongs, and keep what stood
+there before until everything works."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """How one source comes back."""
+
+    source: str
+    type: str
+    taken_at: str  # RFC 3339 in UTC
+    lines: Sequence[str]  # shell lines that write `restored/<source>`
+    notes: Sequence[str] = ()  # what a person should know
+    place: str = ""  # where the content stood, for a person
+    server_lines: Sequence[str] = ()  # shell lines that load it into a running server
+
+
+def instructions(
+    *,
+    snapshot: str,
+    project: str,
+    profile: str,
+    created_at: str,
+    host: str,
+    encrypted: bool,
+    sections: Sequence[Section],
+) -> bytes:
+    """The text of RESTORE.md.
+
+    Its blocks fenced as exactly `sh`, run in order by `bash -e` in the snapshot's folder, write
+    `restored/<source>`; where it is encrypted, `AGE_IDENTITY` names the identity's file.
+    Nothing from the spec or the data can open or close a fence.
+    """
+    identity = ['test -r "$AGE_IDENTITY"'] if encrypted else []
+    told = {"snapshot": snapshot, "project": project, "profile": profile}
+    told |= {"created_at": created_at, "host": host}
+    identity = ['test -r "$AGE_IDENTITY"'] if encrypted else []
+    check = [f"sha256sum -c {SUMS}", *identity, "mkdir -p restored"]
+    parts = [
+        _HEAD.format_map({name: _prose(text) for name, text in told.items()}),
+        "\n".join(f"- {_is(one)}" for one in sections),
+        "## What you need",
+        "\n".join(f"- {one}" for one in _needs(encrypted, sections)),
+        _GO_ON,
+        *([_IDENTITY] if encrypted else []),
+        _CHECK,
+        _block("sh", check),
+        *(part for number, one in enumerate(sections, 2) for part in _section(number, one)),
+        f"## {len(sections) + 2}. Check the result",
+        _RESULT,
+    ]
+    return ("\n\n".join(parts) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _is(section: Section) -> str:
+    name, kind, taken_at = _prose(section.source), _prose(section.type), _prose(section.taken_at)
+    return f"{name} ({kind}), as it was at {taken_at}"
+
+
+def _section(number: int, section: Section) -> Iterator[str]:
+    yield f"## {number}. Bring back {_prose(section.source)}"
+    place = f" It stood at {_prose(section.place)}." if section.place else ""
+    yield f"{_is(section)}. The result is restored/{_prose(section.source)}.{place}"
+    if section.notes:
+        yield "\n".join(f"- Note: {_prose(note)}" for note in section.notes)
+    yield _block("sh", ["set -o pipefail", *section.lines])
+    if section.server_lines:
+        yield _SERVER
+        yield _block("sh server", ["set -o pipefail", *section.server_lines])
+
+
+def _needs(encrypted: bool, sections: Iterable[Section]) -> list[str]:
+    lines = [line for one in sections for line in (*one.lines, *one.server_lines)]
+    words = {word for line in lines for word in re.findall(r"[A-Za-z0-9_-]+", line)}
+    programs = [text for name, text in _PROGRAMS.items() if name in words]
+    needs = ["bash, coreutils", *programs]
+    if encrypted:
+        needs.append("the file with the age identity (the private key) of a recipient")
+    return needs
+
+
+def _block(fence: str, lines: Iterable[str]) -> str:
+    return "\n".join([f"```{fence}", *(_line(one) for one in lines), "```"])
+
+
+def _line(line: str) -> str:
+    """A shell line that stays inside its fence and shows all that it holds.
+
+    Where a quoted name has control characters, or breaks the line so that a fence would stand
+    at its beginning, the line is written as one string for `eval`, with those as escapes.
+    """
+    if not (_FENCE.search(line) or _UNSAFE_IN_LINE.search(line)):
+        return line
+    data = line.encode("utf-8", "surrogateescape")
+    return "eval $'" + "".join(_escaped(byte) for byte in data) + "'"
+
+
+def _escaped(byte: int) -> str:
+    character = chr(byte)
+    if 0x20 <= byte < 0x7F and character not in "\\'`":
+        return character
+    return {"\n": "\\n", "\\": "\\\\", "'": "\\'"}.get(character, f"\\x{byte:02x}")
+
+
+def _prose(text: str) -> str:
+    """Text from outside as words in a line: no control characters, no Markdown."""
+    visible = _CHARACTERS.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return _MARKDOWN.sub(r"\\\1", visible)
