@@ -18,8 +18,10 @@ from runner.errors import SpecError
 from runner.spec.marks import Mark, Marks, Place, Problem, written
 
 MOST_BYTES = 1024 * 1024
-MOST_VALUES = 50_000  # after aliases are followed
+MOST_VALUES = 20_000  # after aliases are followed
 MOST_LEVELS = 40
+_TOO_MANY = f"This is more than {MOST_VALUES} values, with aliases followed. Make it smaller."
+_TOO_DEEP = f"This is nested deeper than {MOST_LEVELS} levels. Make it flatter."
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _TEXT = "tag:yaml.org,2002:str"
@@ -49,6 +51,7 @@ def read(file: Path) -> tuple[Any, Marks]:
     """The values of a YAML file and their marks. Raises SpecError, with every problem found."""
     text = _text(file)
     try:
+        _refuse_depth(file, text)
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise refused(_syntax(file, error)) from error
@@ -102,6 +105,17 @@ def _text(file: Path) -> str:
         message = f"The control character U+{ord(control[0]):04X} stands here. Remove it."
         raise refused(_problem_after(file, text[: control.start()], message))
     return text
+
+
+def _refuse_depth(file: Path, text: str) -> None:
+    """Composing recurses in C, where a deep document ends the process, so look before."""
+    level = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        level += isinstance(event, yaml.CollectionStartEvent)
+        level -= isinstance(event, yaml.CollectionEndEvent)
+        if level > MOST_LEVELS:
+            mark = _mark(event)
+            raise refused(Problem(str(file), mark.line, mark.column, "", _TOO_DEEP))
 
 
 def _problem_after(file: Path, before: str, message: str) -> Problem:
@@ -201,9 +215,9 @@ class _Reader:
     def _count(self, node: yaml.Node, place: Place, level: int = 0) -> None:
         self.count += 1
         if self.count > MOST_VALUES:
-            message = f"Aliases make this more than {MOST_VALUES} values. Use fewer of them."
+            message = _TOO_MANY
         elif max(len(place), level) > MOST_LEVELS:
-            message = f"This is nested deeper than {MOST_LEVELS} levels. Make it flatter."
+            message = _TOO_DEEP
         else:
             return
         mark = _mark(node)
@@ -214,5 +228,6 @@ class _Reader:
         self.problems.append(Problem(self.file, mark.line, mark.column, written(place), message))
 
 
-def _mark(node: yaml.Node) -> Mark:
-    return Mark(node.start_mark.line + 1, node.start_mark.column + 1)
+def _mark(item: yaml.Node | yaml.Event) -> Mark:
+    start = item.start_mark
+    return Mark() if start is None else Mark(start.line + 1, start.column + 1)
