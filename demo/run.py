@@ -147,7 +147,7 @@ def prepare() -> None:
     for name in MADE:
         shutil.rmtree(ROOT / "demo" / name, ignore_errors=True)
     build(STACK)
-    import pyrage  # noqa: PLC0415 - the key is all it is needed for
+    import pyrage
 
     identity = pyrage.x25519.Identity.generate()
     keys = ROOT / "demo" / "keys"
