@@ -74,14 +74,14 @@ def options_table(options: list[Argument]) -> Iterator[str]:
     """The rows of some options."""
     yield "| option | meaning |\n|---|---|\n"
     for option in sorted(options, key=lambda one: str(one.name)):
-        value = "" if option.kind is bool else f" {str(option.name).upper()}"
+        value = "" if option.kind is bool else f" {str(option.name).strip('_').upper()}"
         many = ", …" if option.kind is list else ""
         yield f"| `{flag(option)}{value}`{many} | {cell(option.help or '')} |\n"
 
 
 def flag(option: Argument) -> str:
     """An option as it is typed."""
-    return f"--{str(option.name).replace('_', '-')}"
+    return f"--{str(option.name).strip('_').replace('_', '-')}"
 
 
 def spec_page() -> Iterator[str]:

@@ -29,6 +29,7 @@ ORDER = [
     ["runner.report"],
     ["runner.journeys"],
     ["runner.serve"],
+    ["runner.face"],
     ["runner.commands"],
     ["runner.__main__"],
 ]
