@@ -1,0 +1,166 @@
+"""One source's artifacts in one snapshot, read back and held against what was sealed.
+
+The hashes of the content stand in the fingerprint's document, which is sealed itself: a plain
+hash of a short secret could be guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from runner.source import Fingerprint
+from runner.store.seal import Damaged, Sealed, unseal
+from runner.store.snapshot import ArtifactEntry, Manifest
+from runner.target import Target
+
+FINGERPRINT = "fingerprint"
+FORMAT = 1
+ENCRYPTED = ".age"
+
+
+def fingerprint_document(
+    source: str,
+    type_name: str,
+    fingerprint: Fingerprint,
+    sealed: Mapping[str, Sealed],
+) -> bytes:
+    """What the artifact `<source>.fingerprint.json` holds: the fingerprint of the source's
+    instant, and the content's size and hash of each artifact by its key.
+    """
+    document = {
+        "format": FORMAT,
+        "source": source,
+        "type": type_name,
+        "fingerprint": fingerprint,
+        "artifacts": {
+            key: {"bytes": one.content_bytes, "sha256": one.content_sha256}
+            for key, one in sealed.items()
+        },
+    }
+    # ASCII, so that names with undecodable bytes come back as they were.
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+class SnapshotArtifacts:
+    """Opens what a snapshot holds of one source. `checked` are the parts that were read to
+    their end and found to be what was captured.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        folder: str,
+        manifest: Manifest,
+        source: str,
+        identities: Callable[[], Sequence[str]],
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self.checked: set[str] = set()
+        self._target = target
+        self._folder = folder
+        self._source = source
+        self._identities = identities
+        self._progress = progress
+        self._entries = {entry.part: entry for entry in manifest.of(source)}
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """The fingerprint that was taken at the snapshot's instant."""
+        fingerprint: Fingerprint = self._document["fingerprint"]
+        return fingerprint
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """The parts there are, without the fingerprint; the main one is the empty string."""
+        return [part for part in self._entries if part != FINGERPRINT]
+
+    def read(self, part: str = "") -> Iterator[bytes]:
+        """The content in chunks. Raises Damaged at its end, at the latest, unless it is what was
+        captured; StepFailed when the target cannot be read; PersonNeeded when no identity fits.
+        """
+        entry = self._entry(part)
+        sealed = self._document["artifacts"].get(entry.key)
+        if sealed is None:
+            raise self._damaged(entry, "its fingerprint knows nothing of it")
+        yield from self._content(entry, [(sealed["bytes"], sealed["sha256"])])
+        self.checked.add(part)
+
+    def finish(self) -> int:
+        """Read all that was not read to its end yet; return its bytes. Raises as `read` does."""
+        known = {entry.key for part, entry in self._entries.items() if part != FINGERPRINT}
+        for key in sorted({*self._document["artifacts"]} - known):
+            raise Damaged(
+                self._target.name, f"{self._folder}/{key}", "the manifest lists no such artifact"
+            )
+        rest = [part for part in self.parts if part not in self.checked]
+        return sum(len(chunk) for part in rest for chunk in self.read(part))
+
+    @cached_property
+    def _document(self) -> Mapping[str, Any]:
+        entry = self._entry(FINGERPRINT)
+        data = b"".join(self._content(entry, []))
+        try:
+            document = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(entry, f"it is no JSON: {error}") from error
+        if not _is_whole(document) or document["source"] != self._source:
+            raise self._damaged(entry, f"it is no fingerprint of {self._source} of format {FORMAT}")
+        self.checked.add(FINGERPRINT)
+        whole: Mapping[str, Any] = document
+        return whole
+
+    def _content(self, entry: ArtifactEntry, expected: list[tuple[int, str]]) -> Iterator[bytes]:
+        digest = hashlib.sha256()
+        size = 0
+        for chunk in unseal(
+            self._target,
+            f"{self._folder}/{entry.key}",
+            sha256=entry.sha256,
+            size=entry.bytes,
+            identities=self._identities() if entry.key.endswith(ENCRYPTED) else (),
+        ):
+            digest.update(chunk)
+            size += len(chunk)
+            if self._progress is not None:
+                self._progress(len(chunk))
+            yield chunk
+        found = (size, digest.hexdigest())
+        if entry.content_sha256 is not None:
+            expected = [*expected, (entry.content_bytes, entry.content_sha256)]
+        if any(one != found for one in expected):
+            raise self._damaged(entry, "its content is not what was captured")
+
+    def _entry(self, part: str) -> ArtifactEntry:
+        if part in self._entries:
+            return self._entries[part]
+        name = f"{self._source}.{part}" if part else self._source
+        path = f"{self._folder}/{name}"
+        raise Damaged(self._target.name, path, "the manifest lists no such artifact")
+
+    def _damaged(self, entry: ArtifactEntry, reason: str) -> Damaged:
+        return Damaged(self._target.name, f"{self._folder}/{entry.key}", reason)
+
+
+def _is_whole(document: Any) -> bool:
+    match document:
+        case {
+            "format": 1,
+            "source": str(),
+            "type": str(),
+            "fingerprint": dict(),
+            "artifacts": dict(sealed),
+        }:
+            return all(_is_sealed(one) for one in sealed.values())
+    return False
+
+
+def _is_sealed(one: Any) -> bool:
+    match one:
+        case {"bytes": int(), "sha256": str()}:
+            return True
+    return False

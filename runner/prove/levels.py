@@ -1,0 +1,243 @@
+"""Verification: how sure one can be of a snapshot, as deep as was asked.
+
+`stored`: every file is as it was written. `readable`: it also opens, and its content is what was
+captured. `restored`: it was brought back into a scratch place, and equals its fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.errors import HoldfastError, Interrupted, StepFailed
+from runner.prove.artifacts import SnapshotArtifacts
+from runner.prove.restored import Restorable, judged, restore_and_ask, told
+from runner.prove.scratch import scratch_folder
+from runner.prove.stored import (
+    Folder,
+    Progress,
+    file_problem,
+    left_out,
+    look,
+    own_problems,
+    shadows,
+    strangers,
+)
+from runner.source import Place
+from runner.spec.model import Probe
+from runner.store.records import COULD_NOT_VERIFY, FAIL, PASS, SKIP
+from runner.store.snapshot import ArtifactEntry
+from runner.store.stored import Damaged
+from runner.target import Target
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one verification says of one source of a snapshot at one target."""
+
+    snapshot: str
+    target: str
+    source: str  # empty: the files of the snapshot that belong to no source
+    level: str  # the one that was asked for
+    verdict: str  # PASS | FAIL | SKIP | COULD-NOT-VERIFY
+    reason: str
+    basis: str  # source: compared with the source's instant | artifact | stored
+
+
+def verify(
+    level: str,
+    target: Target,
+    project: str,
+    profile: str,
+    snapshot_id: str,
+    *,
+    sources: Sequence[str] = (),
+    sample: float = 1.0,
+    identities: Callable[[], Sequence[str]],
+    open_source: Callable[[str], Restorable],
+    scratch: Path,
+    token: str,
+    checks: Mapping[str, Sequence[Probe]] | None = None,
+    environment: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> list[Finding]:
+    """One finding for each source, or for each of `sources`; before them one of the source ""
+    where something is to be said of the files that belong to none. If one of these is damaged,
+    all findings are FAIL, and nothing is restored.
+
+    `sample` is the share of the large files' bytes that level `stored` reads; a source of which
+    a file was left out is SKIP, since nobody knows. The other levels read everything. `checks`
+    are asked at level `restored`, without a network where the kernel allows it.
+
+    Raises UsageError when `snapshot_id` is no id, Interrupted when the run is stopped.
+    """
+
+    def finding(source: str, said: Said) -> Finding:
+        return Finding(
+            snapshot_id, target.name, source, level, said.verdict, said.reason, said.basis
+        )
+
+    try:
+        folder = look(target, project, profile, snapshot_id)
+        problems = own_problems(folder, progress)
+    except StepFailed as error:
+        verdict = FAIL if isinstance(error, Damaged) else COULD_NOT_VERIFY
+        return [finding(source, Said(verdict, error.message)) for source in ("", *sources)]
+    verification = Verification(
+        folder=folder,
+        identities=identities,
+        open_source=open_source,
+        scratch=scratch,
+        token=token,
+        unread=left_out(folder, sample) if level == "stored" else frozenset(),
+        checks=checks or {},
+        environment=environment or {},
+        progress=progress,
+    )
+    findings = []
+    doubt = f"the snapshot's own files are damaged: {'; '.join(problems)}"
+    if problems:
+        findings.append(finding("", Said(FAIL, doubt)))
+    elif strangers(folder):
+        also = f"also in the folder, and no part of the snapshot: {told(strangers(folder))}"
+        findings.append(finding("", Said(SKIP, also)))
+    for source in sources or _all_sources(folder):
+        said = verification.of(source, "stored" if problems else level)
+        if problems:
+            said = Said(FAIL, f"{doubt}; of {source} itself: {said.verdict}, {said.reason}")
+        findings.append(finding(source, said))
+    return findings
+
+
+@dataclass(frozen=True)
+class Said:
+    """What is said of one source."""
+
+    verdict: str
+    reason: str
+    basis: str = "stored"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """One snapshot at one target, and what is needed to look at it."""
+
+    folder: Folder
+    identities: Callable[[], Sequence[str]]
+    open_source: Callable[[str], Restorable]
+    scratch: Path  # scratch folders are made in it, and always removed
+    token: str  # of the run
+    unread: frozenset[str]  # keys of the artifacts that the sample leaves out
+    checks: Mapping[str, Sequence[Probe]]  # by source
+    environment: Mapping[str, str]  # of the checks' commands
+    progress: Progress | None
+
+    def of(self, source: str, level: str) -> Said:
+        """What can be said of one source; what is wrong with it stays with it."""
+        manifest = self.folder.manifest
+        entries = manifest.of(source)
+        if not entries:
+            return self._absent(source)
+        if source not in manifest.sources:
+            return Said(FAIL, "the manifest lists files of it, and does not describe it")
+        try:
+            problems = self._problems(entries, read=level == "stored")
+            if problems:
+                return Said(FAIL, "; ".join(problems))
+            if level == "stored":
+                return self._stored(entries)
+            return self._readable(source) if level == "readable" else self._restored(source)
+        except Interrupted:
+            raise
+        except Damaged as error:
+            return Said(FAIL, error.message)
+        except (HoldfastError, OSError) as error:
+            return self._unverified(error, entries, failed=level == "restored")
+
+    def _absent(self, source: str) -> Said:
+        manifest = self.folder.manifest
+        if source in manifest.unchanged:
+            return Said(SKIP, f"unchanged; its content is in {manifest.unchanged[source]}")
+        if source in manifest.missing:
+            return Said(SKIP, "it is not in this snapshot: its capture failed")
+        return Said(COULD_NOT_VERIFY, "it is not in this snapshot")
+
+    def _problems(self, entries: Sequence[ArtifactEntry], *, read: bool) -> list[str]:
+        keys = {entry.key for entry in entries}
+        found = [
+            f"{name} lies there and could be taken for {listed}"
+            for name, listed in shadows(self.folder)
+            if listed in keys
+        ]
+        for entry in entries:
+            wanted = read and entry.key not in self.unread
+            problem = file_problem(self.folder, entry, self.progress, read=wanted)
+            if problem is not None:
+                found.append(f"{entry.key}: {problem}")
+        return found
+
+    def _stored(self, entries: Sequence[ArtifactEntry]) -> Said:
+        unread = [entry.key for entry in entries if entry.key in self.unread]
+        if unread:
+            return Said(SKIP, f"there, of the right size, but not in the sample: {told(unread)}")
+        size = sum(entry.bytes for entry in entries)
+        return Said(PASS, f"{len(entries)} files of {size} bytes are as they were written")
+
+    def _readable(self, source: str) -> Said:
+        artifacts = self._artifacts(source)
+        size = artifacts.finish()
+        return Said(PASS, f"{size} bytes of content are what was captured")
+
+    def _restored(self, source: str) -> Said:
+        entry = self.folder.manifest.sources[source]
+        artifacts = self._artifacts(source)
+        with scratch_folder(self.scratch, source) as folder:
+            restorable = self.open_source(source)
+            place = Place(self.token, destination=restorable.scratch_destination(folder))
+            differences, answers = restore_and_ask(
+                restorable,
+                artifacts,
+                place,
+                source_type=entry.type,
+                checks=self.checks.get(source, ()),
+                environment=self.environment,
+            )
+        artifacts.finish()
+        basis = "source" if entry.consistency == "exact" else "artifact"
+        verdict, reason = judged(answers)
+        if differences:
+            return Said(FAIL, f"restored, it differs: {told(differences)}; {reason}", basis)
+        return Said(verdict, f"restored, it equals its fingerprint; {reason}", basis)
+
+    def _unverified(
+        self, error: Exception, entries: Sequence[ArtifactEntry], *, failed: bool
+    ) -> Said:
+        """What to say when a level could not be reached: damage tells more than a missing key."""
+        message = error.message if isinstance(error, HoldfastError) else str(error)
+        if failed and isinstance(error, StepFailed):
+            return Said(FAIL, message)
+        try:
+            problems = self._problems(entries, read=True)
+        except StepFailed as unread:
+            return Said(COULD_NOT_VERIFY, f"{message} {unread.message}")
+        if problems:
+            return Said(FAIL, "; ".join(problems))
+        return Said(COULD_NOT_VERIFY, f"{message} What is stored is as it was written.")
+
+    def _artifacts(self, source: str) -> SnapshotArtifacts:
+        folder = self.folder
+        return SnapshotArtifacts(
+            folder.target,
+            folder.path,
+            folder.manifest,
+            source,
+            self.identities,
+            progress=self.progress,
+        )
+
+
+def _all_sources(folder: Folder) -> list[str]:
+    manifest = folder.manifest
+    stored = [entry.source for entry in manifest.artifacts]
+    return list(dict.fromkeys((*manifest.sources, *stored, *manifest.missing, *manifest.unchanged)))

@@ -1,0 +1,93 @@
+"""Scratch folders: private, removed when their run ends, and swept when their owner was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from runner.durable import PRIVATE_FOLDER, make_folder, write_bytes
+from runner.errors import StepFailed
+from runner.owner import Owner, alive, this_process
+from runner.swap import remove_tree
+
+PREFIX = "scratch-"
+NOTE = ".owner"
+
+_NOTE = re.compile(r"scratch-[A-Za-z0-9_.-]+\.owner")
+_ODD = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+@contextmanager
+def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A new, empty folder that is this user's alone and this block's, inside `parent`.
+
+    Raises StepFailed when it cannot be removed at the end. `sweep` removes it where the process
+    is killed: the note that names its owner stands beside it, from before it is made until after
+    it is gone.
+    """
+    folder = parent / f"{PREFIX}{_ODD.sub('-', name)[:60]}-{secrets.token_hex(4)}"
+    note = folder.with_name(f"{folder.name}{NOTE}")
+    try:
+        make_folder(parent)
+        write_bytes(note, json.dumps(this_process().to_json()).encode(), exclusive=True)
+        folder.mkdir(mode=PRIVATE_FOLDER)
+    except OSError as error:
+        raise StepFailed(
+            f"No scratch folder can be made in {parent}: {error}.",
+            remedy="Check its permissions and the free space.",
+        ) from error
+    try:
+        yield folder
+    except BaseException as error:
+        try:
+            _remove(folder, note)
+        except OSError as left:
+            error.add_note(f"{folder} is left over: {left}")
+        raise
+    try:
+        _remove(folder, note)
+    except OSError as error:
+        raise StepFailed(
+            f"The scratch folder {folder} cannot be removed: {error}.",
+            remedy="Remove it by hand; nothing needs it.",
+        ) from error
+
+
+def sweep(parent: Path) -> list[Path]:
+    """Remove the scratch folders right below `parent` whose owner is dead; return them.
+
+    What this user did not make is left alone, and so is what cannot be removed.
+    """
+    swept = []
+    with suppress(FileNotFoundError):
+        for note in sorted(parent.iterdir()):
+            if not _NOTE.fullmatch(note.name) or not _is_orphan(note):
+                continue
+            folder = note.with_name(note.name.removesuffix(NOTE))
+            with suppress(OSError):
+                _remove(folder, note)
+                swept.append(folder)
+    return swept
+
+
+def _is_orphan(note: Path) -> bool:
+    """Whether a note is ours and its owner is dead. An unreadable one says nothing."""
+    folder = note.with_name(note.name.removesuffix(NOTE))
+    try:
+        if note.lstat().st_uid != os.geteuid():
+            return False
+        if os.path.lexists(folder) and folder.lstat().st_uid != os.geteuid():
+            return False
+        return not alive(Owner.from_json(json.loads(note.read_text())))
+    except (OSError, ValueError):
+        return False
+
+
+def _remove(folder: Path, note: Path) -> None:
+    remove_tree(folder)
+    note.unlink(missing_ok=True)

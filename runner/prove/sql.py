@@ -1,0 +1,103 @@
+"""SQL asked of a restored database, which is opened so that nothing can change it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from runner.prove.answer import Asked, Reply, could_not, expectation, judge, refused
+from runner.spec.model import Probe
+
+if TYPE_CHECKING:
+    import sqlite3
+
+LOCK_SECONDS = 5.0
+STEPS_BETWEEN_LOOKS = 10_000  # of SQLite's virtual machine, between two looks at the clock
+
+# In the file's header: how it is written and read; 2 means a write-ahead log.
+_JOURNAL_BYTES = slice(18, 20)
+
+# What a wrong or incomplete content answers. Other errors say something of the question, of this
+# SQLite or of the moment: a collation that only the application knows, a lock.
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+_ABSENT = ("no such table", "no such column")
+
+
+def ask_sql(probe: Probe, asked: Asked, timeout: float) -> Reply:
+    """The first column of the first row, held against what the probe expects."""
+    asker = {"sqlite": _ask_sqlite}.get(asked.type)
+    if asker is None:
+        return could_not(
+            expectation(probe), f"SQL can be asked of sqlite, not of {asked.type or 'no source'}"
+        )
+    return asker(probe, asked, timeout)
+
+
+def _ask_sqlite(probe: Probe, asked: Asked, timeout: float) -> Reply:
+    import sqlite3
+
+    expected = expectation(probe)
+    if asked.path is None:
+        return could_not(expected, "there is no database file")
+    if not asked.path.is_file():
+        return refused(expected, "the database file does not exist")
+    try:
+        connection = _open(asked.path, min(LOCK_SECONDS, timeout))
+        try:
+            _guard(connection, timeout)
+            row = connection.execute(probe.value).fetchone()
+        finally:
+            connection.close()
+    except (sqlite3.Error, sqlite3.Warning, UnicodeError, ValueError, OSError) as error:
+        if _says_no(error):
+            return refused(expected, str(error))
+        return could_not(expected, f"{error}")
+    return judge(probe, None if row is None else row[0])
+
+
+def _open(path: Path, timeout: float) -> sqlite3.Connection:
+    import sqlite3
+
+    # Without its log nobody has it open; a plain reader would create the log and leave it there.
+    unused = _has_log_mode(path) and not path.with_name(f"{path.name}-wal").exists()
+    mode = "immutable=1" if unused else "mode=ro"
+    return sqlite3.connect(
+        f"file:{quote(bytes(path.absolute()))}?{mode}",
+        uri=True,
+        timeout=timeout,
+        isolation_level=None,
+    )
+
+
+def _has_log_mode(path: Path) -> bool:
+    with path.open("rb") as file:
+        return 2 in file.read(20)[_JOURNAL_BYTES]
+
+
+def _guard(connection: sqlite3.Connection, timeout: float) -> None:
+    """Allow reading of this one database alone, and no longer than `timeout` seconds."""
+    import sqlite3
+
+    reading = {
+        sqlite3.SQLITE_SELECT,
+        sqlite3.SQLITE_READ,
+        sqlite3.SQLITE_FUNCTION,
+        sqlite3.SQLITE_PRAGMA,
+        sqlite3.SQLITE_RECURSIVE,
+    }
+    connection.execute("PRAGMA query_only=ON")
+
+    def authorize(action: int, *_what: Any) -> int:
+        return sqlite3.SQLITE_OK if action in reading else sqlite3.SQLITE_DENY
+
+    deadline = time.monotonic() + timeout
+    connection.set_authorizer(authorize)
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS_BETWEEN_LOOKS)
+
+
+def _says_no(error: Exception) -> bool:
+    if getattr(error, "sqlite_errorname", "") in _DAMAGED:
+        return True
+    return any(words in str(error) for words in _ABSENT)
