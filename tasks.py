@@ -1,4 +1,4 @@
-"""The tasks that `invoke` finds in this checkout: the same as the `holdfast` program's."""
+"""The same commands by `invoke`: `invoke backup --profile prod`."""
 
 from runner.commands import namespace
 

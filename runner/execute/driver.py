@@ -251,5 +251,3 @@ def _code(result: StepResult) -> int:
     if verdict == "COULD-NOT-VERIFY":
         return PersonNeeded.exit_code
     return StepFailed.exit_code if verdict == "FAIL" else 0
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -19,6 +20,7 @@ from runner.secret import SCRUBBER
 
 PLAN = "plan.json"
 JOURNAL = "journal.jsonl"
+OPEN = "open-runs"
 
 # How a step can stand. `started` without an end is what a killed run leaves behind.
 STATUSES = ("started", "done", "failed", "skipped", "interrupted", "undone")
@@ -95,6 +97,12 @@ class Journal:
         for listener in self._listeners:
             listener(event)
 
+    def end(self, **values: Any) -> None:
+        """Write the run's last event, after which it is no longer open."""
+        self.append("end", **values)
+        with contextlib.suppress(FileNotFoundError):
+            _open_mark(self._folder).unlink()
+
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._descriptor)
@@ -121,6 +129,7 @@ def create_run(state: Path, run: str, plan: Plan, listeners: Iterable[Listener])
     folder = run_folder(state, run)
     make_folder(folder)
     write_bytes(folder / PLAN, canonical(plan.as_json()))
+    _open(folder)
     journal = Journal(folder, listeners)
     journal.append("run", run=run, kind=plan.kind, plan=plan.id, owner=this_process().to_json())
     return journal
@@ -129,6 +138,7 @@ def create_run(state: Path, run: str, plan: Plan, listeners: Iterable[Listener])
 def continue_run(state: Path, run: str, listeners: Iterable[Listener]) -> tuple[Plan, Journal]:
     """Open the plan and the journal of a run that ended early."""
     plan = read_plan(state, run)
+    _open(run_folder(state, run))
     journal = Journal(run_folder(state, run), listeners)
     journal.append("run", run=run, kind=plan.kind, plan=plan.id, owner=this_process().to_json())
     return plan, journal
@@ -150,6 +160,13 @@ def read_plan(state: Path, run: str) -> Plan:
         raise UsageError(f"The plan of run {run} cannot be used: {error}.") from error
 
 
+def open_runs(state: Path) -> list[str]:
+    """The runs that have not ended: they go on, or were killed. Oldest first."""
+    folder = state / OPEN
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return [name for name in names if (run_folder(state, name) / JOURNAL).exists()]
+
+
 def list_runs(state: Path) -> list[str]:
     """The ids of all runs, oldest first."""
     folder = state / "runs"
@@ -166,7 +183,7 @@ def read_run(state: Path, run: str) -> RunState:
 
 def read_events(path: Path) -> list[Event]:
     """The events of a journal; a torn line is ignored."""
-    events = []
+    events: list[Event] = []
     for line in path.read_bytes().splitlines():
         try:
             event = json.loads(line)
@@ -183,6 +200,17 @@ def fold(run: str, events: Iterable[Event]) -> RunState:
     for event in events:
         state = _FOLDS.get(event["event"], _unknown)(state, event)
     return state
+
+
+def _open(folder: Path) -> None:
+    mark = _open_mark(folder)
+    make_folder(mark.parent)
+    mark.touch(PRIVATE_FILE)
+    sync_folder(mark.parent)
+
+
+def _open_mark(folder: Path) -> Path:
+    return folder.parent.parent / OPEN / folder.name
 
 
 def _unknown(state: RunState, _event: Event) -> RunState:

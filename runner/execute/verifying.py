@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from runner.execute.context import Context
@@ -10,7 +11,7 @@ from runner.plan.facts import host_name
 from runner.plan.model import Step
 from runner.prove.levels import Finding, verify
 from runner.prove.scratch import scratch_folder
-from runner.store.records import Proof, write_record
+from runner.store.records import Proof, proofs_body, write_record
 
 
 def verify_and_record(step: Step, context: Context) -> list[dict[str, Any]]:
@@ -38,27 +39,23 @@ def verify_and_record(step: Step, context: Context) -> list[dict[str, Any]]:
 
 
 def _record(step: Step, context: Context, findings: list[Finding]) -> None:
-    from datetime import UTC, datetime
-
     spec = context.spec
     now = datetime.now(UTC)
     key = "declared" if spec.encryption else "none"
     proofs = [
-        asdict(
-            Proof(
-                snapshot=one.snapshot,
-                source=one.source,
-                target=one.target,
-                level=one.level,
-                verdict=one.verdict,
-                at=now.isoformat().replace("+00:00", "Z"),
-                host=host_name(),
-                basis=one.basis,
-                key=key,
-                reason=one.reason,
-            )
+        Proof(
+            snapshot=one.snapshot,
+            source=one.source,
+            target=one.target,
+            level=one.level,
+            verdict=one.verdict,
+            at=now,
+            host=host_name(),
+            basis=one.basis,
+            key=key,
+            reason=one.reason,
         )
         for one in findings
     ]
     target = context.target(step.params["target"])
-    write_record(target, spec.project, spec.profile, "proofs", {"proofs": proofs}, now)
+    write_record(target, spec.project, spec.profile, "proofs", proofs_body(proofs), now)

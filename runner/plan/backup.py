@@ -104,9 +104,7 @@ def _policy_steps(
     return steps
 
 
-def _capture(
-    spec: Spec, facts: Facts, wanted: Wanted, due: Due, snapshot: str, name: str
-) -> Step:
+def _capture(spec: Spec, facts: Facts, wanted: Wanted, due: Due, snapshot: str, name: str) -> Step:
     policy = due.policy
     params = {
         "policy": policy.name,

@@ -14,7 +14,6 @@ from runner.spec.model import Spec
 from runner.store.snapshot import Manifest
 
 if TYPE_CHECKING:
-    from runner.store.catalog import Catalog
     from runner.target import Target
 
 
@@ -56,15 +55,12 @@ def changed_marks(spec: Spec, names: Iterable[str]) -> dict[str, str]:
 
 
 def manifests(
-    spec: Spec, targets: Mapping[str, Target], catalog: Catalog, wanted: Iterable[tuple[str, str]]
+    spec: Spec, targets: Mapping[str, Target], wanted: Iterable[tuple[str, str]]
 ) -> dict[str, Manifest]:
-    """The manifests of (snapshot, target) pairs, checked against the catalog's hash."""
+    """The manifests of (snapshot, target) pairs, by snapshot."""
     from runner.store.catalog import read_manifest
 
-    found: dict[str, Manifest] = {}
-    for snapshot, target in wanted:
-        if snapshot not in found:
-            found[snapshot] = read_manifest(
-                targets[target], spec.project, spec.profile, catalog.find(snapshot).id
-            )[0]
-    return found
+    return {
+        snapshot: read_manifest(targets[target], spec.project, spec.profile, snapshot)[0]
+        for snapshot, target in dict(wanted).items()
+    }

@@ -115,9 +115,11 @@ def seal_of(spec: Spec) -> Seal:
 def left_out(spec: Spec) -> list[Path]:
     """What no capture contains: the state folder, local targets, the identity's file."""
     paths = [spec.state]
-    for target in spec.targets.values():
-        if target.type == "local":
-            paths.append(target.folder / Path(target.options["path"]).expanduser())
+    paths += [
+        target.folder / Path(target.options["path"]).expanduser()
+        for target in spec.targets.values()
+        if target.type == "local"
+    ]
     if spec.encryption and spec.encryption.identity and spec.encryption.identity.file:
         paths.append(spec.encryption.identity.file)
     return [path.absolute() for path in paths]

@@ -1,0 +1,41 @@
+"""Steps that a person does, and steps that are left out of a drill."""
+
+from __future__ import annotations
+
+from runner.errors import PersonNeeded
+from runner.execute.actions.base import Outputs, Simple, Skipped
+from runner.execute.context import Context
+from runner.plan.model import Step
+from runner.spec.model import Spec
+
+
+class AskPerson(Simple):
+    """Stop until a person reports that the step is done."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:  # noqa: ARG002
+        """What to do, in words."""
+        return [f"# by hand: {line}" for line in step.title.splitlines()]
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Done when it was reported; else raise PersonNeeded with the line that goes on."""
+        if step.id in context.reported:
+            return {"by": context.reported[step.id].get("by")}
+        raise PersonNeeded(
+            f"By hand: {step.title}",
+            remedy=f"Then: holdfast {context.plan.kind} --resume {context.run} --done {step.id}",
+        )
+
+
+class LeaveOut(Simple):
+    """A step that a drill does not do; its time counts all the same."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:  # noqa: ARG002
+        """Nothing."""
+        return [f"# {step.params['why']}"]
+
+    def perform(self, step: Step, context: Context) -> Outputs:  # noqa: ARG002
+        """Skip."""
+        raise Skipped(step.params["why"], {"counted_seconds": step.params["counted_seconds"]})
+
+
+ACTIONS = {"ask": AskPerson(), "leave_out": LeaveOut()}

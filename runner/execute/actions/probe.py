@@ -1,0 +1,40 @@
+"""Probes: questions asked of the recovered system until they hold or the time is over."""
+
+from __future__ import annotations
+
+from runner.errors import StepFailed
+from runner.execute.actions.base import Outputs, Simple
+from runner.execute.asking import ask_probe, entry_named
+from runner.execute.context import Context
+from runner.plan.model import Step
+from runner.spec.model import Spec
+
+
+class AskProbe(Simple):
+    """One `probe` of the recovery."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:
+        """The question in shell words where there are any."""
+        from runner.prove.probes import shell_form
+
+        probe = entry_named(spec, step.params["entry"]).probe
+        assert probe is not None
+        return shell_form(probe)
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Ask; raise StepFailed when the answer is no."""
+        probe = entry_named(context.spec, step.params["entry"]).probe
+        assert probe is not None
+        answer = ask_probe(probe, context)
+        outputs = {"checks": [answer], "verdict": answer["verdict"]}
+        if answer["verdict"] == "FAIL":
+            raise StepFailed(
+                f"The probe {step.id} failed: expected {answer['expected']}, "
+                f"found {answer['actual']}.",
+                remedy="See what the service says, then resume.",
+                outputs=outputs,
+            )
+        return outputs
+
+
+ACTIONS = {"ask": AskProbe()}

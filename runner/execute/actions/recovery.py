@@ -1,0 +1,253 @@
+"""Bringing a source back: stage beside, prove, check, swap, confirm; unswap and discard."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from pathlib import Path
+from typing import Any
+
+from runner.errors import PersonNeeded, StepFailed
+from runner.execute.actions.base import Outputs, Simple
+from runner.execute.actions.snapshot import decode
+from runner.execute.context import Context
+from runner.execute.journal import StepResult
+from runner.plan.model import Step
+from runner.prove.artifacts import SnapshotArtifacts
+from runner.registry import open_source, open_target
+from runner.source import Place, Source, Stored
+from runner.spec.model import Spec
+from runner.store.catalog import read_manifest
+from runner.store.snapshot import folder_of
+
+# Where a person who follows a runbook keeps what was fetched.
+WORKSHOP = '"$RECOVERY"'
+
+
+class Stage(Simple):
+    """Fetch, decrypt and unpack beside the destination; nothing live is touched."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:
+        """Fetch the snapshot's folder once, check its sums, and unpack this source there."""
+        snapshot = step.params["snapshot"]
+        source = open_source(spec.source(step.params["source"]))
+        target = open_target(spec.target(step.params["target"]))
+        stored = [Stored(**one) for one in step.params["stored"]]
+        folder = folder_of(spec.project, spec.profile, snapshot)
+        fetch = target.download_commands(folder, f"{WORKSHOP}/{snapshot}")
+        return [
+            f"mkdir -p {WORKSHOP}",
+            f"if ! test -e {WORKSHOP}/{snapshot}; then",
+            *(f"  {line}" for line in fetch),
+            "fi",
+            f"cd {WORKSHOP}/{snapshot}",
+            "sha256sum --check --quiet SHA256SUMS",
+            *source.restore_commands(stored, decode, f"restored/{step.params['source']}"),
+        ]
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Stage, after the manifest was found to be the one that the plan was made for."""
+        source, place = _opened(step, context)
+        artifacts = artifacts_of(step, context)
+        source.stage(artifacts, place)
+        staged = source.staged(place)
+        if staged is None:
+            raise StepFailed(f"{source.name} was not staged as a whole.")
+        return {"staged": str(staged)}
+
+    def observe(self, step: Step, context: Context, result: StepResult) -> str:
+        """Done while what was staged is still there."""
+        if result.status != "done":
+            return "absent"
+        source, place = _opened(step, context)
+        placed = _settled(step, context) or source.swapped(place) != "absent"
+        return "done" if placed or source.staged(place) is not None else "absent"
+
+
+class Prove(Simple):
+    """Take the fingerprint of what was staged, and compare it with the snapshot's."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:  # noqa: ARG002
+        """The checksums above are what a person without the tool can check."""
+        return [f"# look at restored/{step.params['source']}: is it what you expect?"]
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Prove it; raise StepFailed with the differences when it is not equal."""
+        source, place = _opened(step, context)
+        artifacts = artifacts_of(step, context)
+        try:
+            found = source.fingerprint(place)
+            differences = list(source.differences(artifacts.fingerprint, found, place))
+        except PersonNeeded as error:
+            return {"equal": None, "differences": [], "verdict": "COULD-NOT-VERIFY",
+                    "why": error.message}  # fmt: skip
+        if differences:
+            raise StepFailed(
+                f"The restored {source.name} differs from the snapshot: {differences[0]}"
+                + (f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""),
+                remedy="Nothing was replaced. Try another snapshot or target.",
+                outputs={"equal": False, "differences": differences, "verdict": "FAIL"},
+            )
+        return {"equal": True, "differences": [], "verdict": "PASS"}
+
+
+class Check(Simple):
+    """Ask what was staged the questions that the spec declares."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:
+        """The questions, for a person to ask."""
+        probes = spec.checks[step.params["source"]]
+        return [f"# check: {probe.name} ({probe.kind}: {probe.value!r})" for probe in probes]
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Ask; raise StepFailed when an answer is no."""
+        from runner.execute.asking import ask_checks
+
+        source, place = _opened(step, context)
+        answers = ask_checks(source.name, source.staged(place), context)
+        outputs = {"checks": answers, "verdict": worst(answers)}
+        failed = [one for one in answers if one["verdict"] == "FAIL"]
+        if failed:
+            first = failed[0]
+            raise StepFailed(
+                f"The check `{first['name']}` of {source.name} failed: expected "
+                f"{first['expected']}, found {first['actual']}.",
+                remedy="Nothing was replaced. The snapshot is intact but not what it should be: "
+                "choose an earlier one with --at.",
+                outputs=outputs,
+            )
+        return outputs
+
+
+class Swap(Simple):
+    """Exchange what is live with what was staged and proven."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:
+        """Move the unpacked content to its place, keeping what is there."""
+        source = open_source(spec.source(step.params["source"]))
+        return source.place_commands(f"restored/{source.name}")
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Swap, unless the live content is in use."""
+        source, place = _opened(step, context)
+        if source.swapped(place) == "absent":
+            source.gate(place)
+        return {"safety": [str(one) for one in source.swap(place)]}
+
+    def observe(self, step: Step, context: Context, result: StepResult) -> str:
+        """As the disk says."""
+        source, place = _opened(step, context)
+        if result.status == "done" and _settled(step, context):
+            return "done"
+        return source.swapped(place)
+
+
+class Confirm(Simple):
+    """See that what was staged now stands in its place."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:
+        """Where to look."""
+        source = open_source(spec.source(step.params["source"]))
+        return [f"# look at {shlex.quote(source.describe())}"]
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Confirm, or raise so that the swap is undone."""
+        source, place = _opened(step, context)
+        source.confirm(place)
+        return {}
+
+
+class Unswap(Simple):
+    """Put the safety copy back."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:
+        """What a person does instead."""
+        source = open_source(spec.source(step.params["source"]))
+        return [f"# move *.before-recovery back over {shlex.quote(source.describe())}"]
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Undo the swap, however far it got."""
+        source, place = _opened(step, context)
+        source.unswap(place)
+        return {}
+
+
+class Discard(Simple):
+    """Remove what was staged."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:  # noqa: ARG002
+        """Nothing was staged beside the live content by hand."""
+        return []
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Remove it; safety copies stay."""
+        source, place = _opened(step, context)
+        source.discard(place)
+        return {}
+
+
+def artifacts_of(step: Step, context: Context) -> SnapshotArtifacts:
+    """A source's artifacts in the step's snapshot, whose manifest must be the planned one."""
+    spec, params = context.spec, step.params
+    target = context.target(params["target"])
+    manifest, data = read_manifest(target, spec.project, spec.profile, params["snapshot"])
+    wanted = params.get("manifest_sha256")
+    if wanted is not None and hashlib.sha256(data).hexdigest() != wanted:
+        raise PersonNeeded(
+            f"The manifest of {params['snapshot']} at {params['target']} is not the one that the "
+            "plan was made for.",
+            remedy="Somebody exchanged it, or the plan is stale: look, and plan again.",
+        )
+    folder = folder_of(spec.project, spec.profile, params["snapshot"])
+    return SnapshotArtifacts(target, folder, manifest, params["source"], context.identities)
+
+
+def place_of(params: Any, spec: Spec, token: str) -> Place:
+    """Where and how a step restores."""
+    return Place(
+        token=token,
+        destination=params["destination"],
+        include=tuple(params["include"]),
+        running=params["running"],
+        existing=params["existing"],
+        protected=protected_paths(spec, params["source"]),
+    )
+
+
+def protected_paths(spec: Spec, source: str) -> tuple[Path, ...]:
+    """What must stay where it is while one source is swapped: all that is not its own."""
+    from runner.execute.actions.source import left_out
+
+    own = set(open_source(spec.source(source)).paths)
+    others = [path for one in spec.sources.values() for path in open_source(one).paths]
+    return tuple(path for path in (*others, *left_out(spec), spec.file) if path not in own)
+
+
+def worst(answers: list[dict[str, Any]]) -> str:
+    """The verdict over several answers; the worst one counts."""
+    verdicts = {one["verdict"] for one in answers}
+    order = ("FAIL", "COULD-NOT-VERIFY", "PASS")
+    return next((one for one in order if one in verdicts), "SKIP")
+
+
+def _opened(step: Step, context: Context) -> tuple[Source, Place]:
+    place = place_of(step.params, context.spec, context.token)
+    if context.scratch is not None:
+        context.require_scratch(place.destination)
+    return context.source(step.params["source"]), place
+
+
+def _settled(step: Step, context: Context) -> bool:
+    confirm = context.results.get(f"{step.params['source']}.confirm")
+    return confirm is not None and confirm.status == "done"
+
+
+ACTIONS = {
+    "stage": Stage(),
+    "prove": Prove(),
+    "check": Check(),
+    "swap": Swap(),
+    "confirm": Confirm(),
+    "unswap": Unswap(),
+    "discard": Discard(),
+}

@@ -1,0 +1,84 @@
+"""Checks and probes as steps ask them, and the surroundings of the user's commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UsageError
+from runner.execute.context import Context
+from runner.prove.probes import Asked, ask
+from runner.spec.model import Probe, RecoveryStep, Spec
+
+
+def entry_named(spec: Spec, name: str) -> RecoveryStep:
+    """The entry of `recovery:` of that name."""
+    for entry in spec.recovery:
+        if entry.name == name:
+            return entry
+    raise UsageError(f"There is no recovery step `{name}` in the spec any more.")
+
+
+def environment_of(context: Context, own: Mapping[str, str]) -> dict[str, str]:
+    """What a command gets besides the minimal environment: env files, its own, a drill's places."""
+    from runner.spec.expand import read_env_file
+
+    spec = context.spec
+    # Read again: a restore may just have brought the files back.
+    values: dict[str, str] = {}
+    for path in spec.env_files:
+        values |= read_env_file(mirrored(path, context))[0]
+    values |= {name: str(value) for name, value in own.items()}
+    if context.scratch is not None:
+        values["HOLDFAST_DRILL"] = str(context.scratch)
+        for name in spec.sources:
+            variable = f"HOLDFAST_{name.upper().replace('-', '_')}"
+            values[variable] = context.source(name).scratch_destination(context.scratch)
+    return values
+
+
+def mirrored(path: Path, context: Context) -> Path:
+    """Where a path of the spec's folder stands in a drill; itself otherwise."""
+    if context.scratch is None:
+        return path
+    folder = context.spec.folder.absolute()
+    absolute = path.absolute()
+    inside = absolute.relative_to(folder) if absolute.is_relative_to(folder) else None
+    place = context.scratch / (inside if inside is not None else str(absolute).lstrip("/"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def ask_checks(source: str, staged: Path | str | None, context: Context) -> list[dict[str, Any]]:
+    """The answers to all checks of one source, asked of what was staged."""
+    spec = context.spec
+    asked = Asked(
+        type=spec.source(source).type,
+        path=None if staged is None else Path(staged),
+        environment=environment_of(context, {}),
+        isolated=context.scratch is not None,
+    )
+    return [{"source": source, **asdict(ask(probe, asked))} for probe in spec.checks[source]]
+
+
+def ask_probe(probe: Probe, context: Context) -> dict[str, Any]:
+    """The answer to one probe of the recovery, asked of what is live, or of the drill's copy."""
+    spec = context.spec
+    asked = Asked(
+        type=spec.source(probe.source).type if probe.source else "",
+        path=_place(probe, context),
+        environment=environment_of(context, {}),
+        isolated=context.scratch is not None,
+    )
+    return {"source": probe.source, **asdict(ask(probe, asked))}
+
+
+def _place(probe: Probe, context: Context) -> Path:
+    if probe.source is None:
+        return mirrored(context.spec.folder, context)
+    source = context.source(probe.source)
+    if context.scratch is not None:
+        return Path(source.scratch_destination(context.scratch))
+    return source.paths[0] if source.paths else context.spec.folder

@@ -1,0 +1,85 @@
+"""Artifacts brought here as files, as they are stored or decrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from runner.durable import make_folder, write_chunks
+from runner.errors import UsageError
+from runner.execute.session import Session
+from runner.plan.choose import LATEST
+from runner.plan.model import Plan
+from runner.prove.artifacts import SnapshotArtifacts
+from runner.store.catalog import Catalog, Snapshot, read_manifest
+from runner.store.snapshot import INSTRUCTIONS, MANIFEST, SUMS, ArtifactEntry, folder_of
+from runner.store.stored import Stored
+
+
+def fetch_artifacts(
+    session: Session, wanted: str, sources: Sequence[str], folder: Path, *, decrypt: bool
+) -> list[Path]:
+    """Write the artifacts of a snapshot into `folder`; return the files.
+
+    What is stored is copied with all that makes it checkable; with `decrypt`, contents are
+    written under their plain names, checked on the way. Existing files are never overwritten.
+    """
+    spec, catalog = session.spec, session.catalog()
+    one = _found(catalog, wanted)
+    target = session.targets[one.targets[0]]
+    manifest, _ = read_manifest(target, spec.project, spec.profile, one.id)
+    place = folder_of(spec.project, spec.profile, one.id)
+    unknown = [name for name in sources if name not in manifest.sources]
+    if unknown:
+        raise UsageError(
+            f"{one.id} has no source `{unknown[0]}`.",
+            remedy=f"It has: {', '.join(manifest.sources)}.",
+        )
+    artifacts = [a for a in manifest.artifacts if not sources or a.source in sources]
+    context = session.context(Plan("fetch", spec.project, spec.profile, spec.digest, ()), "")
+    make_folder(folder)
+    if decrypt:
+        opened = {
+            name: SnapshotArtifacts(target, place, manifest, name, context.identities)
+            for name in {a.source for a in artifacts}
+        }
+        return [_write(folder / _plain_name(a), _content(opened[a.source], a)) for a in artifacts]
+    names = [] if sources else [INSTRUCTIONS, SUMS, MANIFEST]
+    written = [
+        _write(folder / a.key, _stored(Stored(target, f"{place}/{a.key}", a.sha256, a.bytes)))
+        for a in artifacts
+    ]
+    return written + [_write(folder / name, target.get(f"{place}/{name}")) for name in names]
+
+
+def _found(catalog: Catalog, wanted: str) -> Snapshot:
+    if wanted != LATEST:
+        return catalog.find(wanted)
+    if not catalog.snapshots:
+        raise UsageError("There is no snapshot yet.", remedy="`backup` makes one.")
+    return catalog.snapshots[0]
+
+
+def _plain_name(artifact: ArtifactEntry) -> str:
+    pieces = (artifact.source, artifact.part, artifact.form)
+    return ".".join(piece for piece in pieces if piece)
+
+
+def _content(opened: SnapshotArtifacts, artifact: ArtifactEntry) -> Iterator[bytes]:
+    return opened.read(artifact.part)
+
+
+def _write(path: Path, chunks: Iterator[bytes]) -> Path:
+    try:
+        write_chunks(path, chunks, exclusive=True)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{path} exists already; nothing was overwritten.", remedy="Give an empty folder."
+        ) from error
+    return path
+
+
+def _stored(stored: Stored) -> Iterator[bytes]:
+    """What is stored, as it is; raises at the end unless it is what was written."""
+    yield from stored
+    stored.finish()

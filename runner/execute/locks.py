@@ -1,0 +1,83 @@
+"""Locks of the state folder: held by a living process, taken over from a dead one, aloud."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from runner.durable import PRIVATE_FILE, make_folder
+from runner.errors import Locked
+from runner.owner import Owner, alive, this_process
+
+POLL_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def held(
+    state: Path,
+    name: str,
+    run: str,
+    *,
+    shared: bool = False,
+    wait: float = 0.0,
+    say: Callable[[str], None] = lambda _message: None,
+) -> Iterator[None]:
+    """Hold the lock `name`, waiting for it at most `wait` seconds. Raises Locked.
+
+    The kernel lets go of a dead owner's lock; its note is what tells that it was taken over.
+    """
+    folder = state / "locks"
+    make_folder(folder)
+    path = folder / f"{name}.lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
+    try:
+        _acquire(descriptor, path, name, shared=shared, wait=wait)
+        if not shared:
+            earlier = _note(path)
+            if earlier is not None and not alive(earlier[1]):
+                say(f"Took over the lock `{name}` of run {earlier[0]}, whose process died.")
+            _write(descriptor, {"run": run, "owner": this_process().to_json()})
+        yield
+        if not shared:
+            _write(descriptor, None)
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path, name: str, *, shared: bool, wait: float) -> None:
+    deadline = time.monotonic() + wait
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise Locked(_busy(path, name), remedy="Wait for it, or give --wait 10m.") from None
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+def _busy(path: Path, name: str) -> str:
+    note = _note(path)
+    holder = f"run {note[0]} ({note[1].describe()})" if note else "another run"
+    return f"The lock `{name}` is held by {holder}."
+
+
+def _note(path: Path) -> tuple[str, Owner] | None:
+    try:
+        document = json.loads(path.read_text())
+        return document["run"], Owner.from_json(document["owner"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(descriptor: int, document: object) -> None:
+    os.ftruncate(descriptor, 0)
+    if document is not None:
+        os.pwrite(descriptor, json.dumps(document).encode(), 0)

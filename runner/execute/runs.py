@@ -1,0 +1,220 @@
+"""Runs: a plan executed under its locks, interrupted politely, resumed, and cleaned up after."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from runner.errors import HoldfastError, PersonNeeded, UsageError
+from runner.execute import journal as journals
+from runner.execute.actions import action_named
+from runner.execute.context import Context
+from runner.execute.driver import Driver, exit_code
+from runner.execute.journal import Journal, Listener, RunState, StepResult
+from runner.execute.locks import held
+from runner.plan.model import Plan
+from runner.prove.scratch import sweep
+
+# Kinds of runs that read or replace live sources never overlap; the others may.
+EXCLUSIVE = ("backup", "restore", "dr-restore")
+RUN_LOCK = "run"
+SNAPSHOT_LOCK = "snapshots"
+
+STATUS_OF_CODE = {0: "done", 4: "failed", 5: "failed", 7: "failed", 130: "interrupted"}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended."""
+
+    run: str
+    status: str  # done | failed | partial | interrupted
+    exit_code: int
+    seconds: float
+    results: Mapping[str, StepResult] = field(default_factory=dict)
+    error: Mapping[str, Any] | None = None  # of the first step that failed
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to execute."""
+
+    listeners: tuple[Listener, ...] = ()
+    wait: float = 0.0  # seconds to wait for a lock
+    # What the journal's end remembers for `status`; given how the run ended.
+    details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {}
+
+
+def execute(plan: Plan, context: Context, settings: Settings) -> Finished:
+    """Run a plan from its beginning."""
+    with _locks(plan, context, settings):
+        journal = journals.create_run(context.spec.state, context.run, plan, settings.listeners)
+        return _drive(plan, context, journal, settings)
+
+
+def resume(context: Context, settings: Settings, *, again: Iterable[str] = ()) -> Finished:
+    """Go on with a run that ended early. Steps in `again` run anew, whatever is known of them.
+
+    Raises PersonNeeded when nobody can tell how far an interrupted step got.
+    """
+    plan = context.plan
+    with _locks(plan, context, settings):
+        state = journals.read_run(context.spec.state, context.run)
+        if state.ended_at is None and not state.killed:
+            raise UsageError(f"The run {context.run} is still going on.")
+        if state.status == "done":
+            raise UsageError(f"The run {context.run} is done; there is nothing to resume.")
+        _, journal = journals.continue_run(context.spec.state, context.run, settings.listeners)
+        for step, report in context.reported.items():
+            if step not in state.reported:
+                journal.append("reported", step=step, by=report.get("by"))
+        context.reported = {**state.reported, **context.reported}
+        context.results.update(state.results)
+        try:
+            context.results = _kept(plan, context, state, set(again))
+        except PersonNeeded as error:
+            journal.end(status="failed", exit_code=error.exit_code, error=error.as_json())
+            journal.close()
+            raise
+        return _drive(plan, context, journal, settings)
+
+
+def settle_killed(
+    context_of: Callable[[Plan, str], Context],
+    state: Path,
+    settings: Settings,
+    *,
+    but: str | None = None,
+) -> list[Finished]:
+    """Take back what killed runs left half done, except the run that is to be resumed."""
+    settled = []
+    for run in journals.open_runs(state):
+        if run == but or not journals.read_run(state, run).killed:
+            continue
+        plan, journal = journals.continue_run(state, run, settings.listeners)
+        context = context_of(plan, run)
+        context.results.update(journals.read_run(state, run).results)
+        began = time.monotonic()
+        try:
+            Driver(plan, context, journal, parallel=1).compensate()
+            settled.append(_end(context, journal, settings, began, interrupted=True))
+        finally:
+            journal.close()
+    sweep(state / "scratch")
+    return settled
+
+
+def _kept(plan: Plan, context: Context, state: RunState, again: set[str]) -> dict[str, StepResult]:
+    """The results that still hold, by what the world looks like now."""
+    kept: dict[str, StepResult] = {}
+    for step in plan.steps:
+        result = state.results.get(step.id)
+        if result is None or step.id in again:
+            continue
+        if step.id in context.reported:
+            if step.action != "person.ask":
+                kept[step.id] = replace(result, status="done", error=None)
+            continue
+        if step.when != "success":
+            continue
+        if action_named(step.action).observe(step, context, result) != "done":
+            continue
+        if set(step.needs) & {one.id for one in plan.steps if one.id not in kept}:
+            continue
+        kept[step.id] = replace(result, status="skipped" if result.status == "skipped" else "done")
+    return kept
+
+
+@contextlib.contextmanager
+def _locks(plan: Plan, context: Context, settings: Settings) -> Iterator[None]:
+    state = context.spec.state
+
+    def say(message: str) -> None:
+        context.tell({"event": "note", "message": message})
+
+    with contextlib.ExitStack() as stack:
+        if plan.kind in EXCLUSIVE:
+            stack.enter_context(held(state, RUN_LOCK, context.run, wait=settings.wait, say=say))
+        reads = plan.kind in ("drill", "verify", "restore", "dr-restore")
+        destroys = plan.kind in ("prune", "delete")
+        if reads or destroys:
+            # A prune waits for nobody: whoever restores needs what it would remove.
+            lock = held(
+                state, SNAPSHOT_LOCK, context.run, shared=reads, wait=settings.wait, say=say
+            )
+            stack.enter_context(lock)
+        yield
+
+
+def _drive(plan: Plan, context: Context, journal: Journal, settings: Settings) -> Finished:
+    began = time.monotonic()
+    context.tell = journal.tell
+    try:
+        with _stoppable(context.interrupted):
+            Driver(plan, context, journal, parallel=context.spec.parallel).execute()
+        return _end(context, journal, settings, began)
+    except HoldfastError as error:
+        journal.end(status="failed", exit_code=error.exit_code, error=error.as_json())
+        raise
+    finally:
+        journal.close()
+
+
+def _end(
+    context: Context,
+    journal: Journal,
+    settings: Settings,
+    began: float,
+    *,
+    interrupted: bool = False,
+) -> Finished:
+    code = 130 if interrupted else exit_code(context.results)
+    finished = Finished(
+        run=context.run,
+        status=STATUS_OF_CODE.get(code, "failed"),
+        exit_code=code,
+        seconds=round(time.monotonic() - began, 3),
+        results=dict(context.results),
+        error=next((one.error for one in context.results.values() if one.error), None),
+    )
+    if finished.status == "failed" and context.plan.kind == "backup" and _published(finished):
+        finished = replace(finished, status="partial")
+    journal.end(
+        status=finished.status,
+        exit_code=finished.exit_code,
+        details=settings.details(finished),
+        error=finished.error,
+        seconds=finished.seconds,
+    )
+    return finished
+
+
+def _published(finished: Finished) -> bool:
+    return any(
+        step.endswith(".publish") and result.done for step, result in finished.results.items()
+    )
+
+
+@contextlib.contextmanager
+def _stoppable(interrupted: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM interrupt the run politely; a second one is ignored while it ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: object) -> None:
+        interrupted.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,132 @@
+"""A session: one loaded spec, its targets and catalog, and the way from a plan to a run."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from runner.execute import journal, runs
+from runner.execute.context import Approval, Context
+from runner.execute.journal import Listener
+from runner.execute.runs import Finished, Settings
+from runner.plan.facts import Facts, look
+from runner.plan.model import Plan
+from runner.registry import open_target
+from runner.secret import Secret
+from runner.spec.load import load_spec
+from runner.spec.model import Spec
+from runner.store.catalog import Catalog, read_catalog
+from runner.target import Target
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every command is called with."""
+
+    file: Path
+    profile: str | None = None
+    identity: Path | None = None  # overrides the spec's
+    wait: float = 0.0  # seconds to wait for a lock
+    confirm: str | None = None  # the name that was typed to approve
+    listeners: tuple[Listener, ...] = ()
+
+
+@dataclass
+class Session:
+    """One command's work on one spec."""
+
+    call: Call
+    spec: Spec
+    facts: Facts = field(default_factory=look)
+
+    @classmethod
+    def open(cls, call: Call) -> Session:
+        """Load the spec. Raises SpecError."""
+        return cls(call, load_spec(call.file, call.profile))
+
+    @cached_property
+    def targets(self) -> dict[str, Target]:
+        """All targets, opened; nothing is asked of them yet."""
+        return {name: open_target(one) for name, one in self.spec.targets.items()}
+
+    def catalog(self, names: Iterable[str] = ()) -> Catalog:
+        """What the targets hold now; only those in `names`, if any."""
+        chosen = {self.spec.target(name).name for name in names}
+        targets = {
+            name: target for name, target in self.targets.items() if not chosen or name in chosen
+        }
+        return read_catalog(
+            targets,
+            self.spec.project,
+            self.spec.profile,
+            cache=self.spec.state / "cache",
+            now=self.facts.now,
+        )
+
+    @property
+    def approval(self) -> Approval | None:
+        """The yes that the caller gave, if any."""
+        if self.call.confirm is None:
+            return None
+        return Approval(self.call.confirm, who(), self.facts.now)
+
+    def context(self, plan: Plan, run: str, scratch: Path | None = None) -> Context:
+        """The surroundings for one run of a plan."""
+        identity = None if self.call.identity is None else Secret(f"file:{self.call.identity}")
+        return Context(
+            spec=self.spec,
+            plan=plan,
+            run=run,
+            identity=identity,
+            approval=self.approval,
+            scratch=scratch,
+        )
+
+    def settings(
+        self, details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {}
+    ) -> Settings:
+        """How this command executes."""
+        return Settings(self.call.listeners, self.call.wait, details)
+
+    def settle(self, *, but: str | None = None) -> list[Finished]:
+        """Take back what killed runs left half done, except the one that is to be resumed."""
+        return runs.settle_killed(self.context, self.spec.state, self.settings(), but=but)
+
+    def execute(
+        self,
+        plan: Plan,
+        *,
+        scratch: Path | None = None,
+        details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {},
+    ) -> Finished:
+        """Run a plan, after what killed runs left was taken back."""
+        self.settle()
+        context = self.context(plan, self.facts.run_id(plan.kind), scratch)
+        return runs.execute(plan, context, self.settings(details))
+
+    def resume(
+        self,
+        run: str,
+        *,
+        reported: Iterable[str] = (),
+        again: Iterable[str] = (),
+        details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {},
+    ) -> Finished:
+        """Go on with a run that ended early."""
+        self.settle(but=run)
+        plan = journal.read_plan(self.spec.state, run)
+        context = self.context(plan, run)
+        context.reported = {step: {"by": who()} for step in reported}
+        return runs.resume(context, self.settings(details), again=again)
+
+
+def who() -> str:
+    """The user who runs this, for the record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

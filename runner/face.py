@@ -1,0 +1,239 @@
+"""The command line's manners: common flags, confirmation, output, exit codes.
+
+Invoke derives a task's flags from its signature; `command` adds those that every command has.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from invoke.exceptions import Exit
+from invoke.tasks import Task
+
+from runner import journeys
+from runner.errors import HoldfastError, Interrupted, PersonNeeded, UsageError
+from runner.execute.session import Call
+from runner.journeys import Prepared
+from runner.report.outcome import Outcome
+from runner.secret import SCRUBBER
+
+ACTS, DECRYPTS, ASKS = 1, 2, 4
+
+COMMON = {
+    "file": ("", "Spec to use (HOLDFAST_FILE). Default: backup.yaml here or in a folder above."),
+    "profile": ("", "Profile of the spec to apply (HOLDFAST_PROFILE)."),
+    "json": (False, "Print one JSON object on stdout."),
+    "quiet": (False, "Print errors only."),
+}
+ACTING = {
+    "dry_run": (False, "Print the plan; do nothing."),
+    "out": ("", "With --dry-run: save the plan in this file, for `apply`."),
+    "wait": ("", "Wait this long for another run to end: 10m."),
+}
+DECRYPTING = {"identity": ("", "File of the age identity that opens what is encrypted.")}
+ASKING = {"confirm": ("", "Name of what will be destroyed or replaced: your yes.")}
+
+
+@dataclass(frozen=True)
+class Flags:
+    """The common flags, read."""
+
+    call: Call
+    json: bool
+    quiet: bool
+    show_plan: bool  # and do nothing
+    plan_file: Path | None  # where to save the plan
+
+
+def command(
+    takes: int = 0,
+    *,
+    texts: Mapping[str, str] | None = None,
+    spec: bool = True,
+) -> Callable[[Callable[..., Outcome | Prepared]], Task[Any]]:
+    """Turn a function of Flags and its own keywords into an Invoke task."""
+    common = dict(COMMON)
+    for bit, more in ((ACTS, ACTING), (DECRYPTS, DECRYPTING), (ASKS, ASKING)):
+        common |= more if takes & bit else {}
+
+    def decorate(body: Callable[..., Outcome | Prepared]) -> Task[Any]:
+        own = {
+            name: parameter
+            for name, parameter in inspect.signature(body).parameters.items()
+            if name != "flags"
+        }
+
+        def task(context: Any, **values: Any) -> None:
+            _carry_out(body, context, values, own, needs_spec=spec)
+
+        parameters = [inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+        defaults = {name: parameter.default for name, parameter in own.items()}
+        defaults |= {name: default for name, (default, _) in common.items() if name not in own}
+        lists = [name for name, default in defaults.items() if isinstance(default, tuple)]
+        for name, default in defaults.items():
+            parameters.append(
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    default=[] if name in lists else default,
+                )
+            )
+        task.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        task.__name__ = body.__name__
+        task.__doc__ = body.__doc__
+        every = {name: text for name, (_, text) in common.items()} | dict(texts or {})
+        return Task(
+            task,
+            name=body.__name__.replace("_", "-"),
+            positional=[],
+            iterable=lists,
+            auto_shortflags=False,
+            help={name.strip("_").replace("_", "-"): text for name, text in every.items()},
+        )
+
+    return decorate
+
+
+def duration(text: str) -> float:
+    """Seconds of a duration given as a flag."""
+    from runner.spec.units import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(
+            f"`{text}` is no duration: {error}.", remedy="Write 10m, 2h, 90d."
+        ) from None
+
+
+def percent(text: str) -> float:
+    """The fraction that a flag such as `10%` says."""
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise UsageError(f"`{text}` is no part of a whole.", remedy="Write 10%, or 100% for all.")
+    return value
+
+
+def _carry_out(
+    body: Callable[..., Outcome | Prepared],
+    context: Any,
+    values: dict[str, Any],
+    own: Mapping[str, inspect.Parameter],
+    *,
+    needs_spec: bool,
+) -> None:
+    """Run one command and leave with its exit code."""
+    wants_json = bool(values.get("json"))
+    try:
+        _refuse_odd_calls(context, values)
+        flags = _flags(context, values, needs_spec=needs_spec)
+        mine = {name: _split(values[name], own[name].default) for name in own}
+        outcome = _outcome(body(flags, **mine), flags)
+    except HoldfastError as error:
+        failed = Outcome("error", {}, error.exit_code, error.as_json())
+        _print(failed, wants_json=wants_json, quiet=False)
+        raise Exit(code=error.exit_code) from error
+    except KeyboardInterrupt:
+        raise Exit("Interrupted.", Interrupted.exit_code) from None
+    if outcome is not None:
+        _print(outcome, wants_json=wants_json, quiet=bool(values.get("quiet")))
+        raise Exit(code=outcome.exit_code)
+
+
+def _outcome(result: Outcome | Prepared, flags: Flags) -> Outcome | None:
+    if isinstance(result, Outcome):
+        return result
+    if flags.show_plan:
+        from runner.report.explain import planned
+
+        return planned(result.session.spec, result.plan, flags.plan_file)
+    return journeys.perform(_confirmed(result, flags))
+
+
+def _confirmed(prepared: Prepared, flags: Flags) -> Prepared:
+    """Ask for the name on a terminal; elsewhere only `--confirm` counts."""
+    session, danger = prepared.session, prepared.danger
+    asks = danger is not None and session.call.confirm is None
+    if danger is None or not asks or flags.json or not sys.stdin.isatty():
+        return prepared
+    sys.stderr.write("\n".join(danger.lines) + f"\nType {danger.name} to go on: ")
+    sys.stderr.flush()
+    typed = sys.stdin.readline().strip()
+    if typed != danger.name:
+        raise PersonNeeded("Nothing was done: the name did not match.")
+    session.call = replace(session.call, confirm=typed)
+    return prepared
+
+
+def _refuse_odd_calls(context: Any, values: Mapping[str, Any]) -> None:
+    """Mistakes that Invoke would swallow silently."""
+    for name, value in values.items():
+        texts = value if isinstance(value, list) else [value]
+        for text in texts:
+            if isinstance(text, str) and text.startswith("-"):
+                flag = name.strip("_").replace("_", "-")
+                raise UsageError(f"--{flag} has no value: `{text}` follows it.")
+    if getattr(context.config, "_runtime_path", None):
+        raise UsageError("-f is Invoke's own flag.", remedy="Write --file for the spec.")
+
+
+def _flags(context: Any, values: Mapping[str, Any], *, needs_spec: bool) -> Flags:
+    quiet, wants_json = bool(values["quiet"]), bool(values["json"])
+    # Invoke takes --dry and -R for itself; whoever types them means this.
+    dry = bool(values.get("dry_run")) or bool(context.config.run.dry)
+    if values.get("out") and "dry_run" in values and not dry:
+        raise UsageError("--out goes with --dry-run.")
+    plan_file = values.get("out") if "dry_run" in values else None
+    identity = values.get("identity")
+    wait = values.get("wait")
+    call = Call(
+        file=_spec_file(values["file"], needs_spec=needs_spec),
+        profile=values["profile"] or os.environ.get("HOLDFAST_PROFILE") or None,
+        identity=Path(identity).expanduser().absolute() if identity else None,
+        wait=duration(wait) if wait else 0.0,
+        confirm=values.get("confirm") or None,
+        listeners=() if quiet or wants_json else (_reporter(),),
+    )
+    return Flags(call, wants_json, quiet, dry, Path(plan_file) if plan_file else None)
+
+
+def _spec_file(given: str, *, needs_spec: bool) -> Path:
+    from runner.spec.load import find_spec
+
+    named = given or os.environ.get("HOLDFAST_FILE")
+    if named:
+        return Path(named).expanduser().absolute()
+    return find_spec(Path.cwd()) if needs_spec else Path.cwd() / "backup.yaml"
+
+
+def _reporter() -> Callable[[Mapping[str, Any]], None]:
+    from runner.report.reporters import reporter
+
+    return reporter()
+
+
+def _split(value: Any, default: Any) -> Any:
+    if not isinstance(default, tuple):
+        return value
+    return tuple(piece for text in value for piece in text.split(",") if piece)
+
+
+def _print(outcome: Outcome, *, wants_json: bool, quiet: bool) -> None:
+    if wants_json:
+        text = json.dumps(outcome.as_json(), indent=1, ensure_ascii=False)
+        sys.stdout.write(SCRUBBER.clean(text) + "\n")
+        return
+    from runner.report.text import show
+
+    if not quiet or outcome.exit_code != 0:
+        show(outcome)

@@ -1,0 +1,92 @@
+"""Which snapshot, from which target, each source is restored from: pure over the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from runner.errors import UsageError
+from runner.spec.model import Spec
+from runner.store.catalog import Catalog, Snapshot
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One source's way back."""
+
+    source: str
+    snapshot: Snapshot
+    target: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asked for: a snapshot, a time, a target; all may be left open."""
+
+    snapshot: str = LATEST
+    at: datetime | None = None
+    target: str | None = None
+
+
+def choose(spec: Spec, catalog: Catalog, sources: Iterable[str], asked: Asked) -> list[Choice]:
+    """A choice for every source. Raises UsageError, naming each source that has none."""
+    if asked.target is not None:
+        spec.target(asked.target)
+        if asked.target in catalog.unreachable:
+            raise UsageError(
+                f"The target {asked.target} cannot be read: {catalog.unreachable[asked.target]}",
+                remedy="Use another --from, or none: the newest copy that can be read is taken.",
+            )
+    choices, without = [], []
+    for source in sources:
+        spec.source(source)
+        choice = _choose(spec, catalog, source, asked)
+        if choice is None:
+            without.append(source)
+        else:
+            choices.append(choice)
+    if without:
+        raise UsageError(
+            f"There is no {_which(asked)} of {', '.join(without)}{_hidden(catalog)}.",
+            remedy="`list` shows what there is; --at and --snapshot choose.",
+        )
+    return choices
+
+
+def _choose(spec: Spec, catalog: Catalog, source: str, asked: Asked) -> Choice | None:
+    if asked.snapshot != LATEST:
+        snapshot = catalog.find(asked.snapshot)
+        if source in snapshot.unchanged:
+            snapshot = catalog.find(snapshot.unchanged[source])
+        if source not in snapshot.sources:
+            return None
+        reason = "asked for by its id"
+    else:
+        newest = catalog.newest(source, target=asked.target, at=asked.at)
+        if newest is None:
+            return None
+        snapshot = newest
+        reason = f"the newest of {source}" + (
+            f" not after {asked.at.isoformat()}" if asked.at else ""
+        )
+    targets = [name for name in spec.targets if name in snapshot.targets]
+    if asked.target is not None:
+        targets = [name for name in targets if name == asked.target]
+    return Choice(source, snapshot, targets[0], reason) if targets else None
+
+
+def _which(asked: Asked) -> str:
+    which = "snapshot" if asked.snapshot == LATEST else f"copy in snapshot {asked.snapshot}"
+    if asked.at is not None:
+        which += f" not after {asked.at.isoformat()}"
+    return which + (f" at {asked.target}" if asked.target else "")
+
+
+def _hidden(catalog: Catalog) -> str:
+    if not catalog.unreachable:
+        return ""
+    return f" (targets that cannot be read: {', '.join(catalog.unreachable)})"

@@ -1,0 +1,92 @@
+"""Which policies a backup runs, and why: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+
+from runner.plan.backup import Due
+from runner.spec.model import Policy, Spec
+from runner.spec.schedule import Schedule
+from runner.spec.units import format_duration
+from runner.store.catalog import Catalog, Snapshot
+
+
+def wanted_policies(
+    spec: Spec, catalog: Catalog, now: datetime, names: Collection[str], *, only_due: bool
+) -> list[Due]:
+    """The policies to run: those named, or the scheduled ones, or all where none is.
+
+    With `only_due`, those of them whose time has come; one that missed several times runs once.
+    """
+    chosen = [spec.policy(name) for name in names]
+    if not chosen:
+        scheduled = [one for one in spec.policies.values() if one.schedule is not None]
+        chosen = scheduled or ([] if only_due else list(spec.policies.values()))
+    if not only_due:
+        return [Due(policy, _reason(catalog, policy, now)) for policy in chosen]
+    dues = [(policy, due_reason(spec, catalog, policy, now)) for policy in chosen]
+    return [Due(policy, reason) for policy, reason in dues if reason is not None]
+
+
+def due_reason(spec: Spec, catalog: Catalog, policy: Policy, now: datetime) -> str | None:
+    """Why a policy's time has come; None when it has not.
+
+    A run that failed or left a source out does not count: it is tried again.
+    """
+    if policy.schedule is None:
+        return None
+    newest = last_complete(catalog, policy)
+    if newest is None:
+        return "due: it has no complete snapshot yet"
+    latest = Schedule.parse(policy.schedule, spec.timezone).last_before(now)
+    if newest.created_at >= latest:
+        return None
+    return f"due since {latest.isoformat()}: {_age(newest, now)}"
+
+
+def next_due(spec: Spec, catalog: Catalog, policy: Policy, now: datetime) -> datetime | None:
+    """When a policy is to run next; in the past when it is overdue; None: by hand only."""
+    if policy.schedule is None:
+        return None
+    schedule = Schedule.parse(policy.schedule, spec.timezone)
+    newest = last_complete(catalog, policy)
+    if newest is None:
+        return now
+    latest = schedule.last_before(now)
+    return schedule.next_after(now) if newest.created_at >= latest else latest
+
+
+def last_complete(catalog: Catalog, policy: Policy) -> Snapshot | None:
+    """A policy's newest snapshot that has all of its sources."""
+    wanted = set(policy.sources)
+    for one in catalog.snapshots:
+        if one.policy == policy.name and wanted <= set(one.covers):
+            return one
+    return None
+
+
+def last_marks(
+    catalog: Catalog, policies: Collection[Policy], marks: Mapping[tuple[str, str], str]
+) -> dict[str, tuple[str, str]]:
+    """For each source whose policy skips the unchanged: the newest holder's mark, and its id.
+
+    `marks` are those that the manifests say, by (snapshot, source).
+    """
+    found = {}
+    for policy in policies:
+        for source in policy.sources if policy.skip_unchanged else ():
+            newest = catalog.newest(source, policy=policy.name)
+            if newest is not None and (newest.id, source) in marks:
+                found[source] = (marks[newest.id, source], newest.id)
+    return found
+
+
+def _reason(catalog: Catalog, policy: Policy, now: datetime) -> str:
+    newest = last_complete(catalog, policy)
+    return "asked for" if newest is None else f"asked for: {_age(newest, now)}"
+
+
+def _age(newest: Snapshot, now: datetime) -> str:
+    age = format_duration(max(0.0, (now - newest.created_at).total_seconds()))
+    return f"the newest complete snapshot is {age} old"

@@ -1,0 +1,361 @@
+"""Compiles restore, dr-restore and drill: one plan, in the order of the spec's `recovery`.
+
+For every source: stage beside, prove, check, (stop the services,) swap, confirm. The undo of a
+swap runs when the swap or its confirmation failed; a service starts again, and staging goes,
+whatever happened. A drill is the same plan with every destination inside a scratch folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UsageError
+from runner.plan.choose import Choice
+from runner.plan.facts import Facts
+from runner.plan.model import Plan, Step
+from runner.registry import open_source, open_target
+from runner.spec.model import Objective, RecoveryStep, Service, Spec
+from runner.store.snapshot import folder_of
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asked of a recovery."""
+
+    kind: str  # restore | dr-restore | drill
+    choices: Sequence[Choice]
+    scratch: Path | None = None  # of a drill
+    steps: Sequence[str] = ()  # names of recovery entries; empty: all
+    start_at: str | None = None  # the recovery entry to begin with
+    destination: str = ""  # of a single restore; empty: the source's own place
+    include: Sequence[str] = ()
+    running: bool = False
+    existing: str = "skip"
+
+
+@dataclass
+class _Builder:
+    """Collects the steps of one recovery."""
+
+    spec: Spec
+    facts: Facts
+    wanted: Wanted
+    steps: list[Step] = field(default_factory=list)
+    barrier: tuple[str, ...] = ()  # what the next entry needs
+    stopped: dict[str, str] = field(default_factory=dict)  # service: its stop step
+    placed: list[str] = field(default_factory=list)  # sources that the plan has placed
+
+    def add(self, step: Step) -> str:
+        self.steps.append(step)
+        return step.id
+
+
+def compile_recovery(spec: Spec, facts: Facts, wanted: Wanted) -> Plan:
+    """The plan of a recovery. Pure. Raises UsageError for an entry that is not there."""
+    builder = _Builder(spec, facts, wanted)
+    for entry in _entries(spec, wanted):
+        _entry(builder, entry)
+    return Plan(
+        kind=wanted.kind,
+        project=spec.project,
+        profile=spec.profile,
+        spec_digest=spec.digest,
+        steps=tuple(builder.steps),
+        facts={
+            "snapshots": {one.source: one.snapshot.id for one in wanted.choices},
+            "taken_at": {
+                one.source: one.snapshot.sources[one.source].taken_at.isoformat()
+                for one in wanted.choices
+            },
+            "destination": wanted.destination,
+        },
+        objectives={name: _objective(one) for name, one in spec.objectives.items()},
+    )
+
+
+def recovery_entries(spec: Spec, wanted_steps: Sequence[str], start_at: str | None) -> list[str]:
+    """The names of the sources that a recovery with these flags restores."""
+    entries = _selected(spec, wanted_steps, start_at)
+    return [name for entry in entries for name in entry.restore]
+
+
+def _entries(spec: Spec, wanted: Wanted) -> Sequence[RecoveryStep]:
+    if wanted.kind == "restore":
+        names = tuple(choice.source for choice in wanted.choices)
+        return [RecoveryStep(name=f"restore-{'-'.join(names)}", restore=names)]
+    return _selected(spec, wanted.steps, wanted.start_at)
+
+
+def _selected(spec: Spec, names: Sequence[str], start_at: str | None) -> Sequence[RecoveryStep]:
+    known = [entry.name for entry in spec.recovery]
+    unknown = [name for name in (*names, *([start_at] if start_at else [])) if name not in known]
+    if unknown:
+        raise UsageError(
+            f"There is no recovery step `{unknown[0]}`.", remedy=f"Known: {', '.join(known)}."
+        )
+    first = known.index(start_at) if start_at else 0
+    return [one for one in spec.recovery[first:] if not names or one.name in names]
+
+
+def _objective(objective: Objective) -> dict[str, Any]:
+    return {"rto": objective.rto, "rpo": objective.rpo}
+
+
+def _entry(builder: _Builder, entry: RecoveryStep) -> None:
+    if entry.restore:
+        _wave(builder, entry)
+        return
+    step = _own_step(builder, entry)
+    ordinary = entry.when == "success"
+    builder.add(
+        replace(
+            step,
+            needs=builder.barrier if ordinary else (),
+            after=() if ordinary else tuple(one.id for one in builder.steps),
+            when=entry.when,
+            timeout=entry.timeout,
+            expected=entry.expected,
+            phase="serve" if builder.placed else "provision",
+            reason="the spec's recovery asks for it here",
+        )
+    )
+    if ordinary:
+        builder.barrier = (step.id,)
+
+
+def _own_step(builder: _Builder, entry: RecoveryStep) -> Step:
+    """A run, a probe or a manual step, as it is to be done in this kind of plan."""
+    drilled = builder.wanted.kind == "drill"
+    params: dict[str, Any] = {"entry": entry.name}
+    if drilled and (entry.manual is not None or entry.drill == "skip"):
+        counted = entry.expected if entry.expected is not None else entry.timeout
+        what = "manual" if entry.manual is not None else "drill: skip"
+        return Step(
+            id=entry.name,
+            action="person.leave_out",
+            title=f"Leave out {entry.name}",
+            params={**params, "why": f"not drilled ({what})", "counted_seconds": counted},
+        )
+    if entry.manual is not None:
+        return Step(
+            id=entry.name, action="person.ask", title=entry.manual, params=params, effect="writes"
+        )
+    if entry.probe is not None and (not drilled or entry.drill == "same"):
+        return Step(id=entry.name, action="probe.ask", title=f"Probe {entry.name}", params=params)
+    command = entry.drill if drilled and entry.drill != "same" else entry.run
+    return Step(
+        id=entry.name,
+        action="command.run",
+        title=f"Run {entry.name}",
+        params={**params, "command": command},
+        effect="writes",
+        repeatable=False,
+        retries=entry.retries,
+    )
+
+
+def _wave(builder: _Builder, entry: RecoveryStep) -> None:
+    chosen = {choice.source: choice for choice in builder.wanted.choices}
+    names = [name for name in entry.restore if name in chosen]
+    checked = {name: _prepare(builder, chosen[name]) for name in names}
+    stops = _stop_services(builder, names, checked)
+    ends: list[str] = []
+    for name in names:
+        needs = (checked[name], *(stop for service, stop in stops.items()
+                                  if name in builder.spec.services[service].sources))  # fmt: skip
+        ends.append(_place(builder, chosen[name], needs))
+    builder.placed += names
+    ends += _start_services(builder)
+    builder.barrier = tuple(ends) or builder.barrier
+
+
+def _place_params(builder: _Builder, choice: Choice) -> dict[str, Any]:
+    """Where and how: what every step of one source shares."""
+    spec, wanted = builder.spec, builder.wanted
+    source = open_source(spec.source(choice.source))
+    destination = wanted.destination
+    if wanted.scratch is not None:
+        destination = source.scratch_destination(wanted.scratch)
+    return {
+        "source": choice.source,
+        "destination": destination,
+        "include": list(wanted.include),
+        "running": wanted.running,
+        "existing": wanted.existing,
+    }
+
+
+def _prepare(builder: _Builder, choice: Choice) -> str:
+    """Stage, prove and check one source; return the step after which it may be placed."""
+    spec, name = builder.spec, choice.source
+    place = _place_params(builder, choice)
+    manifest = builder.facts.manifests[choice.snapshot.id]
+    target = open_target(spec.target(choice.target))
+    folder = folder_of(spec.project, spec.profile, choice.snapshot.id)
+    stage = builder.add(
+        Step(
+            id=f"{name}.stage",
+            action="recovery.stage",
+            title=f"Fetch {name} from {choice.target} and stage it beside its place",
+            params={
+                **place,
+                "snapshot": choice.snapshot.id,
+                "target": choice.target,
+                "manifest_sha256": choice.snapshot.manifest_sha256,
+                "location": target.location(folder),
+                "stored": [
+                    {"part": one.part, "form": one.form, "key": one.key}
+                    for one in manifest.of(name)
+                ],
+            },
+            needs=builder.barrier,
+            effect="writes",
+            phase="restore",
+            reason=choice.reason,
+        )
+    )
+    prove = builder.add(
+        Step(
+            id=f"{name}.prove",
+            action="recovery.prove",
+            title=f"Prove that the staged {name} equals the snapshot",
+            params={**place, "snapshot": choice.snapshot.id, "target": choice.target},
+            needs=(stage,),
+            phase="verify",
+            reason="restored means equal, not that a command ended with 0",
+        )
+    )
+    if name not in spec.checks or builder.wanted.include:
+        return prove
+    return builder.add(
+        Step(
+            id=f"{name}.check",
+            action="recovery.check",
+            title=f"Ask the staged {name} the spec's checks",
+            params=place,
+            needs=(prove,),
+            phase="verify",
+            reason="a backup can be intact and dead: emptied, stale, of something else",
+        )
+    )
+
+
+def _in_place(builder: _Builder) -> bool:
+    """Whether live sources are replaced, so that their services matter."""
+    wanted = builder.wanted
+    return wanted.scratch is None and not wanted.destination and not wanted.running
+
+
+def _stop_services(
+    builder: _Builder, names: Sequence[str], checked: Mapping[str, str]
+) -> dict[str, str]:
+    stops: dict[str, str] = {}
+    if not _in_place(builder):
+        return stops
+    for service in builder.spec.services.values():
+        if not set(service.sources) & set(names):
+            continue
+        if service.name not in builder.stopped:
+            builder.stopped[service.name] = builder.add(_stop(service, tuple(checked.values())))
+        stops[service.name] = builder.stopped[service.name]
+    return stops
+
+
+def _stop(service: Service, needs: tuple[str, ...]) -> Step:
+    return Step(
+        id=f"{service.name}.stop",
+        action="service.stop",
+        title=f"Stop the service {service.name}",
+        params={"service": service.name},
+        needs=needs,
+        effect="writes",
+        timeout=service.timeout,
+        phase="restore",
+        reason="nothing may write to what is being replaced",
+    )
+
+
+def _start_services(builder: _Builder) -> list[str]:
+    """Start steps of the services whose sources the plan has all placed by now."""
+    planned = {choice.source for choice in builder.wanted.choices}
+    started = []
+    for name, stop in builder.stopped.items():
+        service = builder.spec.services[name]
+        sources = [one for one in service.sources if one in planned]
+        known = any(step.id == f"{name}.start" for step in builder.steps)
+        if known or not set(sources) <= set(builder.placed):
+            continue
+        ends = tuple(f"{one}.{verb}" for one in sources for verb in ("confirm", "unswap"))
+        started.append(
+            builder.add(
+                Step(
+                    id=f"{name}.start",
+                    action="service.start",
+                    title=f"Start the service {name}",
+                    params={"service": name, "sources": sources},
+                    after=(stop, *ends),
+                    effect="writes",
+                    when="always",
+                    undoes=stop,
+                    timeout=service.timeout,
+                    phase="serve",
+                    reason="it starts once its sources are untouched, proven or rolled back",
+                )
+            )
+        )
+    return started
+
+
+def _place(builder: _Builder, choice: Choice, needs: tuple[str, ...]) -> str:
+    """Swap and confirm one source, with the undo; return the step that ends it."""
+    name = choice.source
+    params = _place_params(builder, choice)
+    where = params["destination"] or open_source(builder.spec.source(name)).describe()
+    swap = Step(
+        id=f"{name}.swap",
+        action="recovery.swap",
+        title=f"Put {name} in its place: {where}",
+        params={**params, "guard": builder.facts.exists.get(name, False)},
+        needs=needs,
+        effect="destroys",
+        locks=("swap",),
+        phase="restore",
+        reason="what is there now is kept as a safety copy",
+    )
+    confirm = Step(
+        id=f"{name}.confirm",
+        action="recovery.confirm",
+        title=f"Confirm that {name} stands in its place",
+        params=params,
+        needs=(swap.id,),
+        phase="verify",
+        reason="the swap is undone unless this holds",
+    )
+    unswap = Step(
+        id=f"{name}.unswap",
+        action="recovery.unswap",
+        title=f"Put back what {name} was before",
+        params=params,
+        after=(swap.id, confirm.id),
+        effect="destroys",
+        when="failure",
+        undoes=swap.id,
+        reason="runs only if the swap did not end well",
+    )
+    discard = Step(
+        id=f"{name}.discard",
+        action="recovery.discard",
+        title=f"Remove what was staged for {name}",
+        params=params,
+        after=(f"{name}.stage", f"{name}.prove", swap.id, confirm.id, unswap.id),
+        effect="writes",
+        when="always",
+        undoes=f"{name}.stage",
+        reason="nothing is left behind but the safety copy",
+    )
+    for step in (swap, confirm, unswap, discard):
+        builder.add(step)
+    return confirm.id

@@ -1,0 +1,97 @@
+"""Compiles a verification: a step for each snapshot at each target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runner.errors import UsageError
+from runner.plan.choose import LATEST
+from runner.plan.model import Plan, Step
+from runner.spec.model import VERIFY_LEVELS, Spec
+from runner.store.catalog import Catalog, Snapshot
+
+
+def compile_verify(
+    spec: Spec,
+    catalog: Catalog,
+    *,
+    snapshot: str = LATEST,
+    level: str | None = None,
+    sources: Sequence[str] = (),
+    sample: float = 1.0,
+) -> Plan:
+    """The plan of a verification. Pure. Raises UsageError for what does not exist."""
+    if level is not None and level not in VERIFY_LEVELS:
+        raise UsageError(
+            f"There is no level `{level}`.", remedy=f"Known: {', '.join(VERIFY_LEVELS)}."
+        )
+    for name in sources:
+        spec.source(name)
+    chosen = _newest(spec, catalog) if snapshot == LATEST else [catalog.find(snapshot)]
+    steps = [
+        _step(spec, one, target, level, sources, sample) for one in chosen for target in one.targets
+    ]
+    steps += [_damaged(target, one, reason) for target, one, reason in catalog.damaged]
+    if not steps:
+        raise UsageError(
+            "There is no snapshot to verify.", remedy="`list` shows what there is, and where."
+        )
+    return Plan("verify", spec.project, spec.profile, spec.digest, tuple(steps))
+
+
+def _newest(spec: Spec, catalog: Catalog) -> list[Snapshot]:
+    """The newest snapshot of each policy at each target, and those that hold its content."""
+    found: dict[str, Snapshot] = {}
+    for policy in spec.policies.values():
+        for target in spec.targets:
+            own = (one for one in catalog.at_target(target) if one.policy == policy.name)
+            newest = next(own, None)
+            if newest is None:
+                continue
+            found[newest.id] = newest
+            for source in newest.unchanged:
+                holder = catalog.holder(newest, source)
+                if holder is not None:
+                    found[holder.id] = holder
+    return list(found.values())
+
+
+def _step(
+    spec: Spec,
+    snapshot: Snapshot,
+    target: str,
+    level: str | None,
+    sources: Sequence[str],
+    sample: float,
+) -> Step:
+    policy = spec.policies.get(snapshot.policy)
+    depth = level or (policy.verify if policy else VERIFY_LEVELS[0])
+    return Step(
+        id=f"{snapshot.id}.verify.{target}",
+        action="snapshot.verify",
+        title=f"Verify {snapshot.id} at {target} ({depth})",
+        params={
+            "snapshot": snapshot.id,
+            "target": target,
+            "level": depth,
+            "sources": [name for name in sources if name in snapshot.sources],
+            "sample": sample,
+        },
+        reason="asked for",
+    )
+
+
+def _damaged(target: str, snapshot: str, reason: str) -> Step:
+    return Step(
+        id=f"{snapshot}.verify.{target}",
+        action="snapshot.verify",
+        title=f"Verify {snapshot} at {target}: {reason}",
+        params={
+            "snapshot": snapshot,
+            "target": target,
+            "level": VERIFY_LEVELS[0],
+            "sources": [],
+            "sample": 1.0,
+        },
+        reason=f"its manifest is damaged: {reason}",
+    )

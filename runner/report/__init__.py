@@ -1,0 +1,1 @@
+"""Reports: what happened and how things stand, as JSON, as text, as documents."""

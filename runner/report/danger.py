@@ -1,0 +1,75 @@
+"""What a person would lose by a destructive run, in words, and the name that they must type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runner.plan.facts import existing, host_name
+from runner.plan.model import Plan
+from runner.plan.recover import Wanted
+from runner.registry import open_source
+from runner.spec.units import format_duration
+
+if TYPE_CHECKING:
+    from runner.execute.session import Session
+
+Found = tuple[str, tuple[str, ...]]
+
+
+def restore_danger(session: Session, plan: Plan, wanted: Wanted) -> Found | None:
+    """The danger of a single restore; None when nothing that exists is replaced."""
+    (choice,) = wanted.choices
+    if wanted.destination:
+        if not _occupied(wanted.destination):
+            return None
+        line = f"On {host_name()}, {wanted.destination} exists and would be replaced."
+        return choice.source, (line, "What it is now is kept as a safety copy.")
+    return plan_danger(session, plan)
+
+
+def recovery_danger(session: Session, plan: Plan, wanted: Wanted) -> Found | None:
+    """The danger of a whole recovery; there is always one: its commands run for real."""
+    del wanted
+    return plan_danger(session, plan)
+
+
+def plan_danger(session: Session, plan: Plan) -> Found | None:
+    """The danger of a plan, from the plan alone."""
+    spec = session.spec
+    if plan.kind == "delete":
+        return plan.facts["snapshot"], (f"This removes {plan.facts['snapshot']}, for good.",)
+    if plan.kind not in ("restore", "dr-restore"):
+        return None
+    taken = plan.facts["taken_at"]
+    lines = [f"On {host_name()}, this replaces live content of {spec.project} ({spec.profile})."]
+    lines += _losses(session, taken, list(taken))
+    lines.append("What is there now is kept as a safety copy.")
+    name = spec.project if plan.kind == "dr-restore" else next(iter(taken))
+    return name, tuple(lines)
+
+
+def _losses(session: Session, taken: dict[str, str], sources: Sequence[str]) -> list[str]:
+    now = session.facts.now
+    there = existing(session.spec, sources)
+    lines = []
+    for name in sources:
+        where = open_source(session.spec.source(name)).describe()
+        if not there[name]:
+            lines.append(f"{name} ({where}) does not exist now.")
+            continue
+        age = (now - datetime.fromisoformat(taken[name])).total_seconds()
+        lines.append(
+            f"Live {name} ({where}) may be {format_duration(max(0.0, age))} newer than "
+            "this snapshot."
+        )
+    return lines
+
+
+def _occupied(destination: str) -> bool:
+    path = Path(destination)
+    if path.is_dir():
+        return any(path.iterdir())
+    return path.exists() or path.is_symlink()

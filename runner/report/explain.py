@@ -1,0 +1,46 @@
+"""A plan for people: each step with its reason and what one would type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from runner.durable import write_bytes
+from runner.errors import UsageError
+from runner.execute.actions import action_named
+from runner.plan.model import Plan, Step, canonical
+from runner.report.outcome import Outcome
+from runner.spec.model import Spec
+
+
+def planned(spec: Spec, plan: Plan, file: Path | None) -> Outcome:
+    """The plan as an outcome: nothing was done. It is saved to `file`, if one is given."""
+    if file is not None:
+        try:
+            write_bytes(file.absolute(), canonical(plan.as_json()) + b"\n")
+        except OSError as error:
+            raise UsageError(f"The plan cannot be saved: {error}.") from error
+    steps = [_step(spec, step) for step in plan.steps]
+    data = {
+        "plan": plan.id,
+        "kind": plan.kind,
+        "project": plan.project,
+        "profile": plan.profile,
+        "steps": steps,
+        "saved": None if file is None else str(file),
+    }
+    return Outcome("plan", data)
+
+
+def _step(spec: Spec, step: Step) -> dict[str, Any]:
+    return {
+        "id": step.id,
+        "action": step.action,
+        "title": step.title,
+        "effect": step.effect,
+        "when": step.when,
+        "needs": list(step.needs),
+        "after": list(step.after),
+        "reason": step.reason,
+        "commands": action_named(step.action).commands(step, spec),
+    }

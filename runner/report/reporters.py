@@ -1,0 +1,63 @@
+"""Live reporters over the one event stream: plain lines, or progress on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Event = Mapping[str, Any]
+Listener = Callable[[Event], None]
+
+MARKS = {
+    "done": "ok",
+    "skipped": "skip",
+    "blocked": "skip",
+    "failed": "FAIL",
+    "interrupted": "stop",
+    "undone": "undo",
+}
+
+# Compensation that had nothing to do is no news.
+QUIET_REASONS = ("nothing to take back",)
+
+
+def reporter() -> Listener:
+    """The reporter that suits standard error: progress on a terminal, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        from runner.report.console import console_reporter
+
+        return console_reporter()
+    return plain
+
+
+def plain(event: Event) -> None:
+    """One line for each thing that happened."""
+    line = line_of(event)
+    if line is not None:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
+def line_of(event: Event) -> str | None:
+    """The line of an event; None for one that is no news."""
+    kind = event["event"]
+    if kind == "note":
+        return f"note  {event['message']}"
+    if kind == "started" and event.get("attempt", 1) > 1:
+        return f"again {event['step']} (attempt {event['attempt']})"
+    if kind != "ended":
+        return None
+    return _ended(event)
+
+
+def _ended(event: Event) -> str | None:
+    status, reason = event["status"], event.get("reason") or ""
+    if status == "skipped" and (reason in QUIET_REASONS or reason.endswith("was not started")):
+        return None
+    words = reason
+    if event.get("error"):
+        words = event["error"]["message"]
+    seconds = event.get("seconds") or 0
+    took = f"  {seconds:.1f} s" if seconds >= 0.1 else ""
+    return f"{MARKS[status]:5} {event['step']}{took}{'  ' + words if words else ''}"

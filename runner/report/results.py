@@ -1,0 +1,176 @@
+"""From a finished run to the JSON of its command: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from runner.execute.journal import StepResult
+from runner.execute.runs import Finished
+from runner.plan.model import Plan
+from runner.report.outcome import Outcome
+
+# What the contract calls a step that did not run for another's sake.
+PUBLIC_STATUS = {"blocked": "skipped", "undone": "failed", "started": "interrupted"}
+
+
+def backup_outcome(plan: Plan, finished: Finished) -> Outcome:
+    """`backup`: the snapshots that were published, and what was pruned."""
+    snapshots = []
+    pruned: list[Any] = []
+    for step in plan.steps:
+        result = finished.results.get(step.id)
+        if result is None:
+            continue
+        if step.action == "snapshot.publish" and result.done:
+            snapshots.append(_snapshot(plan, step.params, result, finished.results))
+        if step.action == "snapshot.prune":
+            pruned += result.outputs.get("removed", [])
+    return Outcome(
+        "backup",
+        {
+            "run": finished.run,
+            "status": finished.status,
+            "seconds": finished.seconds,
+            "snapshots": snapshots,
+            "pruned": pruned,
+        },
+        finished.exit_code,
+        finished.error,
+        notes=tuple(_notes(plan, finished)),
+    )
+
+
+def recovery_outcome(plan: Plan, finished: Finished) -> Outcome:
+    """`restore`, `dr-restore` and the common part of `drill`."""
+    return Outcome(
+        plan.kind,
+        {
+            "run": finished.run,
+            "status": finished.status,
+            "seconds": finished.seconds,
+            "steps": steps_of(plan, finished.results),
+            "proof": proofs_of(plan, finished.results),
+            "safety": _safety(finished.results),
+            "next": next_line(plan, finished),
+        },
+        finished.exit_code,
+        finished.error,
+    )
+
+
+def verify_outcome(finished: Finished) -> Outcome:
+    """`verify`: every finding."""
+    results = [
+        one for result in finished.results.values() for one in result.outputs.get("results", [])
+    ]
+    return Outcome("verify", {"results": results}, finished.exit_code, finished.error)
+
+
+def prune_outcome(plan: Plan, finished: Finished) -> Outcome:
+    """`prune` and `delete`: what went, and why the rest stays."""
+    outputs = [finished.results[step.id].outputs for step in plan.steps]
+    return Outcome(
+        plan.kind,
+        {
+            "kept": [one for out in outputs for one in out.get("kept", [])],
+            "removed": [one for out in outputs for one in out.get("removed", [])],
+        },
+        finished.exit_code,
+        finished.error,
+    )
+
+
+def steps_of(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, Any]]:
+    """Each step's status and seconds, in the plan's order."""
+    listed = []
+    for step in plan.steps:
+        result = results.get(step.id)
+        if result is None:
+            listed.append({"id": step.id, "status": "skipped", "seconds": 0})
+            continue
+        status = PUBLIC_STATUS.get(result.status, result.status)
+        listed.append({"id": step.id, "status": status, "seconds": round(result.seconds or 0, 3)})
+    return listed
+
+
+def proofs_of(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, Any]]:
+    """For every source whether what was restored equals the snapshot."""
+    proofs = []
+    for step in plan.steps:
+        if step.action == "recovery.prove":
+            outputs = results[step.id].outputs if step.id in results else {}
+            proofs.append(
+                {
+                    "source": step.params["source"],
+                    "equal": outputs.get("equal"),
+                    "differences": list(outputs.get("differences", [])),
+                }
+            )
+    return proofs
+
+
+def next_line(plan: Plan, finished: Finished) -> str | None:
+    """The exact line that goes on; None when there is nothing to go on with."""
+    if finished.exit_code == 0 or plan.kind == "drill":
+        return None
+    waiting = next(
+        (
+            step.id
+            for step in plan.steps
+            if step.action == "person.ask"
+            and step.id in finished.results
+            and finished.results[step.id].status == "failed"
+        ),
+        None,
+    )
+    done = f" --done {waiting}" if waiting else ""
+    if plan.kind == "restore":
+        return None
+    return f"holdfast {plan.kind} --resume {finished.run}{done}"
+
+
+def _snapshot(
+    plan: Plan, params: Mapping[str, Any], result: StepResult, results: Mapping[str, StepResult]
+) -> dict[str, Any]:
+    copied = [
+        step.params["target"]
+        for step in plan.steps
+        if step.action == "snapshot.copy"
+        and step.params["snapshot"] == params["snapshot"]
+        and step.id in results
+        and results[step.id].done
+    ]
+    shown = ("source", "key", "kind", "base", "taken_at", "bytes", "sha256", "content_bytes",
+             "content_sha256")  # fmt: skip
+    artifacts = result.outputs["artifacts"]
+    return {
+        "id": params["snapshot"],
+        "policy": params["policy"],
+        "taken_at": params["created_at"],
+        "targets": [params["target"], *copied],
+        "missing": result.outputs["missing"],
+        "unchanged": result.outputs["unchanged"],
+        "artifacts": [{key: one[key] for key in shown} for one in artifacts],
+    }
+
+
+def _notes(plan: Plan, finished: Finished) -> Iterable[str]:
+    for step in plan.steps:
+        result = finished.results.get(step.id)
+        if result is None:
+            continue
+        for note in result.outputs.get("entry", {}).get("notes", ()):
+            yield f"{step.params['source']}: {note}"
+        late = step.expected is not None and (result.seconds or 0) > step.expected
+        if late:
+            yield f"{step.id} was slow: {result.seconds:.0f} s, expected {step.expected:.0f} s"
+
+
+def _safety(results: Mapping[str, StepResult]) -> list[str]:
+    return [
+        copy
+        for result in results.values()
+        if result.status == "done"
+        for copy in result.outputs.get("safety", [])
+    ]

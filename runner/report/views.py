@@ -1,0 +1,219 @@
+"""Looks: the commands that show how things are and change nothing that matters."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from runner.execute import journal
+from runner.execute.session import Call, Session
+from runner.plan.choose import Asked, choose
+from runner.report.outcome import Outcome, stamp
+from runner.store.catalog import Catalog, Snapshot, read_manifest
+
+
+def catalog(
+    call: Call,
+    *,
+    sources: Sequence[str] = (),
+    policies: Sequence[str] = (),
+    targets: Sequence[str] = (),
+) -> Outcome:
+    """`list`: the snapshots, newest first."""
+    session = Session.open(call)
+    for name in sources:
+        session.spec.source(name)
+    for name in policies:
+        session.spec.policy(name)
+    found = session.catalog(targets)
+    shown = [
+        one
+        for one in found.snapshots
+        if (not sources or set(sources) & set(one.covers))
+        and (not policies or one.policy in policies)
+        and (not targets or set(targets) & set(one.targets))
+    ]
+    data: dict[str, Any] = {"snapshots": [_row(one) for one in shown]}
+    troubles = _troubles(found)
+    return Outcome("list", data, 4 if troubles else 0, _first(troubles), tuple(troubles))
+
+
+def snapshot(call: Call, wanted: str) -> Outcome:
+    """`show --snapshot`: the manifest, and where it lies."""
+    session = Session.open(call)
+    one = session.catalog().find(wanted)
+    spec = session.spec
+    manifest, _ = read_manifest(session.targets[one.targets[0]], spec.project, spec.profile, one.id)
+    data = {**asdict(manifest), "targets": list(one.targets), "pinned": one.pinned}
+    data["proofs"] = [{**asdict(proof), "at": stamp(proof.at)} for proof in one.proofs]
+    return Outcome("show", data)
+
+
+def run(call: Call, wanted: str) -> Outcome:
+    """`show --run`: one run, step by step."""
+    session = Session.open(call)
+    state = journal.read_run(session.spec.state, wanted)
+    plan = journal.read_plan(session.spec.state, wanted)
+    steps = []
+    for step in plan.steps:
+        result = state.results.get(step.id)
+        steps.append(
+            {
+                "id": step.id,
+                "title": step.title,
+                "status": "pending" if result is None else result.status,
+                "seconds": None if result is None else result.seconds,
+                "error": None if result is None else result.error,
+                "reason": "" if result is None else result.reason,
+            }
+        )
+    data = {
+        "run": wanted,
+        "kind": plan.kind,
+        "status": "interrupted" if state.killed else state.status,
+        "started_at": state.started_at,
+        "ended_at": state.ended_at,
+        "steps": steps,
+    }
+    return Outcome("run", data)
+
+
+def contents(call: Call, source: str, choosing: Any, include: Sequence[str]) -> Outcome:
+    """`ls`: what is inside a snapshot of one source."""
+    from runner.plan.model import Plan
+    from runner.prove.artifacts import SnapshotArtifacts
+    from runner.spec.units import parse_time
+    from runner.store.snapshot import folder_of
+
+    session = Session.open(call)
+    spec, now = session.spec, session.facts.now
+    at = parse_time(choosing.at, spec.timezone, now) if choosing.at else None
+    (choice,) = choose(spec, session.catalog(), [source], Asked(choosing.snapshot, at))
+    target = session.targets[choice.target]
+    manifest, _ = read_manifest(target, spec.project, spec.profile, choice.snapshot.id)
+    context = session.context(Plan("ls", spec.project, spec.profile, spec.digest, ()), "")
+    artifacts = SnapshotArtifacts(
+        target,
+        folder_of(spec.project, spec.profile, choice.snapshot.id),
+        manifest,
+        source,
+        context.identities,
+    )
+    listed = [
+        {"name": one.name, "kind": one.kind, "bytes": one.bytes, "modified": stamp(one.modified)}
+        for one in context.source(source).contents(artifacts)
+        if not include or any(_matches(one.name, glob) for glob in include)
+    ]
+    return Outcome("ls", {"source": source, "snapshot": choice.snapshot.id, "contents": listed})
+
+
+def history(call: Call, *, drills: bool) -> Outcome:
+    """`history`: past runs or drills, newest first."""
+    session = Session.open(call)
+    if drills:
+        found = session.catalog().drills
+        return Outcome(
+            "history",
+            {"drills": [{"run": d.run, "at": stamp(d.at), "ok": d.ok, **d.details} for d in found]},
+        )
+    rows = []
+    for name in reversed(journal.list_runs(session.spec.state)):
+        state = journal.read_run(session.spec.state, name)
+        rows.append(
+            {
+                "run": name,
+                "kind": name.split("-", 1)[1].rpartition("-")[0],
+                "status": "interrupted" if state.killed else state.status,
+                "started_at": state.started_at,
+                "ended_at": state.ended_at,
+                "exit_code": state.exit_code,
+                "error": (state.error or {}).get("message"),
+            }
+        )
+    return Outcome("history", {"runs": rows})
+
+
+def _row(one: Snapshot) -> dict[str, Any]:
+    proof = one.best_proof()
+    return {
+        "id": one.id,
+        "policy": one.policy,
+        "taken_at": stamp(max(one.covers.values(), default=one.created_at)),
+        "targets": list(one.targets),
+        "sources": sorted(one.covers),
+        "missing": list(one.missing),
+        "bytes": one.bytes,
+        "proved": None
+        if proof is None
+        else {
+            "level": proof.level,
+            "at": stamp(proof.at),
+            "basis": proof.basis,
+            "key": proof.key,
+        },
+        "pinned": one.pinned,
+    }
+
+
+def _troubles(found: Catalog) -> list[str]:
+    lines = [f"{name} cannot be read: {why}" for name, why in found.unreachable.items()]
+    lines += [f"{one} at {target} is damaged: {why}" for target, one, why in found.damaged]
+    return lines
+
+
+def _first(troubles: Sequence[str]) -> dict[str, str] | None:
+    return {"kind": "failed", "message": troubles[0]} if troubles else None
+
+
+def _matches(name: str, glob: str) -> bool:
+    pattern = glob.rstrip("/")
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}/*")
+
+
+def fetch(
+    call: Call, wanted: str, sources: Sequence[str], folder: Path, *, decrypt: bool
+) -> Outcome:
+    """`fetch`: artifacts as files."""
+    from runner.execute.fetching import fetch_artifacts
+
+    session = Session.open(call)
+    files = fetch_artifacts(session, wanted, sources, folder, decrypt=decrypt)
+    return Outcome("fetch", {"files": [str(one) for one in files]})
+
+
+def pin(call: Call, wanted: str, seconds: float | None) -> Outcome:
+    """`pin`: keep a snapshot whatever retention says."""
+    from runner.execute.pinning import pin_snapshot
+
+    return Outcome("pin", pin_snapshot(Session.open(call), wanted, seconds))
+
+
+def unpin(call: Call, wanted: str) -> Outcome:
+    """`unpin`: leave a snapshot to retention."""
+    from runner.execute.pinning import unpin_snapshot
+
+    return Outcome("unpin", unpin_snapshot(Session.open(call), wanted))
+
+
+def status(call: Call) -> Outcome:
+    """`status`: how things stand."""
+    from runner.report.status import judge
+
+    return judge(Session.open(call))
+
+
+def runbook(call: Call, file: Path | None) -> Outcome:
+    """`runbook`: the recovery as a document."""
+    from runner.report.runbook import write_runbook
+
+    return write_runbook(Session.open(call), file)
+
+
+def doctor(call: Call) -> Outcome:
+    """`doctor`: can this machine do what the spec asks."""
+    from runner.report.doctor import examine
+
+    return examine(Session.open(call))
