@@ -124,7 +124,8 @@ def _problem_after(file: Path, before: str, message: str) -> Problem:
 
 
 def _syntax(file: Path, error: yaml.MarkedYAMLError) -> Problem:
-    mark = error.problem_mark or error.context_mark
+    unclosed = error.problem == "found unexpected end of stream"
+    mark = error.context_mark if unclosed else error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     words = " ".join(part for part in (error.context, error.problem) if part)
     if "cannot start any token" in words:
