@@ -31,7 +31,7 @@ COULD_NOT_VERIFY = "COULD-NOT-VERIFY"
 # What odd JSON raises while it is read.
 ODD = (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError)
 
-_KEY = re.compile(r"\d{8}T\d{12}Z-(proofs|pin|unpin|drill)-[0-9a-f]{6}\.json")
+_KEY = re.compile(r"[0-9]{8}T[0-9]{12}Z-(proofs|pin|unpin|drill)-[0-9a-f]{6}\.json")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ SUMS = "SHA256SUMS"
 INSTRUCTIONS = "RESTORE.md"
 MOST_BYTES = 64 * 1024
 
-_ID = re.compile(r"(\d{8}T\d{6}Z)-([a-z0-9][a-z0-9_-]{0,62})-([0-9a-f]{6})")
+_ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([a-z0-9][a-z0-9_-]{0,62})-([0-9a-f]{6})")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "str": str,
