@@ -192,7 +192,7 @@ class _Found:
 
 def _take(found: _Found, target: Target, entry: Entry, kind: str, cache: Cache) -> None:
     remembered = cache.recall(entry)
-    if remembered is not None:
+    if remembered:
         try:
             _PARSERS[kind](found, entry.key, remembered)
         except ODD:
