@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,15 @@ def tasks(collection: Collection) -> dict[str, Task[Any]]:
     return {name: collection[name] for name in sorted(collection.task_names)}
 
 
+@cache
+def options_of(task: Task[Any]) -> list[Argument]:
+    """A task's options. Invoke can tell their help once only, so this remembers them."""
+    return task.get_arguments()
+
+
 def commands_page(collection: Collection) -> Iterator[str]:
     """The page of all commands."""
-    known = {name: task.get_arguments() for name, task in tasks(collection).items()}
+    known = {name: options_of(task) for name, task in tasks(collection).items()}
     everywhere = {
         option.name
         for option in next(iter(known.values()))

@@ -59,7 +59,7 @@ def test_generated_pages_are_up_to_date(path: Path) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_every_command_and_option_has_help(name: str) -> None:
     assert generate.described(TASKS[name])
-    assert [one.name for one in TASKS[name].get_arguments() if not one.help] == []
+    assert [one.name for one in generate.options_of(TASKS[name]) if not one.help] == []
 
 
 def fields(schema: Any, place: str) -> Iterator[tuple[str, Any]]:
@@ -105,7 +105,7 @@ def test_shown_command_lines_exist(page: Path) -> None:
     for name, *rest in commands_in(page):
         flags = {word.partition("=")[0] for word in rest if word.startswith("--")}
         if name in TASKS:
-            known = {generate.flag(one) for one in TASKS[name].get_arguments()}
+            known = {generate.flag(one) for one in generate.options_of(TASKS[name])}
             wrong += [f"{name} {flag}" for flag in sorted(flags - known - CORE_FLAGS)]
         elif name not in CORE_FLAGS and not name.isupper():
             wrong.append(name)
