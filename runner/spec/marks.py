@@ -80,5 +80,5 @@ def written(place: Place) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean …?` if one of the known names is near; empty otherwise."""
-    found = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    found = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean `{found[0]}`?" if found else ""
