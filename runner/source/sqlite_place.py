@@ -1,0 +1,217 @@
+"""A SQLite file restored beside the live one, exchanged with it, and taken back.
+
+The live database is brought to rest first, so that no instant of the exchange has a database
+without its WAL, or a WAL beside a database that is not its own. What SQLite leaves beside a
+damaged one goes along under the safety copy's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import json
+import os
+import pwd
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner import swap
+from runner.durable import make_folder, sync_folder, write_bytes, write_chunks
+from runner.errors import StepFailed, UsageError
+from runner.source import Artifacts, Fingerprint
+from runner.source.sqlite_capture import fingerprint_of
+from runner.source.sqlite_live import SPARE, copy_live, must_open, settle, write_live
+from runner.source.sqlite_names import SIDES, side
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One restore of one database."""
+
+    live: Path  # absolute, links followed: where the file stands or will stand
+    folder: Path  # the staging, beside it
+    safety: Path  # what was live, afterwards
+
+    @classmethod
+    def of(cls, live: Path, token: str, name: str) -> Spot:
+        """The spot of a run's token and a source's name."""
+        live = Path(os.path.realpath(live))
+        return cls(live, swap.staging(live, token, name), swap.safety(live, token))
+
+    @property
+    def staged(self) -> Path:
+        """The restored file, until it is swapped in."""
+        return self.folder / "database"
+
+    @property
+    def note(self) -> Path:
+        """What is staged, and what it should be; there only once that is whole."""
+        return self.folder / "staged.json"
+
+    @property
+    def record(self) -> Path:
+        """The moves of the exchange."""
+        return self.folder / "moves.json"
+
+    @property
+    def written(self) -> Path:
+        """How far the writing into a running app's database got: begun | done."""
+        return self.folder / "written"
+
+    def noted(self) -> dict[str, Any]:
+        """The note. Raises StepFailed when nothing is staged."""
+        try:
+            note: dict[str, Any] = json.loads(self.note.read_bytes())
+        except FileNotFoundError as error:
+            raise StepFailed(f"Nothing is staged for {self.live}.") from error
+        return note
+
+
+def stage(spot: Spot, artifacts: Artifacts) -> None:
+    """Write the file beside the destination. Raises StepFailed if what was stored is damaged."""
+    if spot.live.exists() and not spot.live.is_file():
+        raise UsageError(f"{spot.live} is no file.", remedy="Name the file: --to FOLDER/NAME.db")
+    if swapped(spot) != "absent":
+        raise StepFailed(f"{spot.live} was already replaced by this run.")
+    discard(spot)
+    expected = artifacts.fingerprint
+    try:
+        spot.live.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(spot, expected["file"]["bytes"])
+        make_folder(spot.folder)
+        write_chunks(spot.staged, artifacts.read())
+        found = {"inode": spot.staged.stat().st_ino, "expected": dict(expected)}
+        write_bytes(spot.note, json.dumps(found).encode())
+    except OSError as error:
+        raise StepFailed(
+            f"{spot.live} cannot be restored to its folder: {error.strerror or error}.",
+            remedy="Check its permissions and the room on its disk, or choose another with --to.",
+        ) from error
+
+
+def fingerprint(spot: Spot) -> Fingerprint:
+    """The fingerprint of what is staged or, once it is swapped in, of what is live."""
+    expected = spot.noted()["expected"]
+    path = spot.staged if spot.staged.exists() else spot.live
+    return fingerprint_of(path, expected["level"], expected)
+
+
+def exchange(spot: Spot) -> list[Path]:
+    """Swap live and staged; return the safety copy, if there was a live file."""
+    if swap.progress(spot.record) == "absent":
+        if spot.live.exists():
+            settle(spot.live)
+            _set_aside(spot)
+        _adopt(spot)
+    moves = swap.plan_moves([(spot.staged, spot.live)], _token(spot))
+    return swap.exchange(moves, spot.record)
+
+
+def write_into_running(spot: Spot) -> list[Path]:
+    """Write what is staged into the database that an app has open, after a safety copy."""
+    if not spot.written.exists():
+        make_folder(spot.folder)
+        copy = spot.folder / "safety"
+        copy.unlink(missing_ok=True)
+        copy_live(spot.live, copy)
+        _give(copy, spot.live.stat())
+        _sync(copy)
+        copy.replace(spot.safety)
+        sync_folder(spot.safety.parent)
+        write_bytes(spot.written, b"begun")
+    if spot.written.read_bytes() != b"done":
+        write_live(spot.staged, spot.live)
+        write_bytes(spot.written, b"done")
+    return [spot.safety]
+
+
+def swapped(spot: Spot) -> str:
+    """How far either way of bringing it in got: absent | partial | done."""
+    if spot.written.exists():
+        return "done" if spot.written.read_bytes() == b"done" else "partial"
+    return swap.progress(spot.record)
+
+
+def confirm(spot: Spot) -> None:
+    """Raise StepFailed unless what was staged is live, and opens."""
+    if swapped(spot) != "done":
+        raise StepFailed(f"What was restored does not stand at {spot.live} yet.")
+    if not spot.written.exists() and spot.live.stat().st_ino != spot.noted()["inode"]:
+        raise StepFailed(f"{spot.live} is not the file that was restored: somebody replaced it.")
+    must_open(spot.live)
+
+
+def take_back(spot: Spot) -> None:
+    """Bring back what was live, whatever the swap got to."""
+    if spot.written.exists():
+        write_live(spot.safety, spot.live)
+        spot.written.unlink()
+        sync_folder(spot.folder)
+        spot.safety.unlink()
+        return
+    if swap.progress(spot.record) == "done":
+        # What was restored may have been opened since: its own WAL must not meet the old file.
+        settle(spot.live)
+        for suffix in SIDES:
+            _move(side(spot.live, suffix), side(spot.staged, suffix))
+    swap.undo(spot.record)
+    if spot.live.exists() and not spot.safety.exists():
+        for suffix in SIDES:
+            if not side(spot.live, suffix).exists():
+                _move(side(spot.safety, suffix), side(spot.live, suffix))
+
+
+def discard(spot: Spot) -> None:
+    """Remove the staging."""
+    swap.forget(spot.record)
+    swap.remove_tree(spot.folder)
+
+
+def _set_aside(spot: Spot) -> None:
+    for suffix in SIDES:
+        _move(side(spot.live, suffix), side(spot.safety, suffix))
+
+
+def _move(old: Path, new: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        old.rename(new)
+        sync_folder(old.parent)
+        sync_folder(new.parent)
+
+
+def _adopt(spot: Spot) -> None:
+    """Give the staged file the owner and the mode that the live one has, or had."""
+    if spot.live.exists():
+        _give(spot.staged, spot.live.stat())
+        return
+    stood = spot.noted()["expected"].get("stood", {})
+    with contextlib.suppress(KeyError, PermissionError):
+        owner, group = pwd.getpwnam(stood["owner"]), grp.getgrnam(stood["group"])
+        os.chown(spot.staged, owner.pw_uid, group.gr_gid)
+    spot.staged.chmod(stood.get("mode", 0o600))
+
+
+def _give(path: Path, status: os.stat_result) -> None:
+    with contextlib.suppress(PermissionError):  # only root may give a file away
+        os.chown(path, status.st_uid, status.st_gid)
+    path.chmod(status.st_mode & 0o7777)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _check_room(spot: Spot, needed: int) -> None:
+    free = shutil.disk_usage(spot.live.parent).free
+    if free < needed + SPARE:
+        raise StepFailed(
+            f"{spot.live} needs {needed:,} bytes beside it, where {free:,} are free.",
+            remedy="Free some room there, or restore to another disk with --to.",
+        )
+
+
+def _token(spot: Spot) -> str:
+    return spot.safety.name.removeprefix(spot.live.name + swap.SAFETY_INFIX)
