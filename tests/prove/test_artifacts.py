@@ -1,0 +1,144 @@
+"""What a restore reads is what was captured, or the reading fails."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.errors import PersonNeeded
+from runner.prove.artifacts import FINGERPRINT, fingerprint_document
+from runner.store.seal import Damaged, Seal, Sealed, keygen
+from tests.prove.small import Snapshot, flipped, positions
+
+texts = st.text(st.characters(), max_size=5)
+fingerprints = st.dictionaries(
+    texts, st.recursive(texts | st.integers() | st.none(), lambda one: st.lists(one, max_size=2))
+)
+
+
+@given(fingerprints)
+def test_the_document_brings_any_fingerprint_back(fingerprint: dict[str, Any]) -> None:
+    fingerprint["a name with undecodable bytes \udcff"] = "\ud800"
+    sealed = {"db.sqlite.zst": Sealed("db.sqlite.zst", 10, "0" * 64, 20, "1" * 64)}
+    document = json.loads(fingerprint_document("db", "sqlite", fingerprint, sealed))
+    assert document == {
+        "format": 1,
+        "source": "db",
+        "type": "sqlite",
+        "fingerprint": fingerprint,
+        "artifacts": {"db.sqlite.zst": {"bytes": 20, "sha256": "1" * 64}},
+    }
+
+
+def test_reads_what_was_captured(tmp_path: Path) -> None:
+    artifacts = Snapshot(tmp_path).artifacts("config")
+    assert "" in artifacts.parts
+    assert FINGERPRINT not in artifacts.parts
+    assert b"port: 8080" in b"".join(artifacts.read())
+    assert artifacts.checked == {"", FINGERPRINT}
+    assert artifacts.finish() > 0
+    assert artifacts.checked == {*artifacts.parts, FINGERPRINT}
+    assert artifacts.finish() == 0
+
+
+def test_reading_is_not_checked_before_its_end(tmp_path: Path) -> None:
+    artifacts = Snapshot(tmp_path).artifacts("config")
+    begun = artifacts.read()
+    next(begun)
+    begun.close()  # type: ignore[attr-defined]
+    assert "" not in artifacts.checked
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_damage_anywhere_in_an_artifact_is_seen(tmp_path: Path, encrypted: bool) -> None:
+    identity, recipient = keygen() if encrypted else ("", "")
+    seal = Seal("zstd", (recipient,) if encrypted else ())
+    snapshot = Snapshot(tmp_path, seal, identity or None)
+    for entry in snapshot.manifest.of("config"):
+        path = snapshot.folder / entry.key
+        whole = path.read_bytes()
+        for position in positions(len(whole), 17):
+            flipped(path, position)
+            with pytest.raises(Damaged):
+                snapshot.artifacts("config").finish()
+            path.write_bytes(whole)
+        path.write_bytes(whole[:-1])
+        with pytest.raises(Damaged):
+            snapshot.artifacts("config").finish()
+        path.write_bytes(whole)
+    assert snapshot.artifacts("config").finish() > 0
+
+
+def test_content_that_was_exchanged_with_its_stored_hash_is_seen(tmp_path: Path) -> None:
+    """Yesterday's archive under today's name, with a manifest made to fit."""
+    identity, recipient = keygen()
+    snapshot = Snapshot(tmp_path, Seal("zstd", (recipient,)), identity)
+    main, other = (snapshot.manifest.of(name)[0] for name in ("config", "notes"))
+    (snapshot.folder / main.key).write_bytes((snapshot.folder / other.key).read_bytes())
+    forged = replace(main, bytes=other.bytes, sha256=other.sha256)
+    snapshot.change_manifest(
+        artifacts=tuple(forged if one == main else one for one in snapshot.manifest.artifacts)
+    )
+    with pytest.raises(Damaged, match="not what was captured"):
+        b"".join(snapshot.artifacts("config").read())
+
+
+def test_a_manifest_that_is_wrong_about_the_content_is_seen(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path)
+    main = snapshot.manifest.of("config")[0]
+    wrong = replace(main, content_sha256="0" * 64)
+    snapshot.change_manifest(
+        artifacts=tuple(wrong if one == main else one for one in snapshot.manifest.artifacts)
+    )
+    with pytest.raises(Damaged, match="not what was captured"):
+        snapshot.artifacts("config").finish()
+
+
+def test_an_artifact_that_one_of_both_lists_leaves_out_is_seen(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path)
+    with pytest.raises(Damaged, match="lists no such artifact"):
+        next(iter(snapshot.artifacts("config").read("unheard-of")))
+    main = snapshot.manifest.of("config")[0]
+    rest = tuple(one for one in snapshot.manifest.artifacts if one != main)
+    snapshot.change_manifest(artifacts=rest)
+    with pytest.raises(Damaged, match="lists no such artifact"):
+        snapshot.artifacts("config").finish()
+    snapshot.publish(["config"], lambda document: {**document, "artifacts": {}})
+    with pytest.raises(Damaged, match="knows nothing of it"):
+        b"".join(snapshot.artifacts("config").read())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"source": "notes"},
+        {"fingerprint": None},
+        {"artifacts": []},
+        {"artifacts": {"config.tar.zst": {"bytes": "1"}}},
+    ],
+)
+def test_a_document_that_is_none_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    snapshot = Snapshot(tmp_path)
+    snapshot.publish(["config"], lambda document: document | change)
+    with pytest.raises(Damaged, match="no fingerprint of config"):
+        _ = snapshot.artifacts("config").fingerprint
+
+
+def test_identities_are_asked_for_only_when_something_is_encrypted(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path / "plain")
+    snapshot.identities = lambda: pytest.fail("nothing is encrypted")  # type: ignore[method-assign]
+    assert snapshot.artifacts("config").finish() > 0
+    _, recipient = keygen()
+    blind = Snapshot(tmp_path / "blind", Seal("gzip", (recipient,)))
+    with pytest.raises(PersonNeeded):
+        _ = blind.artifacts("config").fingerprint
+    blind.identity = keygen()[0]
+    with pytest.raises(PersonNeeded, match="opens"):
+        _ = blind.artifacts("config").fingerprint
