@@ -318,7 +318,11 @@ def _place(builder: _Builder, choice: Choice, needs: tuple[str, ...]) -> str:
         id=f"{name}.swap",
         action="recovery.swap",
         title=f"Put {name} in its place: {where}",
-        params={**params, "guard": builder.facts.exists.get(name, False)},
+        params={
+            **params,
+            "snapshot": choice.snapshot.id,
+            "existed": builder.facts.exists.get(name, False),
+        },
         needs=needs,
         effect="destroys",
         locks=("swap",),

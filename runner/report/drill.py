@@ -78,8 +78,8 @@ def _conclude(
              "taken_at": dict(plan.facts["taken_at"])}  # fmt: skip
     text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
     write_bytes(folder / f"{run}.json", text)
-    write_bytes(report, drill_markdown(spec, plan, finished, facts).encode())
     code = _code(finished, rto, rpo)
+    write_bytes(report, drill_markdown(spec, plan, finished, facts, code).encode())
     _record(session, run, began, code, rto, hashlib.sha256(text).hexdigest())
     error = outcome.error
     if error is None and code == 5:

@@ -1,13 +1,304 @@
-"""What a person reads of an outcome; sentences first, tables where rows are compared."""
+"""What a person reads of an outcome: what is not well first, and the exact line to type next."""
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from runner.report.outcome import Outcome
 from runner.secret import SCRUBBER
+from runner.spec.units import format_duration, format_size
+
+Lines = Iterable[str]
+Row = Mapping[str, Any]
 
 
 def show(outcome: Outcome) -> None:
-    sys.stdout.write(SCRUBBER.clean(json.dumps(outcome.as_json(), indent=1)) + "\n")
+    """Print an outcome: what was found on stdout, an error on stderr."""
+    body = list(TEXTS.get(outcome.command, _nothing)(outcome))
+    _write(sys.stdout, body)
+    if outcome.error is not None and outcome.command not in SAYS_ITS_ERROR:
+        kind = "Not done" if outcome.exit_code == 7 else "Error"
+        _write(sys.stderr, [f"{kind}: {outcome.error['message']}"])
+    next_line = outcome.data.get("next")
+    if next_line:
+        _write(sys.stderr, [f"Next: {next_line}"])
+
+
+def _write(stream: Any, lines: Lines) -> None:
+    text = "".join(SCRUBBER.clean(line) + "\n" for line in lines)
+    # A file name may hold bytes that are no text; they are shown, not raised.
+    stream.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    stream.flush()
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
+    """Aligned columns under their heads."""
+    everything = [list(heads), *(list(row) for row in rows)]
+    widths = [max(len(row[place]) for row in everything) for place in range(len(heads))]
+    for row in everything:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _nothing(_outcome: Outcome) -> Lines:
+    return ()
+
+
+def _validate(outcome: Outcome) -> Lines:
+    for word in ("errors", "warnings"):
+        for one in outcome.data[word]:
+            place = f"{one['file']}:{one['line']}:{one['column']}" if "line" in one else ""
+            path = f" {one['path']}:" if one.get("path") else ""
+            yield f"{place}: {word.removesuffix('s')}:{path} {one['message']}"
+    errors, warnings = len(outcome.data["errors"]), len(outcome.data["warnings"])
+    yield f"{errors} errors, {warnings} warnings."
+    yield "No backup was looked at: see verify."
+
+
+def _plan(outcome: Outcome) -> Lines:
+    data = outcome.data
+    profile = f" ({data['profile']})" if data["profile"] != "default" else ""
+    yield f"This would {data['kind']} {data['project']}{profile}, in {len(data['steps'])} steps:"
+    for number, step in enumerate(data["steps"], 1):
+        when = "" if step["when"] == "success" else f"  [{step['when']}]"
+        yield ""
+        yield f"{number:3}. {step['id']}: {step['title']}{when}"
+        if step["reason"]:
+            yield f"     because {step['reason']}"
+        yield from (f"     $ {line}" for line in step["commands"])
+    yield ""
+    yield f"Plan {data['plan'][:16]}. Nothing was done."
+    if data["saved"]:
+        yield f"Saved. Next: holdfast apply --plan {data['saved']}"
+
+
+def _backup(outcome: Outcome) -> Lines:
+    data = outcome.data
+    for one in data["snapshots"]:
+        size = sum(artifact["bytes"] for artifact in one["artifacts"])
+        where = ", ".join(one["targets"])
+        yield f"Snapshot {one['id']}: {format_size(size)} at {where}."
+        if one["missing"]:
+            yield f"  MISSING in it: {', '.join(one['missing'])}."
+        for source, snapshot in one["unchanged"].items():
+            yield f"  {source} is unchanged since {snapshot}."
+    if data["pruned"]:
+        yield f"Pruned: {len(data['pruned'])} snapshots."
+    yield from (f"Note: {note}" for note in outcome.notes)
+    if not data["snapshots"] and outcome.exit_code == 0:
+        yield "Nothing was due."
+    yield f"Backup {data['status']} in {format_duration(data['seconds'])}."
+    if outcome.exit_code not in (0, 130):
+        yield f"Next: holdfast show --run {data['run']}"
+
+
+def _list(outcome: Outcome) -> Lines:
+    rows = [
+        (
+            one["id"],
+            one["taken_at"],
+            ",".join(one["sources"]) + (f" (no {','.join(one['missing'])})" * bool(one["missing"])),
+            format_size(one["bytes"]),
+            ",".join(one["targets"]),
+            one["proved"]["level"] if one["proved"] else "-",
+            "pinned" if one["pinned"] else "",
+        )
+        for one in outcome.data["snapshots"]
+    ]
+    if rows:
+        yield from table(("SNAPSHOT", "TAKEN", "SOURCES", "SIZE", "TARGETS", "PROVED", ""), rows)
+    else:
+        yield "There are no snapshots yet. Next: holdfast backup"
+    yield from (f"Trouble: {note}" for note in outcome.notes)
+
+
+def _verify(outcome: Outcome) -> Lines:
+    rows = [
+        (one["verdict"], one["snapshot"], one["target"], one["source"] or "(snapshot)",
+         one["level"], one["reason"])
+        for one in outcome.data["results"]
+    ]  # fmt: skip
+    yield from table(("VERDICT", "SNAPSHOT", "TARGET", "SOURCE", "LEVEL", "WHY"), rows)
+
+
+def _recovery(outcome: Outcome) -> Lines:
+    data = outcome.data
+    words = {True: "equal to the snapshot", False: "DIFFERENT", None: "NOT PROVEN"}
+    for one in data["proof"]:
+        yield f"{one['source']}: {words[one['equal']]}"
+        yield from (f"  {line}" for line in one["differences"][:10])
+    if data["safety"]:
+        yield "Safety copies of what was replaced:"
+        yield from (f"  {one}" for one in data["safety"])
+    yield f"{outcome.command} {data['status']} in {format_duration(data['seconds'])}."
+
+
+def _drill(outcome: Outcome) -> Lines:
+    yield from _recovery(outcome)
+    data = outcome.data
+    rows = []
+    for name, one in data["rto"].items():
+        rows.append(("RTO", name, _seconds(one["objective"]), _seconds(one["measured"]),
+                     _met(one["met"])))  # fmt: skip
+    for name, one in data["rpo"].items():
+        rows.append(("RPO", name, _seconds(one["objective"]), _seconds(one["measured"]),
+                     _met(one["met"])))  # fmt: skip
+    yield from table(("", "OF", "OBJECTIVE", "MEASURED", ""), rows)
+    for one in data["checks"]:
+        yield f"{one['verdict']:5} {one['source'] or ''} {one['name']}"
+    yield f"Isolation: {data['isolation']}. Clean-up: {data['cleanup']}. Report: {data['report']}"
+
+
+def _status(outcome: Outcome) -> Lines:
+    data = outcome.data
+    yield "Not well:" if outcome.notes else "All is well."
+    yield from (f"  {note}" for note in outcome.notes)
+    yield ""
+    heads = ("SOURCE", "NEWEST", "AGE", "RPO", "", "RESTORED", "DRILLED IN", "RTO", "")
+    yield from table(heads, [_source_row(one) for one in data["sources"]])
+    yield ""
+    yield from table(
+        ("POLICY", "LAST RUN", "ENDED", "NEXT"), [_policy_row(one) for one in data["policies"]]
+    )
+    yield ""
+    yield from table(
+        ("TARGET", "REACHED", "NEWEST", "BEHIND BY"), [_target_row(one) for one in data["targets"]]
+    )
+
+
+def _source_row(one: Row) -> list[str]:
+    newest, rto = one["newest"], one["rto"]
+    return [
+        one["source"],
+        newest["id"] if newest else "NONE",
+        _seconds(newest["age"]) if newest else "-",
+        _seconds(one["rpo"]["objective"]),
+        _met(one["rpo"]["met"]),
+        one["proved_at"] or "never",
+        _seconds(rto["measured"]),
+        _seconds(rto["objective"]),
+        _met(rto["met"]),
+    ]
+
+
+def _policy_row(one: Row) -> list[str]:
+    last = one["last_run"] or {}
+    due = one["next_due"] or "by hand"
+    return [one["policy"], last.get("at") or "never", last.get("status") or "-", due]
+
+
+def _target_row(one: Row) -> list[str]:
+    behind = "?" if one["behind"] is None else str(one["behind"])
+    return [one["target"], "yes" if one["reachable"] else "NO", one["newest"] or "-", behind]
+
+
+def _run(outcome: Outcome) -> Lines:
+    data = outcome.data
+    yield f"Run {data['run']} ({data['kind']}): {data['status']}"
+    for step in data["steps"]:
+        words = (step["error"] or {}).get("message") or step["reason"] or ""
+        took = "" if not step["seconds"] else f" {step['seconds']:.1f} s"
+        yield f"  {step['status']:11} {step['id']}{took}{'  ' + words if words else ''}"
+
+
+def _show(outcome: Outcome) -> Lines:
+    data = outcome.data
+    place = f"{data['project']} ({data['profile']})"
+    yield f"Snapshot {data['id']} of {place}, sequence {data['sequence']}"
+    yield f"Taken {data['created_at']} on {data['host']} by Holdfast {data['holdfast']}"
+    yield f"At {', '.join(data['targets'])}{'; pinned' if data['pinned'] else ''}"
+    rows = [
+        (one["source"], one["key"], format_size(one["bytes"]), one["taken_at"], one["sha256"][:16])
+        for one in data["artifacts"]
+    ]
+    yield from table(("SOURCE", "FILE", "SIZE", "TAKEN", "SHA-256"), rows)
+    for name, entry in data["sources"].items():
+        yield from (f"Note on {name}: {note}" for note in entry["notes"])
+    if data["missing"]:
+        yield f"MISSING: {', '.join(data['missing'])}"
+    for one in data["proofs"]:
+        yield f"{one['verdict']} {one['level']} at {one['target']}, {one['at']}: {one['source']}"
+
+
+def _ls(outcome: Outcome) -> Lines:
+    for one in outcome.data["contents"]:
+        size = "" if one["bytes"] is None else format_size(one["bytes"])
+        yield f"{one['kind']:10} {size:>10}  {one['modified'] or '':20}  {one['name']}"
+
+
+def _history(outcome: Outcome) -> Lines:
+    if "drills" in outcome.data:
+        rows = [
+            (one["run"], one["at"], "passed" if one["ok"] else "NOT PASSED",
+             _seconds(one.get("rto", {}).get("system", {}).get("measured")))
+            for one in outcome.data["drills"]
+        ]  # fmt: skip
+        yield from table(("DRILL", "AT", "", "RTO"), rows)
+        return
+    rows = [
+        (one["run"], one["kind"], one["status"], one["error"] or "") for one in outcome.data["runs"]
+    ]
+    yield from table(("RUN", "KIND", "ENDED", ""), rows)
+
+
+def _prune(outcome: Outcome) -> Lines:
+    for one in outcome.data["removed"]:
+        yield f"removed  {one['id']} at {one['target']}"
+    for one in outcome.data["kept"]:
+        yield f"kept     {one['id']} at {one['target']}: {', '.join(one['reasons'])}"
+
+
+def _pin(outcome: Outcome) -> Lines:
+    data = outcome.data
+    until = f" until {data['until']}" if data.get("until") else ""
+    yield f"{data['id']} is {'pinned' + until if data['pinned'] else 'not pinned any more'}."
+
+
+def _fetch(outcome: Outcome) -> Lines:
+    yield from outcome.data["files"]
+
+
+def _said(outcome: Outcome) -> Lines:
+    yield from outcome.notes
+
+
+def _doctor(outcome: Outcome) -> Lines:
+    rows = [(one["verdict"], one["what"], one["found"]) for one in outcome.data["examined"]]
+    yield from table(("", "WHAT", "FOUND"), rows)
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else format_duration(round(value, 1))
+
+
+def _met(value: bool | None) -> str:
+    return {True: "met", False: "MISSED", None: "-"}[value]
+
+
+SAYS_ITS_ERROR = ("validate", "status")
+
+TEXTS: dict[str, Callable[[Outcome], Lines]] = {
+    "validate": _validate,
+    "plan": _plan,
+    "backup": _backup,
+    "list": _list,
+    "verify": _verify,
+    "restore": _recovery,
+    "dr-restore": _recovery,
+    "drill": _drill,
+    "status": _status,
+    "run": _run,
+    "show": _show,
+    "ls": _ls,
+    "history": _history,
+    "prune": _prune,
+    "delete": _prune,
+    "pin": _pin,
+    "unpin": _pin,
+    "fetch": _fetch,
+    "runbook": _said,
+    "init": _said,
+    "doctor": _doctor,
+}

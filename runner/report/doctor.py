@@ -1,0 +1,151 @@
+"""Doctor: can this machine do what the spec asks; what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from runner.errors import HoldfastError
+from runner.execute.session import Session
+from runner.process import run
+from runner.prove.command import isolation
+from runner.registry import open_source
+from runner.report.outcome import Outcome
+from runner.spec.units import format_duration, format_size
+
+# What needs each program: a source's type, or what a person types by RESTORE.md.
+PROGRAMS = {
+    "git": ("git", "a git source", ("git",)),
+    "tar": ("tar", "a files source", ("files",)),
+    "bash": ("bash", "commands of the spec", ()),
+    "sha256sum": ("coreutils", "RESTORE.md", ()),
+    "zstd": ("zstd", "RESTORE.md, where artifacts are compressed with zstd", ()),
+    "age": ("age", "RESTORE.md, where artifacts are encrypted", ()),
+    "sqlite3": ("sqlite3", "looking at a restored database by hand", ()),
+}
+
+# https://sqlite.org/wal.html: a WAL reset could corrupt a database; fixed in 3.51.3.
+SQLITE_FIXED = (3, 51, 3)
+
+MOST_SKEW_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One thing that was looked at."""
+
+    what: str
+    verdict: str  # ok | warn | FAIL
+    found: str
+
+
+def examine(session: Session) -> Outcome:
+    """The outcome of `doctor`; exit 4 when something that the spec needs does not work."""
+    found = [
+        *_python(),
+        *_programs(session),
+        *_state(session),
+        *_sources(session),
+        *_targets(session),
+        *_identity(session),
+    ]
+    failed = [one for one in found if one.verdict == "FAIL"]
+    error = None
+    if failed:
+        error = {"kind": "failed", "message": f"{failed[0].what}: {failed[0].found}"}
+    data: dict[str, Any] = {"examined": [vars(one) for one in found]}
+    return Outcome("doctor", data, 4 if failed else 0, error)
+
+
+def _python() -> Iterator[Examined]:
+    yield Examined("python", "ok", sys.version.split()[0])
+    version = sqlite3.sqlite_version_info
+    sound = version >= SQLITE_FIXED
+    words = sqlite3.sqlite_version + ("" if sound else ": has the WAL-reset bug fixed in 3.51.3")
+    yield Examined("sqlite library", "ok" if sound else "warn", words)
+    how = "commands in drills run without a network" if isolation() == "network" else (
+        "the kernel allows no network namespace: commands in drills see the network"
+    )  # fmt: skip
+    yield Examined("isolation", "ok" if isolation() == "network" else "warn", how)
+
+
+def _programs(session: Session) -> Iterator[Examined]:
+    types = {one.type for one in session.spec.sources.values()}
+    for name, (package, purpose, needed_by) in PROGRAMS.items():
+        if shutil.which(name) is None:
+            verdict = "FAIL" if types & set(needed_by) else "warn"
+            yield Examined(name, verdict, f"missing, for {purpose}: apt-get install {package}")
+            continue
+        yield Examined(name, "ok", _version(name))
+
+
+def _version(name: str) -> str:
+    try:
+        words = run([name, "--version"], timeout=10).stdout.decode(errors="replace")
+    except HoldfastError as error:
+        return error.message
+    return words.strip().splitlines()[0] if words.strip() else "present"
+
+
+def _state(session: Session) -> Iterator[Examined]:
+    from runner.durable import make_folder
+
+    state = session.spec.state
+    try:
+        make_folder(state)
+        probe = state / ".doctor"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        yield Examined("state folder", "FAIL", f"{state} cannot be written: {error.strerror}")
+        return
+    free = shutil.disk_usage(state).free
+    yield Examined("state folder", "ok", f"{state}, {format_size(free)} free")
+
+
+def _sources(session: Session) -> Iterator[Examined]:
+    for name, one in session.spec.sources.items():
+        source = open_source(one)
+        there = source.exists()
+        words = source.describe() + ("" if there else " does not exist")
+        yield Examined(f"source {name}", "ok" if there else "FAIL", words)
+
+
+def _targets(session: Session) -> Iterator[Examined]:
+    for name, target in session.targets.items():
+        try:
+            target.check()
+            skew = abs((target.now() - session.facts.now).total_seconds())
+            free = target.free()
+        except HoldfastError as error:
+            yield Examined(f"target {name}", "FAIL", f"{error.message} {error.remedy}".strip())
+            continue
+        words = target.location("") + ("" if free is None else f", {format_size(free)} free")
+        if skew > MOST_SKEW_SECONDS:
+            words += f"; its clock differs by {format_duration(round(skew))}"
+        yield Examined(f"target {name}", "warn" if skew > MOST_SKEW_SECONDS else "ok", words)
+
+
+def _identity(session: Session) -> Iterator[Examined]:
+    from runner.store.age import parse_identities
+
+    encryption = session.spec.encryption
+    if encryption is None:
+        yield Examined("encryption", "warn", "none: whoever reads a target reads everything")
+        return
+    if encryption.identity is None:
+        yield Examined("identity", "warn", "none declared: nothing can be proven by a restore")
+        return
+    try:
+        parse_identities(encryption.identity.reveal())
+    except HoldfastError as error:
+        yield Examined("identity", "FAIL", f"{error.message} {error.remedy}".strip())
+        return
+    file = encryption.identity.file
+    exposed = file is not None and file.stat().st_mode & 0o077
+    words = f"{file} can be read by others: chmod 600" if exposed else "can be read"
+    yield Examined("identity", "warn" if exposed else "ok", words)

@@ -1,0 +1,155 @@
+"""The runbook: the recovery plan for a person who has no Holdfast at hand.
+
+Its `sh` blocks, run in order by `bash -e`, do what `dr-restore` does, with ordinary tools.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runner.durable import make_folder, write_bytes
+from runner.execute.actions import action_named
+from runner.execute.session import Session
+from runner.plan.choose import Asked, choose
+from runner.plan.facts import existing, manifests
+from runner.plan.model import Plan, Step
+from runner.plan.recover import Wanted, compile_recovery, recovery_entries
+from runner.report.markdown import fence, table, text
+from runner.report.outcome import Outcome
+from runner.spec.model import Spec
+from runner.spec.units import format_duration
+
+# Steps that only the tool needs: they stage beside, and tidy up after themselves.
+LEFT_TO_THE_TOOL = ("recovery.unswap", "recovery.discard", "recovery.prove", "recovery.confirm")
+
+
+def write_runbook(session: Session, file: Path | None) -> Outcome:
+    """Compile the recovery, render it, and write it to `file` or give it back to be printed."""
+    document = render(session.spec, compile_for_person(session))
+    if file is None:
+        return Outcome("runbook", {"document": document}, notes=tuple(document.splitlines()))
+    make_folder(file.parent)
+    write_bytes(file, document.encode())
+    return Outcome("runbook", {"file": str(file)}, notes=(f"Written to {file}.",))
+
+
+def compile_for_person(session: Session) -> Plan:
+    """The recovery from the newest snapshots."""
+    spec = session.spec
+    sources = recovery_entries(spec, (), None)
+    wanted = Wanted("dr-restore", choose(spec, session.catalog(), sources, Asked()))
+    pairs = [(one.snapshot.id, one.target) for one in wanted.choices]
+    facts = replace(
+        session.facts,
+        exists=existing(spec, sources),
+        manifests=manifests(spec, session.targets, pairs),
+    )
+    return compile_recovery(spec, facts, wanted)
+
+
+def render(spec: Spec, plan: Plan) -> str:
+    """The runbook of a plan: pure."""
+    lines = [
+        f"# Recovery of {text(spec.project)} ({text(spec.profile)})",
+        "",
+        (
+            "For a person on a machine with bash and ordinary tools, without Holdfast. Do the steps "
+            "in order. Every block can be pasted into a shell; all of them together are a script for "
+            "`bash -e`."
+        ),
+        "",
+        "## What comes back",
+        "",
+        *_snapshots(plan),
+        "",
+        "## Before you begin",
+        "",
+        *_needs(spec),
+        "",
+        *fence(_prologue(spec)),
+        "",
+        *_all_steps(spec, plan),
+        "## Afterwards",
+        "",
+        "- Look at every service as its users do. Only then is it recovered.",
+        (
+            "- What was replaced is kept beside it, named `*.before-recovery`: to undo a step, move "
+            "it back."
+        ),
+        "- The folder named by RECOVERY holds the fetched snapshots and may be removed.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _snapshots(plan: Plan) -> Iterable[str]:
+    places = {
+        step.params["source"]: step.params["location"]
+        for step in plan.steps
+        if step.action == "recovery.stage"
+    }
+    rows = [
+        (source, snapshot, plan.facts["taken_at"][source], places[source])
+        for source, snapshot in plan.facts["snapshots"].items()
+    ]
+    return table(("Source", "Snapshot", "Content of", "Where it lies"), rows)
+
+
+def _needs(spec: Spec) -> Iterable[str]:
+    objective = spec.objectives.get("system")
+    if objective is not None and objective.rto is not None:
+        yield f"- The promise: everything is back within {format_duration(objective.rto)}."
+    yield "- Programs: bash, sha256sum, tar, zstd or gzip, git; sqlite3 to look at a database."
+    if spec.encryption is None:
+        yield "- Nothing is encrypted."
+        return
+    identity = spec.encryption.identity
+    where = f" (declared as {text(identity.reference)})" if identity else ""
+    yield "- The program age, and the identity that opens what is encrypted" + where + "."
+
+
+def _prologue(spec: Spec) -> list[str]:
+    lines = ["set -eu", "umask 077", 'export RECOVERY="${RECOVERY:-$PWD/recovery}"']
+    if spec.encryption is not None:
+        lines.append(': "${AGE_IDENTITY:?name the file of the age identity in AGE_IDENTITY}"')
+    return lines
+
+
+def _all_steps(spec: Spec, plan: Plan) -> Iterable[str]:
+    shown = [step for step in plan.steps if step.action not in LEFT_TO_THE_TOOL]
+    for number, step in enumerate(shown, 1):
+        yield f"## {number}. {text(step.title)}"
+        yield ""
+        yield f"- [ ] done at ______ by ______{_expected(step)}"
+        yield ""
+        yield from _block(spec, step, action_named(step.action).commands(step, spec))
+
+
+def _expected(step: Step) -> str:
+    seconds = step.expected if step.expected is not None else step.timeout
+    return "" if seconds is None else f" (expected: {format_duration(seconds)})"
+
+
+def _block(spec: Spec, step: Step, commands: Sequence[str]) -> Iterable[str]:
+    words = [line.lstrip("# ") for line in commands if line.startswith("#")]
+    lines = [line for line in commands if not line.startswith("#")]
+    for word in words:
+        yield f"- {text(word)}"
+    if words:
+        yield ""
+    if lines:
+        yield from fence(["(", *_surroundings(spec, step), *lines, ")"])
+        yield ""
+
+
+def _surroundings(spec: Spec, step: Step) -> list[str]:
+    """Where a step's lines run: what is unpacked lies in its snapshot's folder."""
+    if step.action == "recovery.swap":
+        return [f'cd "$RECOVERY"/{step.params["snapshot"]}']
+    files = [shlex.quote(str(path)) for path in spec.env_files]
+    if step.action.startswith("recovery."):
+        return []
+    load = [f"if test -e {file}; then set -a; . {file}; set +a; fi" for file in files]
+    return [f"cd {shlex.quote(str(spec.folder))}", *load]

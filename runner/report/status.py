@@ -1,0 +1,186 @@
+"""How things stand: each policy's runs, each source against its objectives, each target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from runner.execute import journal
+from runner.execute.journal import RunState
+from runner.execute.session import Session
+from runner.plan.due import next_due
+from runner.report.outcome import Outcome, stamp
+from runner.spec.model import Objective
+from runner.store.catalog import Catalog
+
+# A run's journal is looked for among this many of the newest.
+SEARCHED_RUNS = 500
+
+
+def judge(session: Session) -> Outcome:
+    """The outcome of `status`; exit 4 when the last run failed, 5 when an objective is missed."""
+    catalog = session.catalog()
+    data = {
+        "policies": _policies(session, catalog),
+        "sources": [_source(session, catalog, name) for name in session.spec.sources],
+        "targets": [_target(session, catalog, name) for name in session.spec.targets],
+    }
+    troubles = list(_troubles(data, catalog))
+    code = min((number for number, _ in troubles), default=0)
+    words = tuple(message for _, message in troubles)
+    kinds = {4: "failed", 5: "objective", 7: "person"}
+    error = {"kind": kinds[code], "message": words[0]} if troubles else None
+    return Outcome("status", data, code, error, words)
+
+
+def _policies(session: Session, catalog: Catalog) -> list[dict[str, Any]]:
+    last = _last_runs(session)
+    return [
+        {
+            "policy": policy.name,
+            "last_run": last.get(policy.name),
+            "next_due": stamp(next_due(session.spec, catalog, policy, session.facts.now)),
+        }
+        for policy in session.spec.policies.values()
+    ]
+
+
+def _last_runs(session: Session) -> dict[str, dict[str, Any]]:
+    """The newest backup run of each policy; journals are read newest first, as few as needed."""
+    state = session.spec.state
+    names = [one for one in journal.list_runs(state) if "-backup-" in one]
+    found: dict[str, dict[str, Any]] = {}
+    for name in list(reversed(names))[:SEARCHED_RUNS]:
+        if set(found) >= set(session.spec.policies):
+            break
+        run = journal.read_run(state, name)
+        plan = journal.read_plan(state, name)
+        for policy in {step.params.get("policy") for step in plan.steps} - {None}:
+            if policy not in found and plan.profile == session.spec.profile:
+                found[str(policy)] = _run(name, run, str(policy))
+    return found
+
+
+def _run(name: str, run: RunState, policy: str) -> dict[str, Any]:
+    """A run as one policy sees it: only its own steps count."""
+    failed = [
+        result
+        for step, result in run.results.items()
+        if step.startswith(f"{policy}.") and result.status in ("failed", "interrupted")
+    ]
+    status = "interrupted" if run.killed else run.status
+    if status in ("partial", "failed") and not failed:
+        status = "done"
+    error = (failed[0].error or {}).get("message") if failed else None
+    return {"run": name, "at": run.started_at, "status": status, "error": error}
+
+
+def _source(session: Session, catalog: Catalog, name: str) -> dict[str, Any]:
+    now = session.facts.now
+    newest, fresh = catalog.newest(name), catalog.fresh_at(name)
+    objective = session.spec.objectives.get(name) or Objective(name)
+    age = None if fresh is None else max(0.0, (now - fresh).total_seconds())
+    proofs = [
+        proof
+        for one in catalog.snapshots
+        if (proof := one.best_proof(name)) is not None and proof.level == "restored"
+    ]
+    proved = max((proof.at for proof in proofs), default=None)
+    return {
+        "source": name,
+        "newest": None if newest is None else {"id": newest.id, "age": age},
+        "rpo": {
+            "objective": objective.rpo,
+            "met": None if objective.rpo is None else age is not None and age <= objective.rpo,
+        },
+        "proved_at": stamp(proved),
+        "proof_overdue": _overdue(proved, objective.proof_every, now),
+        "rto": _last_drill(catalog, name, objective),
+    }
+
+
+def _overdue(last: datetime | None, every: float | None, now: datetime) -> bool | None:
+    if every is None:
+        return None
+    return last is None or (now - last).total_seconds() > every
+
+
+def _last_drill(catalog: Catalog, name: str, objective: Objective) -> dict[str, Any]:
+    for drill in catalog.drills:
+        measured = drill.details.get("rto", {}).get(name)
+        if measured is not None:
+            seconds = measured["measured"]
+            met = None
+            if objective.rto is not None and seconds is not None:
+                met = seconds <= objective.rto
+            elif objective.rto is not None and not drill.ok:
+                met = measured["met"]
+            return {
+                "objective": objective.rto,
+                "measured": seconds,
+                "met": met,
+                "drill": drill.run,
+            }
+    return {"objective": objective.rto, "measured": None, "met": None, "drill": None}
+
+
+def _target(session: Session, catalog: Catalog, name: str) -> dict[str, Any]:
+    if name in catalog.unreachable:
+        return {"target": name, "reachable": False, "newest": None, "behind": None}
+    own = catalog.at_target(name)
+    wanted = [
+        one
+        for one in catalog.snapshots
+        if one.policy in session.spec.policies and name in session.spec.policies[one.policy].targets
+    ]
+    newest = own[0] if own else None
+    behind = sum(1 for one in wanted if newest is None or one.sequence > newest.sequence)
+    return {
+        "target": name,
+        "reachable": True,
+        "newest": None if newest is None else newest.id,
+        "behind": behind,
+    }
+
+
+def _troubles(data: dict[str, Any], catalog: Catalog) -> list[tuple[int, str]]:
+    """What is not well, with the exit code that it means, and the line to type next."""
+    found = [(4, one) for one in _policy_troubles(data["policies"])]
+    found += [(4, one) for one in _target_troubles(data["targets"], catalog)]
+    found += [(4, f"{one} at {where} is damaged: {why}") for where, one, why in catalog.damaged]
+    found += [(5, line) for source in data["sources"] for line in _source_troubles(source)]
+    return found
+
+
+def _policy_troubles(policies: list[dict[str, Any]]) -> Iterator[str]:
+    for policy in policies:
+        run = policy["last_run"]
+        if run is not None and run["status"] in ("failed", "partial", "interrupted"):
+            why = run["error"] or "see its steps."
+            yield (
+                f"The last run of {policy['policy']} ended as {run['status']}: {why} "
+                f"Next: holdfast show --run {run['run']}"
+            )
+
+
+def _target_troubles(targets: list[dict[str, Any]], catalog: Catalog) -> Iterator[str]:
+    for target in targets:
+        name, behind = target["target"], target["behind"]
+        if target["reachable"] is False:
+            yield f"The target {name} cannot be read: {catalog.unreachable[name]}"
+        elif behind:
+            yield f"The target {name} is {behind} snapshots behind. Next: holdfast backup"
+
+
+def _source_troubles(source: dict[str, Any]) -> Iterator[str]:
+    name = source["source"]
+    if source["rpo"]["met"] is False:
+        yield f"The RPO of {name} is missed. Next: holdfast backup --source {name}"
+    if source["rto"]["met"] is False:
+        yield f"The RTO of {name} was missed in drill {source['rto']['drill']}: read its report."
+    if source["proof_overdue"]:
+        yield (
+            f"The proof of {name} is overdue. "
+            f"Next: holdfast verify --level restored --source {name}"
+        )
