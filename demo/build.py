@@ -54,6 +54,16 @@ assert "QUAYBOT_TOKEN=" in (stack / ".env").read_text()
 print(f"self-test: {players} players, no broken reference, a token")
 '''
 
+# What belongs to one machine, and the safety copies that a restore leaves beside it.
+IGNORED = """/data/
+/.env
+/config/
+/docker-compose.yml
+/bot.running
+__pycache__/
+*.before-*
+"""
+
 COMPOSE = """services:
   bot:
     image: python:3.12-slim
@@ -132,6 +142,7 @@ def _database(path: Path) -> None:
 def _configuration(stack: Path) -> None:
     (stack / ".env").write_text("QUAYBOT_TOKEN=not-a-real-token\nQUAYBOT_CHANNEL=harbour\n")
     (stack / ".env").chmod(0o600)
+    (stack / "docker-compose.yml").write_text(COMPOSE)
     config = stack / "config"
     (config / "languages").mkdir(parents=True)
     (config / "bot.toml").write_text('prefix = "!"\n[economy]\nstart_coins = 100\ntax = 0.02\n')
@@ -142,20 +153,18 @@ def _configuration(stack: Path) -> None:
     hook.write_text("#!/bin/sh\necho ready\n")
     hook.chmod(0o755)
     (config / "Häfen & Kaïs.txt").write_text("Hamburg\nRotterdam\n")
-    for path in [stack / ".env", *config.rglob("*"), config]:
+    for path in [stack / ".env", stack / "docker-compose.yml", *config.rglob("*"), config]:
         os.utime(path, (1_790_000_000, 1_790_000_000), follow_symlinks=False)
 
 
 def _code(stack: Path) -> None:
     _git(stack, "init", "--quiet", "--initial-branch=main")
-    _write(stack / ".gitignore", "/data/\n/.env\n/config/\n/bot.running\n__pycache__/\n")
+    _write(stack / ".gitignore", IGNORED)
     _write(stack / "README.md", "# Quaybot\n")
     _commit(stack, "Start")
     _write(stack / "bot" / "__init__.py", '"""A trading game for chat rooms."""\n')
     _write(stack / "bot" / "economy.py", "def tax(price):\n    return price * 2 // 100\n")
     _commit(stack, "Add the economy")
-    _write(stack / "docker-compose.yml", COMPOSE)
-    _commit(stack, "Run it in a container")
     _write(stack / "bot" / "selftest.py", SELFTEST)
     _commit(stack, "Let the bot test itself")
     _git(stack, "tag", "--annotate", "v1.0", "--message", "The first release")
