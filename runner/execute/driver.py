@@ -126,7 +126,12 @@ class Driver:
         self._journal_ended(ended.step.id, ended)
         undone = ended.step.undoes
         if undone and ended.step.when == "failure" and ended.status == "done":
-            self._journal_ended(undone, Ended(ended.step, "undone", {}, reason=ended.step.id))
+            known = self._context.results[undone]
+            # What it failed of stays known: the run must not end well because it was taken back.
+            error = known.error or {"kind": "failed", "message": f"{undone} was taken back."}
+            self._journal_ended(
+                undone, Ended(ended.step, "undone", {}, error, f"taken back by {ended.step.id}")
+            )
 
     def _journal_ended(self, step_id: str, ended: Ended) -> None:
         self._journal.append(
@@ -244,7 +249,7 @@ def exit_code(state: RunState | Mapping[str, StepResult]) -> int:
 
 
 def _code(result: StepResult) -> int:
-    if result.status == "failed":
+    if result.status in ("failed", "undone"):
         kind = (result.error or {}).get("kind")
         return PersonNeeded.exit_code if kind == PersonNeeded.kind else StepFailed.exit_code
     verdict = result.outputs.get("verdict")

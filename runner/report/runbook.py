@@ -56,9 +56,9 @@ def render(spec: Spec, plan: Plan) -> str:
         f"# Recovery of {text(spec.project)} ({text(spec.profile)})",
         "",
         (
-            "For a person on a machine with bash and ordinary tools, without Holdfast. Do the steps "
-            "in order. Every block can be pasted into a shell; all of them together are a script for "
-            "`bash -e`."
+            "For a person on a machine with bash and ordinary tools, without Holdfast. Do the "
+            "steps in order. Every block can be pasted into a shell; all of them together are a "
+            "script for `bash -e`."
         ),
         "",
         "## What comes back",
@@ -76,8 +76,8 @@ def render(spec: Spec, plan: Plan) -> str:
         "",
         "- Look at every service as its users do. Only then is it recovered.",
         (
-            "- What was replaced is kept beside it, named `*.before-recovery`: to undo a step, move "
-            "it back."
+            "- What was replaced is kept beside it, named `*.before-recovery`: to undo a step, "
+            "move it back."
         ),
         "- The folder named by RECOVERY holds the fetched snapshots and may be removed.",
     ]
@@ -111,7 +111,7 @@ def _needs(spec: Spec) -> Iterable[str]:
 
 
 def _prologue(spec: Spec) -> list[str]:
-    lines = ["set -eu", "umask 077", 'export RECOVERY="${RECOVERY:-$PWD/recovery}"']
+    lines = ["set -eu", 'export RECOVERY="${RECOVERY:-$PWD/recovery}"']
     if spec.encryption is not None:
         lines.append(': "${AGE_IDENTITY:?name the file of the age identity in AGE_IDENTITY}"')
     return lines

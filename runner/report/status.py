@@ -26,7 +26,7 @@ def judge(session: Session) -> Outcome:
         "sources": [_source(session, catalog, name) for name in session.spec.sources],
         "targets": [_target(session, catalog, name) for name in session.spec.targets],
     }
-    troubles = list(_troubles(data, catalog))
+    troubles = list(_troubles(session, data, catalog))
     code = min((number for number, _ in troubles), default=0)
     words = tuple(message for _, message in troubles)
     kinds = {4: "failed", 5: "objective", 7: "person"}
@@ -144,13 +144,23 @@ def _target(session: Session, catalog: Catalog, name: str) -> dict[str, Any]:
     }
 
 
-def _troubles(data: dict[str, Any], catalog: Catalog) -> list[tuple[int, str]]:
+def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[tuple[int, str]]:
     """What is not well, with the exit code that it means, and the line to type next."""
     found = [(4, one) for one in _policy_troubles(data["policies"])]
     found += [(4, one) for one in _target_troubles(data["targets"], catalog)]
     found += [(4, f"{one} at {where} is damaged: {why}") for where, one, why in catalog.damaged]
     found += [(5, line) for source in data["sources"] for line in _source_troubles(source)]
-    return found
+    return found + list(_drill_troubles(session, catalog))
+
+
+def _drill_troubles(session: Session, catalog: Catalog) -> Iterator[tuple[int, str]]:
+    last = catalog.drills[0] if catalog.drills else None
+    if last is not None and not last.ok:
+        yield 4, f"The last drill, {last.run}, did not pass. Next: holdfast drill"
+    system = session.spec.objectives.get("system") or Objective("system")
+    if _overdue(last.at if last else None, system.drill_every, session.facts.now):
+        since = stamp(last.at) if last else "never"
+        yield 5, f"A drill is overdue (the last one: {since}). Next: holdfast drill"
 
 
 def _policy_troubles(policies: list[dict[str, Any]]) -> Iterator[str]:

@@ -36,7 +36,7 @@ class Stage(Simple):
         folder = folder_of(spec.project, spec.profile, snapshot)
         fetch = target.download_commands(folder, f"{WORKSHOP}/{snapshot}")
         return [
-            f"mkdir -p {WORKSHOP}",
+            f"mkdir -p -m 700 {WORKSHOP}",
             f"if ! test -e {WORKSHOP}/{snapshot}; then",
             *(f"  {line}" for line in fetch),
             "fi",
