@@ -15,7 +15,7 @@ from runner.errors import HoldfastError, Interrupted, StepFailed, UsageError
 from runner.store.listing import Holding, Known, parse_manifest, read_target
 from runner.store.records import DrillResult, Proof, Records, pins
 from runner.store.snapshot import MANIFEST, MOST_BYTES, Manifest, folder_of
-from runner.store.view import Snapshot, SourceView, newest_first
+from runner.store.view import Snapshot, SourceView, by_age
 from runner.target import Target
 
 __all__ = [
@@ -262,37 +262,33 @@ def _merge(
     snapshots: list[Snapshot] = []
     differing: list[tuple[str, str, str]] = []
     for snapshot, there in copies.items():
-        true, first = _true(snapshot, there, vouched)
+        first, true = next(iter(there.items()))
+        targets = tuple(there)
+        if any(known.sha256 != true.sha256 for known in there.values()):
+            true, first = _true(snapshot, there, vouched)
+            reason = f"its manifest differs from that at {first}"
+            targets = tuple(name for name in there if there[name].sha256 == true.sha256)
+            differing += [(name, snapshot, reason) for name in there if name not in targets]
         pin = pinned.get(snapshot)
         snapshots.append(
             Snapshot(
                 **true.facts,
-                targets=tuple(name for name in there if there[name].sha256 == true.sha256),
+                targets=targets,
                 proofs=proofs.get(snapshot, ()),
                 pinned=pin is not None,
                 pinned_until=None if pin is None else pin.until,
             )
         )
-        differing += [
-            (name, snapshot, f"its manifest differs from that at {first}")
-            for name in there
-            if there[name].sha256 != true.sha256
-        ]
-    snapshots.sort(key=newest_first, reverse=True)
+    snapshots.sort(key=by_age, reverse=True)
     return tuple(snapshots), differing
 
 
 def _true(
     snapshot: str, copies: Mapping[str, Known], vouched: set[tuple[str, str]]
 ) -> tuple[Known, str]:
-    """The manifest to believe, and a target that has it.
-
-    If copies differ: the one that a successor names, else the one at most targets, else the
-    first target's.
+    """The manifest to believe where copies differ, and a target that has it: the one that a
+    successor names, else the one at most targets, else the first target's.
     """
-    first, believed = next(iter(copies.items()))
-    if all(known.sha256 == believed.sha256 for known in copies.values()):
-        return believed, first
     votes = Counter(known.sha256 for known in copies.values())
 
     def weight(name: str) -> tuple[bool, int]:

@@ -47,13 +47,13 @@ def read_target(target: Target, project: str, profile: str, folder: Path | None)
     file = cache_file(folder, project, profile, target.name)
     cache = Cache(file, target.location(parent))
     # Folders first: one that gets its manifest in between then counts as a snapshot.
-    folders = [name for name in target.folders(parent) if SnapshotId.fits(name)]
-    entries = {entry.key.rsplit("/", 2)[1]: entry for entry in target.find(parent, MANIFEST)}
-    held = Holding(incomplete=[name for name in folders if name not in entries])
+    folders = target.folders(parent)
+    found = {entry.key.rsplit("/", 2)[1]: entry for entry in target.find(parent, MANIFEST)}
+    entries = {name: entry for name, entry in found.items() if SnapshotId.fits(name)}
+    lacking = [name for name in folders if name not in found]
+    held = Holding(incomplete=[name for name in lacking if SnapshotId.fits(name)])
     failures = 0
     for name, entry in entries.items():
-        if not SnapshotId.fits(name):
-            continue
         try:
             held.manifests[name] = _known(target, entry, (project, profile, name), cache)
             failures = 0

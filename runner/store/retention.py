@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 
 from runner.spec.model import VERIFY_LEVELS, Keep
-from runner.store.view import Snapshot, newest_first
+from runner.store.view import Snapshot, by_age
 
 # Longer than a run and than a mistaken timezone: what is dated later was dated by a wrong clock.
 FUTURE = timedelta(days=1)
@@ -60,7 +60,7 @@ def decide(
     from zoneinfo import ZoneInfo
 
     there = [one for one in snapshots if target in one.targets]
-    own = sorted((one for one in there if one.policy == policy), key=newest_first, reverse=True)
+    own = sorted((one for one in there if one.policy == policy), key=by_age, reverse=True)
     others = [one for one in there if one.policy != policy]
     protected = _protected(own, target)
     wanted: Reasons = {key: dict(reasons) for key, reasons in protected.items()}
@@ -81,7 +81,7 @@ def newest_is_unverified(snapshots: Iterable[Snapshot], policy: str, target: str
     any source whose content lies in it.
     """
     own = [one for one in snapshots if one.policy == policy and target in one.targets]
-    newest = max(own, key=newest_first, default=None)
+    newest = max(own, key=by_age, default=None)
     return newest is not None and any(
         newest.best_proof(source, target=target) is None for source in newest.sources
     )

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import datetime
+from itertools import product
+from operator import attrgetter
 from typing import Any
 
 from runner.errors import StepFailed, UsageError
@@ -23,10 +25,10 @@ MOST_BYTES = 64 * 1024
 
 _ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([a-z0-9][a-z0-9_-]{0,62})-([0-9a-f]{6})")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
-_TYPES: Mapping[str, type | tuple[type, ...]] = {
-    "str": str,
-    "int": int,
-    "bool": bool,
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
     "str | None": (str, type(None)),
 }
 
@@ -49,7 +51,7 @@ class SnapshotId:
                 remedy="`list` shows them: 20261120T021500Z-nightly-7f3a9c, for example.",
             )
         try:
-            at = datetime.strptime(match[1], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            at = datetime.fromisoformat(match[1])
         except ValueError as error:
             raise UsageError(f"{text!r} is not a snapshot's id: {error}.") from error
         return cls(at, match[2], match[3])
@@ -160,10 +162,13 @@ class Manifest:
         return sorted(own, key=lambda one: (one.part == "fingerprint", one.part))
 
 
-_TYPED: Mapping[type, list[tuple[str, type | tuple[type, ...]]]] = {
-    kind: [(one.name, _TYPES[str(one.type)]) for one in fields(kind) if one.type in _TYPES]
-    for kind in (Manifest, SourceEntry, ArtifactEntry, StoredFile)
-}
+def _shape(kind: type) -> tuple[Callable[[Any], Any], set[tuple[type, ...]]]:
+    """What reads the plain fields of a class, and the types that they may have together."""
+    names = [one.name for one in fields(kind) if one.type in _TYPES]
+    return attrgetter(*names), set(product(*(_TYPES[kind.__annotations__[one]] for one in names)))
+
+
+_SHAPES = {kind: _shape(kind) for kind in (Manifest, SourceEntry, ArtifactEntry, StoredFile)}
 
 
 def _parts(document: Any) -> dict[str, Any]:
@@ -187,9 +192,9 @@ def _check(manifest: Manifest) -> None:
     parts: list[Manifest | StoredFile | ArtifactEntry | SourceEntry]
     parts = [manifest, *manifest.files, *dated]
     for part in parts:
-        for name, types in _TYPED[type(part)]:
-            if not isinstance(getattr(part, name), types):
-                raise TypeError(f"{name} has the wrong type")
+        values, types = _SHAPES[type(part)]
+        if tuple(map(type, values(part))) not in types:
+            raise TypeError(f"a value in its {type(part).__name__} has the wrong type")
     links = {**manifest.unchanged, **(manifest.predecessor or {})}
     if not all(isinstance(one, str) for one in (*links.values(), *manifest.missing)):
         raise TypeError("a name in it is no text")

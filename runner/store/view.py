@@ -105,6 +105,6 @@ def _ended(proof: Proof, fails: list[Proof]) -> bool:
     )
 
 
-def newest_first(snapshot: Snapshot) -> tuple[int, datetime, str]:
-    """The key that sorts snapshots by age; reverse it for the newest first."""
+def by_age(snapshot: Snapshot) -> tuple[int, datetime, str]:
+    """The key by which snapshots are sorted, the newest last: the sequence, then the clock."""
     return (snapshot.sequence, snapshot.created_at, snapshot.id)

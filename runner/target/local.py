@@ -112,13 +112,14 @@ class LocalTarget:
 
     def find(self, prefix: str, name: str) -> Iterator[Entry]:
         """Every `<prefix>/<folder>/<name>`, by one look into each folder, sorted."""
-        for folder in self.folders(prefix):
-            key = f"{prefix}/{folder}/{name}" if prefix else f"{folder}/{name}"
-            with (
-                self._explained(f"{key} was not listed"),
-                contextlib.suppress(FileNotFoundError, NotADirectoryError),
-            ):
-                found = os.lstat(f"{self.root}/{key}")
+        parent = f"{prefix}/" if prefix else ""
+        with self._explained(f"{prefix or 'it'} was not listed"):
+            for folder in self.folders(prefix):
+                key = f"{parent}{folder}/{name}"
+                try:
+                    found = os.lstat(f"{self.root}/{key}")
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
                 if stat.S_ISREG(found.st_mode):
                     yield _entry(key, found)
 
