@@ -196,7 +196,7 @@ class GitSource:
         if not staging.record.exists():
             staging.read()
             moves = self._moves(staging, live, place)
-            exchange.make_room(moves)
+            exchange.make_room(moves, live)
         else:
             moves = []
         swap.exchange(moves, staging.record)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from runner.source import git_work as work
 from runner.source.git_command import Repository, environment, find, git, text
 from runner.source.git_fingerprint import fingerprint_of, refs_state
 from runner.source.git_refs import Refs, read_bundle, read_refs, without_stashes
+from runner.source.git_swap import give
 
 _FSCK_FLAWS = 1  # an object that git complains of; its bytes are what they were
 
@@ -77,8 +79,8 @@ def stage(artifacts: Artifacts, found: extras.Extras, staging: Staging, owner: P
     if not bare:
         recorded = _check_out(repository, artifacts, found)
     recorded["refs"] = refs_state(repository)
-    if owner is not None and os.geteuid() == 0:
-        _give(tree, owner)
+    if owner is not None:
+        give(itertools.chain([tree], tree.rglob("*")), owner)
     process.run(["sync", "-f", "--", staging.folder])
     write_bytes(staging.recorded, json.dumps(recorded).encode())
 
@@ -158,12 +160,3 @@ def _check_objects(repository: Repository) -> None:
             f"The restored repository is damaged: git fsck says {outcome.stderr[-500:]}",
             remedy="Restore from another snapshot or target.",
         )
-
-
-def _give(tree: Path, owner: Path) -> None:
-    status = owner.stat()
-    if (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid()):
-        return
-    for folder, _, names in os.walk(tree):
-        for path in (folder, *(f"{folder}/{name}" for name in names)):
-            os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)

@@ -9,7 +9,7 @@ targets, other sources) stays exactly where it is. What they replace lies in one
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,10 +56,21 @@ def safety_folder(live: Path, token: str) -> Path:
     return swap.safety(live / GIT, token)
 
 
-def make_room(moves: Sequence[Move]) -> None:
-    """Make the folders that safety copies are moved into."""
-    for folder in dict.fromkeys(move.safety.parent for move in moves if move.had_live):
+def make_room(moves: Sequence[Move], live: Path) -> None:
+    """Make the folders that safety copies are moved into; they belong to whom `live` belongs."""
+    folders = dict.fromkeys(move.safety.parent for move in moves if move.had_live)
+    for folder in folders:
         make_folder(folder)
+    give((one for folder in folders for one in (folder, *folder.parents) if live in one.parents),
+         live)  # fmt: skip
+
+
+def give(paths: Iterable[Path], owner: Path) -> None:
+    """Let files belong to whom `owner` belongs, if this process may give files away."""
+    status = owner.stat()
+    if os.geteuid() == 0 and (status.st_uid, status.st_gid) != (0, 0):
+        for path in paths:
+            os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
 
 
 def settle(folders: set[Path]) -> None:

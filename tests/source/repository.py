@@ -113,7 +113,8 @@ def _build(folder: Path, object_format: str) -> None:
 def observe(folder: Path) -> dict[str, Any]:
     """Refs, HEAD, stashes, remotes and every file, read by git and by eye."""
     git(folder, "fsck", "--full", "--no-dangling")
-    head = git(folder, "rev-parse", "--symbolic-full-name", "HEAD", status=0).strip()
+    exclude = git(folder, "rev-parse", "--git-path", "info/exclude").strip()
+    head = git(folder, "rev-parse", "--symbolic-full-name", "HEAD").strip()
     return {
         "refs": git(folder, "show-ref", "--head"),
         "head": head,
@@ -124,28 +125,22 @@ def observe(folder: Path) -> dict[str, Any]:
         "origin": git(folder, "symbolic-ref", "-q", "refs/remotes/origin/HEAD"),
         "log": hashlib.sha256(git(folder, "log", "--all", "--format=raw").encode()).hexdigest(),
         "files": files(folder),
-        "excluded": (
-            folder / git(folder, "rev-parse", "--git-path", "info/exclude").strip()
-        ).read_text(),
+        "excluded": (folder / exclude).read_text(),
     }
 
 
 def files(folder: Path) -> dict[str, str]:
     """Every file but git's own and the safety copies: what kind and which content."""
     found = {}
-    for parent, folders, names in os.walk(os.fsencode(folder)):
-        folders[:] = [name for name in folders if not name.startswith((b".git", b".holdfast-"))]
-        for name in names:
-            path = os.path.join(parent, name)
-            key = os.path.relpath(path, os.fsencode(folder)).decode(errors="backslashreplace")
-            if b".before-" in path[len(os.fsencode(folder)) :]:
-                continue
-            if os.path.islink(path):
-                found[key] = f"-> {os.fsdecode(os.readlink(path))}"
-            else:
-                executable = os.access(path, os.X_OK) and bool(os.stat(path).st_mode & 0o100)
-                digest = hashlib.sha256(Path(os.fsdecode(path)).read_bytes()).hexdigest()
-                found[key] = f"{executable} {digest}"
+    for path in folder.rglob("*"):
+        key = os.fsencode(path.relative_to(folder)).decode(errors="backslashreplace")
+        if key.startswith((".git/", ".holdfast-", ".git.before-")):
+            continue
+        if path.is_symlink():
+            found[key] = f"-> {path.readlink()}"
+        elif path.is_file():
+            executable = bool(path.stat().st_mode & 0o100)
+            found[key] = f"{executable} {hashlib.sha256(path.read_bytes()).hexdigest()}"
     return found
 
 
