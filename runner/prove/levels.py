@@ -6,7 +6,7 @@ captured. `restored`: it was brought back into a scratch place, and equals its f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,42 +72,29 @@ def verify(
 
     Raises UsageError when `snapshot_id` is no id, Interrupted when the run is stopped.
     """
-
-    def finding(source: str, said: Said) -> Finding:
-        return Finding(
-            snapshot_id, target.name, source, level, said.verdict, said.reason, said.basis
-        )
-
     try:
         folder = look(target, project, profile, snapshot_id)
         problems = own_problems(folder, progress)
     except StepFailed as error:
-        verdict = FAIL if isinstance(error, Damaged) else COULD_NOT_VERIFY
-        return [finding(source, Said(verdict, error.message)) for source in ("", *sources)]
-    verification = Verification(
-        folder=folder,
-        identities=identities,
-        open_source=open_source,
-        scratch=scratch,
-        token=token,
-        unread=left_out(folder, sample) if level == "stored" else frozenset(),
-        checks=checks or {},
-        environment=environment or {},
-        progress=progress,
-    )
-    findings = []
-    doubt = f"the snapshot's own files are damaged: {'; '.join(problems)}"
-    if problems:
-        findings.append(finding("", Said(FAIL, doubt)))
-    elif strangers(folder):
-        also = f"also in the folder, and no part of the snapshot: {told(strangers(folder))}"
-        findings.append(finding("", Said(SKIP, also)))
-    for source in sources or _all_sources(folder):
-        said = verification.of(source, "stored" if problems else level)
-        if problems:
-            said = Said(FAIL, f"{doubt}; of {source} itself: {said.verdict}, {said.reason}")
-        findings.append(finding(source, said))
-    return findings
+        lost = Said(FAIL if isinstance(error, Damaged) else COULD_NOT_VERIFY, error.message)
+        said = [(source, lost) for source in ("", *sources)]
+    else:
+        verification = Verification(
+            folder=folder,
+            identities=identities,
+            open_source=open_source,
+            scratch=scratch,
+            token=token,
+            unread=left_out(folder, sample) if level == "stored" else frozenset(),
+            checks=checks or {},
+            environment=environment or {},
+            progress=progress,
+        )
+        said = list(_all_said(verification, level, sources or _all_sources(folder), problems))
+    return [
+        Finding(snapshot_id, target.name, source, level, one.verdict, one.reason, one.basis)
+        for source, one in said
+    ]
 
 
 @dataclass(frozen=True)
@@ -235,6 +222,27 @@ class Verification:
             self.identities,
             progress=self.progress,
         )
+
+
+def _all_said(
+    verification: Verification, level: str, sources: Sequence[str], problems: Sequence[str]
+) -> Iterator[tuple[str, Said]]:
+    """What is said of the files that belong to no source, if anything, and of each source.
+
+    With `problems` the manifest is no ground to restore from; the stored files are still read.
+    """
+    if problems:
+        doubt = f"the snapshot's own files are damaged: {'; '.join(problems)}"
+        yield "", Said(FAIL, doubt)
+        for source in sources:
+            said = verification.of(source, "stored")
+            yield source, Said(FAIL, f"{doubt}; of {source} itself: {said.verdict}, {said.reason}")
+        return
+    others = strangers(verification.folder)
+    if others:
+        yield "", Said(SKIP, f"also in the folder, and no part of the snapshot: {told(others)}")
+    for source in sources:
+        yield source, verification.of(source, level)
 
 
 def _all_sources(folder: Folder) -> list[str]:

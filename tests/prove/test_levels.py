@@ -263,17 +263,30 @@ def test_a_stop_and_a_bug_go_on(snapshot: Snapshot, error: Exception) -> None:
 
 def test_content_that_is_not_what_the_fingerprint_says_fails(snapshot: Snapshot) -> None:
     """Every byte is as it was written, and yet it is not what the source held."""
-
-    def yesterday(document: dict[str, Any]) -> dict[str, Any]:
-        return document | {"fingerprint": told}
-
     told = dict(snapshot.artifacts("config").fingerprint)
     (snapshot.root / "live" / "config" / "app.yml").write_text("")
-    snapshot.publish(["config"], yesterday)
-    assert snapshot.verdicts("readable")["config"] == PASS
-    *_, found = snapshot.verify("restored", sources=["config"])
-    assert (found.verdict, found.basis) == (FAIL, "source")
-    assert "differs" in found.reason
+    snapshot.publish(["config"], lambda document: document | {"fingerprint": told})
+    assert snapshot.verdicts("readable", sources=["config"])["config"] == PASS
+    assert snapshot.verdicts("restored", sources=["config"])["config"] == FAIL
+
+
+class Spoiling(FilesSource):
+    """A source whose restore does not bring back what was captured."""
+
+    def stage(self, artifacts: Any, place: Place) -> None:
+        super().stage(artifacts, place)
+        staged = self.staged(place)
+        assert isinstance(staged, Path)
+        (staged / "config" / "app.yml").write_text("")
+
+
+def test_a_restore_that_does_not_bring_the_content_back_fails(snapshot: Snapshot) -> None:
+    first, *_ = snapshot.verify(
+        "restored", open_source=lambda name: Spoiling(snapshot.spec(name)), sources=["config"]
+    )
+    assert (first.verdict, first.basis) == (FAIL, "source")
+    assert "restored, it differs" in first.reason
+    assert "app.yml" in first.reason
 
 
 def test_a_fuzzy_capture_is_no_proof_of_the_source_s_instant(snapshot: Snapshot) -> None:
