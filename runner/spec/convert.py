@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner.spec.marks import Place, Problem
 from runner.spec.model import (
     DEFAULT_POLICY,
     Encryption,
     Keep,
     Objective,
+    Options,
     Policy,
     Probe,
     RecoveryStep,
@@ -24,6 +26,8 @@ from runner.spec.references import ACTIONS, QUESTIONS
 _WAVES = (("git",), ("files",), ("sqlite", "postgres"), ("redis",))
 _LONGEST_NAME = 63
 
+Waiting = Mapping[Place, Problem]  # the values whose variables are not set
+
 
 def resolve(folder: Path, path: str) -> Path:
     """An absolute path; `~` is the home folder, and relative ones start at the spec's folder."""
@@ -33,26 +37,32 @@ def resolve(folder: Path, path: str) -> Path:
         return folder / path
 
 
-def to_sources(values: Mapping[str, Any], folder: Path) -> dict[str, SourceSpec]:
+def to_sources(values: Mapping[str, Any], folder: Path, waiting: Waiting) -> dict[str, SourceSpec]:
     """The sources, in the order written."""
     return {
-        name: SourceSpec(name, options["type"], _without(options, "type"), folder)
-        for name, options in values["sources"].items()
+        name: SourceSpec(name, source["type"], _options(source, ("sources", name), waiting), folder)
+        for name, source in values["sources"].items()
     }
 
 
-def to_targets(values: Mapping[str, Any], folder: Path) -> dict[str, TargetSpec]:
+def to_targets(values: Mapping[str, Any], folder: Path, waiting: Waiting) -> dict[str, TargetSpec]:
     """The targets, in the order written."""
     return {
         name: TargetSpec(
             name,
-            options["type"],
-            _without(options, "type", "keep"),
+            target["type"],
+            _options(target, ("targets", name), waiting),
             folder,
-            options.get("keep"),
+            target.get("keep"),
         )
-        for name, options in values["targets"].items()
+        for name, target in values["targets"].items()
     }
+
+
+def _options(item: Mapping[str, Any], place: Place, waiting: Waiting) -> Mapping[str, Any]:
+    values = _without(item, "type", "keep")
+    unset = {str(inner[2]): problem for inner, problem in waiting.items() if inner[:2] == place}
+    return Options(values, unset) if unset else values
 
 
 def to_policies(values: Mapping[str, Any]) -> dict[str, Policy]:
@@ -127,6 +137,7 @@ def to_probe(values: Mapping[str, Any], *, source: str | None = None, name: str 
         expect=values.get("expect"),
         at_least=values.get("at_least"),
         within=values["within"],
+        options={"body": values["body"]} if "body" in values else {},
     )
 
 

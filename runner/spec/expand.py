@@ -67,7 +67,7 @@ def read_env_file(file: Path) -> tuple[dict[str, str], list[Problem]]:
         return {}, [Problem(str(file), 1, 1, "", message)]
     values: dict[str, str] = {}
     problems = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = _LINE.fullmatch(line)

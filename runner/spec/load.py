@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runner import __version__
-from runner.errors import SpecError
+from runner.errors import SpecError, UsageError
 from runner.spec import convert, document
 from runner.spec.expand import read_env_file
 from runner.spec.marks import Marks, Place, Problem, nearest
@@ -25,7 +25,7 @@ from runner.spec.values import Completion, Expansion
 VALID_CACHE = "valid-specs.json"
 
 # Where a value may wait for its variable until a command needs it.
-_MAY_WAIT = ("sources", "targets")
+_MAY_WAIT = ("sources", "targets", "services", "recovery", "checks")
 
 
 def find_spec(start: Path, name: str = "backup.yaml") -> Path:
@@ -49,11 +49,14 @@ def load_spec(
 ) -> Spec:
     """The spec in `file` with a profile applied.
 
-    `environment` stands for the process's. With `unset="keep"` an option of a source or target
-    whose `${NAME}` has no value stays as written, and `Spec.require` tells it to the command
-    that needs that source or target. Raises SpecError, whose `problems` are all that were found.
+    `environment` stands for the process's. With `unset="keep"` a `${NAME}` without a value is an
+    error only of what needs it: reading such an option of a source or target raises SpecError,
+    and in services, recovery and checks the text stays as written until `Spec.require` asks.
+
+    Raises SpecError, whose `problems` are all that were found, and UsageError for an unknown
+    profile.
     """
-    file = file.absolute()
+    file = Path(os.path.abspath(file))  # noqa: PTH100 `..` goes, links stay
     raw, marks = document.read(file)
     if not isinstance(raw, dict):
         message = "A spec is a map of keys: version, project, sources, targets, …"
@@ -70,6 +73,7 @@ class _Loading:
     given: Mapping[str, str] | None  # the environment, if it is not the process's
     patient: bool  # whether sources and targets may wait for variables
     problems: list[Problem] = field(default_factory=list)
+    waiting: dict[Place, Problem] = field(default_factory=dict)  # values without a variable
 
     def spec(self, raw: dict[str, Any], profile: str | None) -> Spec:
         schemas = load_schemas()
@@ -80,7 +84,7 @@ class _Loading:
         everything = {**own, **outer}
         expansion = Expansion(schemas, everything, self._tell)
         declared = expansion.value(merged, schemas.root)
-        waiting = self._unset(expansion.unset)
+        self._note_unset(expansion.unset)
         completion = Completion(schemas, self.file.parent, everything, expansion.unset, self._tell)
         values = completion.value(declared, schemas.root)
         self._check(declared, profiles, expansion, schemas)
@@ -92,7 +96,7 @@ class _Loading:
             profile=profile or DEFAULT_PROFILE,
             env_files=env_files,
             environment={name: everything[name] for name in own},
-            unset=waiting,
+            unset=tuple(self.waiting.values()),
         )
 
     def _tell(self, place: Place, message: str, *, key: bool = False) -> None:
@@ -108,8 +112,7 @@ class _Loading:
         if not isinstance(overrides, dict):
             listed = f" Known: {', '.join(known)}." if known else " None is declared."
             hint = nearest(str(profile), known) or listed
-            self._tell(("profiles",), f"There is no profile `{profile}`.{hint}")
-            return base
+            raise UsageError(f"There is no profile `{profile}`.", remedy=hint.strip())
         self.marks = replace(self.marks, profile=profile)
         allowed = {name: one for name, one in overrides.items() if name not in FIXED}
         merged: dict[str, Any] = merge(base, allowed)
@@ -135,9 +138,8 @@ class _Loading:
     def _silent(self, place: Place, message: str) -> None:
         """The whole document is expanded later, and tells the same then."""
 
-    def _unset(self, unset: Mapping[Place, tuple[str, ...]]) -> tuple[Problem, ...]:
-        """Tells which variables are not set; returns those that may wait."""
-        waiting = []
+    def _note_unset(self, unset: Mapping[Place, tuple[str, ...]]) -> None:
+        """Tells which variables are not set, or lets them wait."""
         for place, names in unset.items():
             listed = " and ".join(f"${{{name}}}" for name in names)
             problem = self.marks.problem(
@@ -146,10 +148,9 @@ class _Loading:
                 f"or give a default: ${{{names[0]}:-default}}.",
             )
             if self.patient and place[0] in _MAY_WAIT:
-                waiting.append(problem)
+                self.waiting[place] = problem
             else:
                 self.problems.append(problem)
-        return tuple(waiting)
 
     def _check(
         self,
@@ -191,8 +192,8 @@ class _Loading:
             compression=values["compression"],
             state=convert.resolve(folder, values["state"]),
             parallel=values["parallel"],
-            sources=convert.to_sources(values, folder),
-            targets=convert.to_targets(values, folder),
+            sources=convert.to_sources(values, folder, self.waiting),
+            targets=convert.to_targets(values, folder, self.waiting),
             policies=convert.to_policies(values),
             objectives=convert.to_objectives(values),
             services=convert.to_services(values, folder),

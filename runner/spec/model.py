@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,30 @@ Named = TypeVar("Named")
 VERIFY_LEVELS = ("stored", "readable", "restored")
 DEFAULT_POLICY = "default"
 DEFAULT_PROFILE = "default"
+
+_WORDS = re.compile(r"[^.\[\]]+")
+
+
+class Options(Mapping[str, Any]):
+    """Options of which some wait for a variable: reading one of those raises SpecError."""
+
+    def __init__(self, values: Mapping[str, Any], waiting: Mapping[str, Problem]) -> None:
+        self._values = values
+        self._waiting = waiting
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._waiting:
+            raise unset_error([self._waiting[name]])
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Options({self._values!r})"
 
 
 @dataclass(frozen=True)
@@ -163,7 +188,7 @@ class Spec:
     environment: Mapping[str, str] = field(default_factory=dict)  # from the env files
     document: Mapping[str, Any] = field(default_factory=dict)  # as declared, expanded; plain JSON
     marks: Marks = field(default_factory=Marks, compare=False, repr=False)  # positions in the file
-    unset: tuple[Problem, ...] = ()  # options that wait for a variable; see `require`
+    unset: tuple[Problem, ...] = ()  # what waits for a variable; see `require`
 
     def source(self, name: str) -> SourceSpec:
         """The source of that name. Raises UsageError, naming the known ones."""
@@ -178,20 +203,23 @@ class Spec:
         return _named(self.policies, name, "policy")
 
     def require(self, *names: str) -> None:
-        """Raise SpecError if an option of one of these sources or targets waits for a variable.
-
-        A command calls it for what it will open. Only a spec that was loaded with
-        `unset="keep"` can be waiting.
+        """Raise SpecError if one of these waits for a variable: the name of a source, a target or
+        a service, `recovery`, or `checks`. Only a spec loaded with `unset="keep"` can be waiting.
         """
-        waiting = [one for one in self.unset if one.path.split(".")[1] in names]
+        waiting = [one for one in self.unset if {*_WORDS.findall(one.path)[:2]} & {*names}]
         if waiting:
-            where = {"line": waiting[0].line, "column": waiting[0].column}
-            file = waiting[0].file
-            raise SpecError(str(waiting[0]), problems=waiting, file=file, **where)
+            raise unset_error(waiting)
 
     def keep_at(self, policy: Policy, target: str) -> Keep:
         """The retention that holds for a policy's snapshots at one target."""
         return self.targets[target].keep or policy.keep
+
+
+def unset_error(problems: Sequence[Problem]) -> SpecError:
+    """The error of a command that needs values which are not set."""
+    first = problems[0]
+    where = {"line": first.line, "column": first.column}
+    return SpecError(str(first), problems=problems, file=first.file, **where)
 
 
 def _named(known: Mapping[str, Named], name: str, what: str) -> Named:

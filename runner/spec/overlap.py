@@ -21,9 +21,16 @@ _REMEDY_GIT = "Take it out of the repository (`git rm --cached`), or out of this
 
 
 def paths_of(item: SourceSpec | TargetSpec) -> list[Path]:
-    """Where a source or a target lies on this machine: its `path` and `paths`, links followed."""
+    """Where a source or a target lies on this machine: its `path` and `paths`, links followed.
+
+    A git source without either is the repository that the spec stands in.
+    """
     named = item.options.get("paths", ())
-    names = [item.options.get("path"), *(named if isinstance(named, list | tuple) else ())]
+    here = "." if item.type == "git" and "url" not in item.options else None
+    names = [
+        item.options.get("path", here),
+        *(named if isinstance(named, list | tuple) else ()),
+    ]
     return [_real(resolve(item.folder, name)) for name in names if isinstance(name, str)]
 
 

@@ -7,6 +7,7 @@ valid is remembered by its digest, in a file that may be lost at any time.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,15 +70,19 @@ class Validation:
 
     def complaints(self) -> Iterator[Complaint]:
         """Every complaint; several may be about one place."""
-        from jsonschema import Draft7Validator
+        from jsonschema import Draft7Validator, validators
         from referencing import Registry, Resource
         from referencing.jsonschema import DRAFT7
 
         registry: Any = Registry().with_resources(
-            (_BASE + name, Resource.from_contents(schema, DRAFT7))
+            # a `$schema` of its own would bring the ordinary reading of patterns back
+            (_BASE + name, Resource.from_contents(_without(schema, "$schema"), DRAFT7))
             for name, schema in self.schemas.files.items()
         )
-        validator = Draft7Validator({"$ref": f"{_BASE}spec.json"}, registry=registry)
+        exact: Any = validators.extend(  # type: ignore[no-untyped-call]
+            Draft7Validator, {"pattern": _pattern}
+        )
+        validator = exact({"$ref": f"{_BASE}spec.json"}, registry=registry)
         for error in validator.iter_errors(self.document):
             yield from self._told(error, tuple(error.absolute_path))
 
@@ -139,7 +144,7 @@ class Validation:
             "enum": lambda: _choice(error.instance, found, limit),
             "const": lambda: f"This must be {json.dumps(limit)}, not {found}.",
             "pattern": lambda: f"{found} does not fit here. {words}",
-            "not": lambda: f"{found} is reserved. {words}",
+            "not": lambda: _forbidden(limit, found, words),
             "minimum": lambda: f"This must be at least {limit}, not {found}.",
             "maximum": lambda: f"This must be at most {limit}, not {found}.",
             "minLength": lambda: f"This must not be empty. {words}",
@@ -178,6 +183,15 @@ class Validation:
         return shown if len(shown) <= 60 else shown[:57] + "…"
 
 
+def _pattern(_: Any, pattern: str, value: Any, __: Any) -> Iterator[ValidationError]:
+    """As the standard reads patterns: `$` is the end, where Python allows a line end after it."""
+    from jsonschema.exceptions import ValidationError
+
+    exact = f"{pattern[:-1]}\\Z" if pattern.endswith("$") else pattern
+    if isinstance(value, str) and not re.search(exact, value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
 def _types(wanted: Any) -> str:
     names = [wanted] if isinstance(wanted, str) else list(wanted)
     return " or ".join(_WORDS[name] for name in names)
@@ -189,8 +203,19 @@ def _choice(value: Any, found: str, known: Iterable[Any]) -> str:
     return f"{found} is not known here.{nearest(str(value), names)} Known: {listed}."
 
 
+def _forbidden(schema: Any, found: str, words: str) -> str:
+    together = _mapping(schema).get("required")
+    if together:
+        return f"`{'` and `'.join(together)}` exclude each other. Remove one."
+    return f"{found} is reserved. {words}"
+
+
 def _described(schema: Any) -> str:
     return str(_mapping(schema).get("description", ""))
+
+
+def _without(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in schema.items() if key != name}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -81,8 +81,9 @@ class Expansion:
         except BadReference as error:
             self.tell(place, str(error))
             return text
-        if "\0" in expanded:
-            self.tell(place, "A variable in it holds a NUL character.")
+        if not expanded.isascii() and expanded != expanded.encode(errors="replace").decode():
+            self.tell(place, "A variable in it holds bytes that are not UTF-8. Set it anew.")
+            return text
         self.written[place] = text
         if unset:
             self.unset[place] = unset

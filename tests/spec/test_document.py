@@ -101,7 +101,7 @@ def test_a_duplicate_key_is_refused_with_both_lines(tmp_path: Path) -> None:
         (b"a: 1\n" + b"# " + b"x" * 10_000_000, 1, "larger than 1 MiB"),
         (BOMB.encode(), 1, f"more than {MOST_VALUES}"),
         (MERGE_BOMB.encode(), 1, f"more than {MOST_VALUES}"),
-        (b"".join(b"k%d: 1\n" % n for n in range(80_000)), MOST_VALUES, "more than"),
+        (b"".join(b"k%d: 1\n" % n for n in range(25_000)), MOST_VALUES, "more than"),
     ],
     ids=lambda value: None if isinstance(value, int | str) else value[:12].decode("latin-1"),
 )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.errors import SpecError
+from runner.errors import SpecError, UsageError
 from runner.secret import Secret
 from runner.spec.load import VALID_CACHE, find_spec, load_spec
 from runner.spec.marks import Problem
@@ -109,8 +109,12 @@ def test_an_error_in_an_override_is_told_where_it_stands(tmp_path: Path) -> None
 
 def test_an_unknown_profile_names_the_nearest(tmp_path: Path) -> None:
     text = SMALL + "profiles: {prod: {}, staging: {}}\n"
-    assert "Did you mean `prod`" in told(problems_of(tmp_path, text, "prd"))["profiles"]
-    assert "None is declared" in told(problems_of(tmp_path, SMALL, "prod"))["profiles"]
+    with pytest.raises(UsageError) as caught:
+        load_spec(write_spec(tmp_path, text), "prd", environment={})
+    assert "Did you mean `prod`" in caught.value.remedy
+    with pytest.raises(UsageError) as caught:
+        load_spec(write_spec(tmp_path), "prod", environment={})
+    assert "None is declared" in caught.value.remedy
 
 
 def test_a_profile_cannot_change_what_is_fixed(tmp_path: Path) -> None:
@@ -169,7 +173,11 @@ def test_a_variable_without_a_value_is_told_with_its_position(tmp_path: Path) ->
 def test_a_variable_may_be_missing_until_its_target_is_needed(tmp_path: Path) -> None:
     text = SMALL.replace("path: backups", 'path: "${DISK}", min_free: "${FREE}"')
     spec = load_spec(write_spec(tmp_path, text), environment={}, unset="keep")
-    assert spec.targets["disk"].options["path"] == "${DISK}"
+    assert spec.targets["disk"].type == "local"
+    with pytest.raises(SpecError, match=r"targets\.disk\.path: .*DISK"):
+        spec.targets["disk"].options["path"]
+    with pytest.raises(SpecError, match="DISK"):
+        dict(spec.targets["disk"].options)
     spec.require("db", "config")
     with pytest.raises(SpecError, match="DISK") as caught:
         spec.require("db", "disk")
@@ -177,6 +185,32 @@ def test_a_variable_may_be_missing_until_its_target_is_needed(tmp_path: Path) ->
     whole = load_spec(spec.file, environment={"DISK": "d", "FREE": "1MB"}, unset="keep")
     whole.require("disk")
     assert whole.targets["disk"].options["min_free"] == 1_000_000
+
+
+def test_the_recovery_may_wait_for_what_it_restores(tmp_path: Path) -> None:
+    text = (
+        SMALL
+        + "recovery: [{restore: [db, config]}, "
+        + '{probe: {http: "http://${HOST}/", within: "${MAX}"}}]\n'
+    )
+    spec = load_spec(write_spec(tmp_path, text), environment={}, unset="keep")
+    probe = spec.recovery[1].probe
+    assert probe is not None
+    assert probe.value == "http://${HOST}/"
+    spec.require("db", "disk")
+    with pytest.raises(SpecError, match="HOST"):
+        spec.require("recovery")
+
+
+def test_a_line_end_after_a_name_is_no_part_of_it(tmp_path: Path) -> None:
+    assert "project" in told(problems_of(tmp_path, SMALL.replace("quaybot", '"quaybot\\n"', 1)))
+    assert problems_of(tmp_path, SMALL.replace("  db:", '  "db\\n":'))
+
+
+def test_a_variable_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    text = SMALL.replace("path: backups", 'path: "${DISK}"')
+    problems = problems_of(tmp_path, text, DISK="a\udcff")
+    assert "not UTF-8" in told(problems)["targets.disk.path"]
 
 
 def test_what_is_no_option_cannot_wait_for_its_variable(tmp_path: Path) -> None:
@@ -397,7 +431,7 @@ def loads_or_tells(file: Path, profile: str | None = None) -> None:
     assert all(one.line >= 1 and one.message for one in problems or ())
 
 
-@settings(max_examples=250, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False), st.sampled_from([None, "prod"]))
 def test_any_mutation_loads_or_is_refused_with_problems(
     tmp_path_factory: pytest.TempPathFactory, random: Random, profile: str | None
@@ -412,7 +446,7 @@ def test_any_mutation_loads_or_is_refused_with_problems(
     loads_or_tells(file, profile)
 
 
-@settings(max_examples=250, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, min_size=1, max_size=3))
 def test_any_value_under_any_key_loads_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, object]

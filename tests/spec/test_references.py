@@ -32,6 +32,7 @@ from tests.spec.builders import SMALL, problems_of, told
         ("recovery: [{probe: {within: 5m}}]", "recovery[0].probe", "http, tcp, sql"),
         ("recovery: [{probe: {sql: select 1}}]", "recovery[0].probe", "source: NAME"),
         ("recovery: [{probe: {sql: a, source: dv}}]", "recovery[0].probe.source", "`db`"),
+        ("services: {bot: {sources: [db], env: {1A: b}}}", "services.bot.env.1A", "letters"),
         ("timezone: Europe/Berln", "timezone", "Europe/Berlin"),
         ("timezone: ../../etc/passwd", "timezone", "not known"),
         ("policies: {n: {schedule: hourly}}", "policies.n.schedule", "cron"),
@@ -54,6 +55,12 @@ def test_what_is_told(tmp_path: Path, declared: str, place: str, said: str) -> N
 )
 def test_what_is_allowed(tmp_path: Path, declared: str) -> None:
     assert problems_of(tmp_path, SMALL + declared + "\n") == ()
+
+
+def test_options_that_exclude_each_other_are_told(tmp_path: Path) -> None:
+    code = "  code: {type: git, path: ., url: file:///srv/code.git}\ntargets:"
+    problems = problems_of(tmp_path, SMALL.replace("targets:", code))
+    assert "`path` and `url` exclude each other" in told(problems)["sources.code"]
 
 
 @pytest.mark.parametrize("name", ["Bad", "a b", "-a", "system", "latest", "default", "x" * 64, "é"])

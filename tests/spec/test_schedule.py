@@ -6,7 +6,7 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.spec.schedule import Schedule
@@ -55,6 +55,7 @@ def test_an_hour_that_is_shown_twice_runs_once() -> None:
     assert schedule.next_after(first) - first > timedelta(hours=20)
 
 
+@settings(max_examples=30)
 @given(LINES, INSTANTS)
 def test_the_last_run_is_not_after_and_the_next_one_is(line: str, instant: datetime) -> None:
     schedule = Schedule.parse(line, "Europe/Berlin")
