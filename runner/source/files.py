@@ -26,7 +26,7 @@ from runner.source import (
     Place,
     Stored,
 )
-from runner.source.files_entry import Comparison, read_entry, shown, summary_of
+from runner.source.files_entry import Comparison, ListWriter, read_entry, shown
 from runner.source.files_place import Layout, Placing
 from runner.source.files_roots import Globs, Root, excluded_names, left_out, roots_of
 from runner.source.tar_stream import HARDLINK
@@ -97,11 +97,13 @@ class FilesSource:
         selection = self._selection(capture.excluded)
         listed = capture.scratch / "entries.jsonl"
         findings: list[Findings] = []
+        summary: dict[str, Any] = {}
         taken_at = datetime.now(UTC)
 
         def archive(sink: Sink) -> None:
-            with listed.open("w", encoding="ascii") as lines:
+            with ListWriter(listed) as lines:
                 findings.append(capture_tar(selection, sink, lines))
+                summary.update(lines.summary())
 
         def listing(sink: Sink) -> None:
             with listed.open("rb") as lines:
@@ -116,7 +118,7 @@ class FilesSource:
             {
                 "format": 1,
                 "roots": [root.stored for root in self._roots],
-                **summary_of(listed),
+                **summary,
             },
             consistency="fuzzy" if findings[0].changed else "exact",
             versions={"tar": version},
@@ -165,13 +167,14 @@ class FilesSource:
         trees = [
             (os.fsencode(s.staged), s.stored) for s in layout.spots if os.path.lexists(s.staged)
         ]
-        with layout.found.open("w", encoding="ascii") as lines:
+        with ListWriter(layout.found) as lines:
             write_list(trees, lines)
+            summary = lines.summary()
         notes = [] if os.geteuid() == 0 else [OWNERS_NOTE]
         return {
             "format": 1,
             "roots": [spot.stored for spot in layout.spots],
-            **summary_of(layout.found),
+            **summary,
             "notes": notes,
         }
 

@@ -10,11 +10,11 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TextIO
+from typing import IO
 
 from runner.errors import StepFailed
 from runner.process import started
-from runner.source.files_entry import entry_line, shown, text, xattrs_text
+from runner.source.files_entry import ListWriter, entry_line, shown, text, xattrs_text
 from runner.source.files_roots import OUR_GLOBS, Root, excluded_names, left_out
 from runner.source.tar_sparse import SparseHash
 from runner.source.tar_stream import (
@@ -90,7 +90,7 @@ class Findings:
         )
 
 
-def capture_tar(selection: Selection, sink: Sink, entries: TextIO) -> Findings:
+def capture_tar(selection: Selection, sink: Sink, entries: ListWriter) -> Findings:
     """Write the archive to `sink` and its list to `entries`.
 
     Raises StepFailed when a file cannot be read or a root is not there.
@@ -139,7 +139,7 @@ def _run_tar(selection: Selection, sink: Sink, recorder: Recorder, errors: IO[by
 class Recorder:
     """Writes the list of a stream's members, and drops what does not belong into a backup."""
 
-    def __init__(self, selection: Selection, entries: TextIO) -> None:
+    def __init__(self, selection: Selection, entries: ListWriter) -> None:
         self._entries = entries
         self._excluded = selection.excluded_names()
         self._missing = {root.stored for root in selection.roots}
@@ -170,8 +170,9 @@ class Recorder:
         digest = ""
         if member.kind == FILE:
             if self._hash is None:
-                self._hash = hashlib.sha256()
-            self._hash.update(data)
+                self._hash = hashlib.sha256(data)
+            else:
+                self._hash.update(data)
             if last:
                 digest = self._hash.hexdigest()
         if last:
@@ -180,9 +181,8 @@ class Recorder:
             if member.kind == HARDLINK and link.startswith(b"./"):
                 link = link[2:]
             attributes = xattrs_text(member.xattrs) if member.xattrs else "{}"
-            self._entries.write(
-                entry_line(self._name, member.kind, numbers, digest, link, attributes)
-            )
+            line = entry_line(self._name, member.kind, numbers, digest, link, attributes)
+            self._entries.add(line, member.size)
 
     def finish(self) -> None:
         """Raise StepFailed if a root gave nothing at all."""

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from json import dumps, loads
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from runner.source.tar_stream import FILE, HARDLINK
 
 MOST_DIFFERENCES = 20
+_LINES_AT_ONCE = 1000
 # Labels of SELinux belong to the host's policy; a restore takes those of its place.
 UNCOMPARED_XATTR = b"security.selinux"
 
@@ -168,13 +169,39 @@ class Comparison:
                 yield f"{name}: attribute {shown(key)} differs"
 
 
-def summary_of(path: Path) -> dict[str, object]:
-    """How many entries a list has, their bytes, and the hash that tells it from others."""
-    digest = hashlib.sha256()
-    count = size = 0
-    with path.open("rb") as lines:
-        for line in lines:
-            digest.update(line)
-            count += 1
-            size += read_entry(line).bytes
-    return {"entries": count, "bytes": size, "sha256": digest.hexdigest()}
+class ListWriter:
+    """Writes a list of entries, counting and hashing on the way. Use it in a `with`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._lines: list[str] = []
+        self._hash = hashlib.sha256()
+        self._entries = 0
+        self._bytes = 0
+
+    def add(self, line: str, size: int) -> None:
+        """Add the line of an entry whose content has `size` bytes."""
+        self._lines.append(line)
+        self._bytes += size
+        if len(self._lines) >= _LINES_AT_ONCE:
+            self._flush()
+
+    def summary(self) -> dict[str, Any]:
+        """How many entries were added, their bytes, and the hash of the list."""
+        self._flush()
+        digest = self._hash.hexdigest()
+        return {"entries": self._entries, "bytes": self._bytes, "sha256": digest}
+
+    def __enter__(self) -> ListWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def _flush(self) -> None:
+        data = "".join(self._lines).encode("ascii")
+        self._entries += len(self._lines)
+        self._hash.update(data)
+        self._file.write(data)
+        self._file.flush()
+        self._lines.clear()

@@ -81,13 +81,6 @@ class Layout:
         """Say, durably, that all of the content is staged."""
         write_bytes(self.home / _COMPLETE, b"")
 
-    def spot_of(self, name: str) -> Spot | None:
-        """The root that holds a stored name."""
-        for spot in self.spots:
-            if spot.stored in (".", name) or name.startswith(f"{spot.stored}/"):
-                return spot
-        return None
-
 
 @dataclass(frozen=True)
 class Placing:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from runner.errors import StepFailed
-from runner.process import feeding, run
+from runner.process import feeding
 from runner.source import Artifacts
 from runner.source.files_capture import ENVIRONMENT
 from runner.source.files_entry import (
     entry_ends,
-    read_entries,
+    read_entry,
     shown,
     text,
     xattrs_text,
@@ -58,7 +58,7 @@ def stage_tar(artifacts: Artifacts, layout: Layout, wanted: Callable[[str], bool
     """
     _save_list(artifacts, layout.expected)
     with layout.expected.open("rb") as lines:
-        gate = Gate(layout, wanted, lines)
+        gate = Gate(layout, wanted, lines, _linked_to(layout, wanted))
         stream = TarStream(gate)
         with contextlib.ExitStack() as stack:
             pipes = [
@@ -77,8 +77,6 @@ def stage_tar(artifacts: Artifacts, layout: Layout, wanted: Callable[[str], bool
             gate.finish()
             for pipe in pipes:
                 pipe.write(TRAILER)
-    for container in layout.containers:
-        run(["sync", "--file-system", container])
     layout.set_complete()
 
 
@@ -95,23 +93,41 @@ def _save_list(artifacts: Artifacts, path: Path) -> None:
         )
 
 
+def _linked_to(layout: Layout, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """The names that wanted hard links share their file with: those must be extracted too."""
+    with layout.expected.open("rb") as lines:
+        for line in lines:
+            if b',"hardlink",' in line:
+                entry = read_entry(line)
+                if entry.kind == HARDLINK and wanted(entry.name):
+                    yield entry.link
+
+
 class Gate:
     """Lets through the members that are wanted; refuses what does not agree with the list."""
 
     def __init__(
-        self, layout: Layout, wanted: Callable[[str], bool], lines: Iterator[bytes]
+        self,
+        layout: Layout,
+        wanted: Callable[[str], bool],
+        lines: Iterator[bytes],
+        linked_to: Iterable[str] = (),
     ) -> None:
-        self._layout = layout
-        self._containers = layout.containers
+        containers = layout.containers
+        # Each root's name, what the names in it start with, and the number of its folder.
+        self._roots = [
+            (
+                one.stored,
+                "" if one.stored == "." else f"{one.stored}/",
+                containers.index(one.container),
+            )
+            for one in layout.spots
+        ]
         self._wanted = wanted
         self._lines = lines
         self._links: set[bytes] = set()  # the symbolic links so far
         self._folder = b""  # the last folder that was found to be reached through no link
-        self._linked_to = frozenset(
-            entry.link
-            for entry in read_entries(layout.expected)
-            if entry.kind == HARDLINK and wanted(entry.name)
-        )
+        self._linked_to = frozenset(linked_to)
         self._passed = 0
 
     def begin(self, member: Member) -> int | None:
@@ -129,8 +145,10 @@ class Gate:
         stored = text(name)
         if not self._wanted(stored) and stored not in self._linked_to:
             return None
+        if member.kind == HARDLINK:
+            self._check_together(stored, text(link))
         self._passed += 1
-        return self._route(stored, text(link) if member.kind == HARDLINK else stored)
+        return self._route(stored)
 
     def content(self, data: memoryview, last: bool) -> None:
         """Nothing: the proof reads what was written, and the store checks what was read."""
@@ -174,17 +192,19 @@ class Gate:
                 f"The archive does not agree with the snapshot's list at {shown(text(name))}."
             )
 
-    def _route(self, name: str, target: str) -> int:
-        spot, other = self._layout.spot_of(name), self._layout.spot_of(target)
-        if spot is None or other is None:
-            raise TarRefused(f"{shown(name)} is in none of the snapshot's folders.")
-        if spot.container != other.container:
+    def _route(self, name: str) -> int:
+        for stored, start, number in self._roots:
+            if name == stored or name.startswith(start):
+                return number
+        raise TarRefused(f"{shown(name)} is in none of the snapshot's folders.")
+
+    def _check_together(self, name: str, target: str) -> None:
+        if self._route(name) != self._route(target):
             raise StepFailed(
                 f"{shown(name)} and {shown(target)} are one file with two names, but go to "
                 "different file systems.",
                 remedy="Restore with --to a folder of one file system.",
             )
-        return self._containers.index(spot.container)
 
 
 def _safe(name: bytes, *, folder: bool = False) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 from runner import swap
 from runner.durable import write_bytes
 from runner.errors import StepFailed
+from runner.process import run
 from runner.source.files_place import Layout, Placing, guarded
 
 
@@ -98,6 +99,9 @@ def swap_in(placing: Placing, layout: Layout, wanted: Callable[[str], bool]) -> 
         pieces = Pieces.of(placing, layout, wanted)
         moves = swap.plan_moves(pieces.pairs, placing.place.token)
         write_bytes(layout.before, _before(pieces))
+        for container in layout.containers:
+            # What is about to replace the live content must survive a crash.
+            run(["sync", "--file-system", container])
         for _, live in pieces.pairs:
             live.parent.mkdir(parents=True, exist_ok=True)
     copies = swap.exchange(moves, layout.record)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from operator import attrgetter
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from runner.errors import StepFailed
-from runner.source.files_entry import entry_line, raw, shown, text, xattrs_text
+from runner.source.files_entry import ListWriter, entry_line, raw, shown, text, xattrs_text
 from runner.source.tar_stream import FIFO, FILE, FOLDER, HARDLINK, LINK, OTHER, READ_BYTES
 
 THREADS = 2
@@ -20,6 +21,8 @@ _BATCH = 64  # files that a thread takes at once
 _WINDOW = 8  # batches under way: bounds the memory
 
 _KINDS = {stat.S_IFREG: FILE, stat.S_IFDIR: FOLDER, stat.S_IFLNK: LINK, stat.S_IFIFO: FIFO}
+_NOTHING = hashlib.sha256().hexdigest()
+_local = threading.local()
 _by_name = attrgetter("name")
 
 
@@ -59,13 +62,13 @@ def _children(folder: Found, skip: Callable[[str], bool] | None) -> Iterator[Fou
             yield Found(name, entry.path, entry.stat(follow_symlinks=False))
 
 
-def write_list(trees: Iterable[tuple[bytes, str]], lines: TextIO) -> None:
+def write_list(trees: Iterable[tuple[bytes, str]], lines: ListWriter) -> None:
     """Write the list of the entries of (path, stored name) trees, as a capture would.
 
     Raises StepFailed when something cannot be read.
     """
     first_names: dict[tuple[int, int], bytes] = {}
-    pending: deque[Future[list[str]]] = deque()
+    pending: deque[Future[list[tuple[str, int]]]] = deque()
     batch: list[tuple[Found, bytes]] = []
     try:
         with ThreadPoolExecutor(THREADS) as pool:
@@ -76,10 +79,10 @@ def write_list(trees: Iterable[tuple[bytes, str]], lines: TextIO) -> None:
                         pending.append(pool.submit(_lines, batch))
                         batch = []
                         if len(pending) > _WINDOW:
-                            lines.writelines(pending.popleft().result())
+                            _add(lines, pending.popleft())
             pending.append(pool.submit(_lines, batch))
             for future in pending:
-                lines.writelines(future.result())
+                _add(lines, future)
     except OSError as error:
         name = shown(os.fsdecode(error.filename or "a file"))
         raise StepFailed(
@@ -97,20 +100,24 @@ def _first_name(found: Found, first_names: dict[tuple[int, int], bytes]) -> byte
     return b"" if first == found.name else first
 
 
-def _lines(batch: Iterable[tuple[Found, bytes]]) -> list[str]:
-    buffer = bytearray(READ_BYTES)
-    return [_line(found, first, buffer) for found, first in batch]
+def _add(lines: ListWriter, future: Future[list[tuple[str, int]]]) -> None:
+    for line, size in future.result():
+        lines.add(line, size)
 
 
-def _line(found: Found, first: bytes, buffer: bytearray) -> str:
+def _lines(batch: Iterable[tuple[Found, bytes]]) -> list[tuple[str, int]]:
+    return [_line(found, first) for found, first in batch]
+
+
+def _line(found: Found, first: bytes) -> tuple[str, int]:
     name, path, status = found
     if first:
-        return entry_line(name, HARDLINK, (0, 0, 0, 0, 0), "", first, "{}")
+        return entry_line(name, HARDLINK, (0, 0, 0, 0, 0), "", first, "{}"), 0
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), OTHER)
     digest, link, size = "", b"", 0
     if kind == FILE:
         size = status.st_size
-        digest = _hash(path, buffer)
+        digest = _hash(path, size)
     elif kind == LINK:
         link = os.readlink(path)  # noqa: PTH115 - bytes, in a hot loop
     names = os.listxattr(path, follow_symlinks=False)
@@ -120,16 +127,23 @@ def _line(found: Found, first: bytes, buffer: bytearray) -> str:
             (os.fsencode(one), os.getxattr(path, one, follow_symlinks=False)) for one in names
         )
     numbers = (status.st_mode & 0o7777, status.st_uid, status.st_gid, size, status.st_mtime_ns)
-    return entry_line(name, kind, numbers, digest, link, attributes)
+    return entry_line(name, kind, numbers, digest, link, attributes), size
 
 
-def _hash(path: bytes, buffer: bytearray) -> str:
+def _hash(path: bytes, size: int) -> str:
+    """sha256 of a file that nobody writes to and that had `size` bytes just now."""
+    if size == 0:
+        return _NOTHING
+    buffer: bytearray | None = getattr(_local, "buffer", None)
+    if buffer is None:
+        buffer = _local.buffer = bytearray(READ_BYTES)
     digest = hashlib.sha256()
     view = memoryview(buffer)
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        while count := os.readv(descriptor, [buffer]):
+        while size > 0 and (count := os.readv(descriptor, [buffer])):
             digest.update(view[:count])
+            size -= count
     finally:
         os.close(descriptor)
     return digest.hexdigest()

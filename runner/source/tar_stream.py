@@ -7,8 +7,9 @@ program behind it might understand differently.
 
 from __future__ import annotations
 
+import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 from zlib import adler32
 
@@ -22,10 +23,17 @@ READ_BYTES = 1 << 20
 MOST_HEADER_BYTES = 16 << 20
 
 FILE, FOLDER, LINK, HARDLINK, FIFO, OTHER = "file", "folder", "link", "hardlink", "fifo", "other"
-_KINDS = {b"0": FILE, b"\0": FILE, b"7": FILE, b"1": HARDLINK, b"2": LINK, b"5": FOLDER}
-_KINDS |= {b"6": FIFO, b"3": OTHER, b"4": OTHER}
+_KINDS = {ord("0"): FILE, 0: FILE, ord("1"): HARDLINK, ord("2"): LINK, ord("5"): FOLDER}
+_KINDS |= {ord("6"): FIFO, ord("3"): OTHER, ord("4"): OTHER}
 
-_HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s6s74x8x155s12x")
+_PAX = b"x"
+_MOMENT = b" mtime in nanoseconds"  # unlike any key that is let in
+_EXTENSIONS = {ord("x"): _PAX, ord("L"): b"path", ord("K"): b"linkpath"}
+_ZERO_BLOCK = bytes(BLOCK)
+_FIELDS = struct.Struct("8s8s8s12s12s8s")
+# What nearly all headers look like; the others are read field by field.
+_OCTAL = re.compile(rb"([0-7]{7})\0([0-7]{7})\0([0-7]{7})\0([0-7]{11})\0([0-7]{11})\0([0-7]{6})\0 ")
+_ONLY_MTIME = re.compile(rb"([1-9]\d) mtime=(\d{1,12})\.?(\d{0,9})\n")
 _KNOWN_RECORDS = frozenset(
     b"path linkpath size mtime atime ctime uid gid uname gname "
     b"GNU.sparse.major GNU.sparse.minor GNU.sparse.name GNU.sparse.realsize".split()
@@ -145,55 +153,69 @@ def _read_group(data: bytes, position: int, end: int) -> tuple[Member | None, in
     """
     records: dict[bytes, bytes] = {}
     while position + BLOCK <= end:
-        fields = _HEADER.unpack_from(data, position)
-        kind = fields[7]
-        if kind in b"xLK":
-            _check_sum(data, position, fields[6])
-            size = _number(fields[4])
-            if size > MOST_HEADER_BYTES:
-                raise TarRefused("The archive has a header of an impossible size.")
-            position += BLOCK
-            if position + size > end:
-                return None
-            content = data[position : position + size]
-            if kind == b"x":
-                records.update(_pax_records(content))
-            else:
-                records[b"path" if kind == b"L" else b"linkpath"] = content.rstrip(b"\0")
-            position += size + -size % BLOCK
-            continue
-        if kind == b"\0" and not any(data[position : position + BLOCK]):
+        letter = data[position + 156]
+        if letter == 0 and data[position : position + BLOCK] == _ZERO_BLOCK:
             return None, 0, position
-        _check_sum(data, position, fields[6])
-        member, stored = _member(fields, records)
-        return member, stored, position + BLOCK
+        numbers = _numbers(data, position)
+        size = numbers[3]
+        position += BLOCK
+        if letter not in _EXTENSIONS:
+            member = _member(data, position - BLOCK, numbers, records)
+            return (
+                (*_with_records(member, records), position) if records else (member, size, position)
+            )
+        if size > MOST_HEADER_BYTES:
+            raise TarRefused("The archive has a header of an impossible size.")
+        following = position + size + -size % BLOCK
+        if following > end:
+            return None
+        _extend(records, _EXTENSIONS[letter], data[position : position + size])
+        position = following
     return None
 
 
-def _member(fields: tuple[bytes, ...], records: dict[bytes, bytes]) -> tuple[Member, int]:
-    name, mode, uid, gid, size, mtime, _, letter, link, magic, prefix = fields
-    kind = _KINDS.get(letter)
+def _extend(records: dict[bytes, bytes], key: bytes, content: bytes) -> None:
+    """Take in a header that says more about the member after it."""
+    precise = _ONLY_MTIME.fullmatch(content)
+    if key in records or (key == _PAX and records) or _PAX in records:
+        # What several of them mean together is for each reader to guess.
+        raise TarRefused("The archive has a member with contradicting headers.")
+    if key != _PAX:
+        records[key] = content.rstrip(b"\0")
+        return
+    records[_PAX] = b""
+    if precise is not None and int(precise[1]) == len(content):
+        # Digits alone: nanoseconds, which is what `_nanoseconds` would make of them.
+        records[_MOMENT] = precise[2] + precise[3].ljust(9, b"0")
+    else:
+        records.update(_pax_records(content))
+
+
+def _member(
+    data: bytes, position: int, numbers: Sequence[int], records: dict[bytes, bytes]
+) -> Member:
+    """The member of the header at `position`. Takes the precise time out of the records."""
+    kind = _KINDS.get(data[position + 156])
+    magic = data[position + 257 : position + 263]
     if kind is None or magic[:5] != b"ustar":
-        raise TarRefused(f"The archive has a member of an unknown type: {letter!r}.")
-    name = name.partition(b"\0")[0]
-    if magic == b"ustar\0" and prefix[0]:
-        name = prefix.partition(b"\0")[0] + b"/" + name
-    stored = _number(size) if kind == FILE else 0
-    precise = records.pop(b"mtime", None)
-    member = Member(
-        name,
-        kind,
-        _number(mode) & 0o7777,
-        _number(uid),
-        _number(gid),
-        stored,
-        _number(mtime) * 10**9 if precise is None else _nanoseconds(precise),
-        link.partition(b"\0")[0] if kind in (LINK, HARDLINK) else b"",
-        (),
-        False,
-    )
-    # Most members have a precise time and nothing else: they are done here.
-    return _with_records(member, records) if records else (member, stored)
+        raise TarRefused(f"The archive has a member of an unknown type: {data[position + 156]}.")
+    name = data[position : position + 100].partition(b"\0")[0]
+    if magic == b"ustar\0" and data[position + 345]:
+        prefix = data[position + 345 : position + 500].partition(b"\0")[0]
+        name = prefix + b"/" + name
+    link = b""
+    if kind in (LINK, HARDLINK):
+        link = data[position + 157 : position + 257].partition(b"\0")[0]
+    mode, uid, gid, size, mtime, _ = numbers
+    if size and kind != FILE:
+        raise TarRefused("The archive has data where there can be none.")
+    records.pop(_PAX, None)
+    moment = mtime * 10**9
+    if _MOMENT in records:
+        moment = int(records.pop(_MOMENT))
+    elif b"mtime" in records:
+        moment = _nanoseconds(records.pop(b"mtime"))
+    return Member(name, kind, mode & 0o7777, uid, gid, size, moment, link, (), False)
 
 
 def _with_records(member: Member, records: Mapping[bytes, bytes]) -> tuple[Member, int]:
@@ -248,29 +270,32 @@ def _pax_records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         position = following
 
 
-def _check_sum(data: bytes, position: int, field: bytes) -> None:
+def _numbers(data: bytes, position: int) -> Sequence[int]:
+    """Mode, uid, gid, size, mtime and checksum of the header at `position`, which must hold."""
+    found = _OCTAL.match(data, position + 100)
+    if found is not None:
+        numbers = [int(digits, 8) for digits in found.groups()]
+    else:
+        fields = _FIELDS.unpack_from(data, position + 100)
+        numbers = [_number(field) for field in fields]
     # Adler's low half is 1 + the sum of the bytes, exact for as few as 256: all of it in C.
     total = (adler32(data[position : position + 256]) & 0xFFFF) + (
         adler32(data[position + 256 : position + BLOCK]) & 0xFFFF
     )
-    if total - 2 - sum(field) + 8 * 32 != _number(field):
+    if total - 2 - sum(data[position + 148 : position + 156]) + 8 * 32 != numbers[5]:
         raise TarRefused("The archive has a damaged header.")
+    return numbers
 
 
 def _number(field: bytes) -> int:
     """An octal number, or a base-256 one as GNU tar writes what does not fit."""
     if field[0] & 0x80:
-        value = int.from_bytes(field, "big", signed=False) & ((1 << (8 * len(field) - 1)) - 1)
+        value = int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
         sign = 1 << (8 * len(field) - 2)
         return value - (sign << 1) if value & sign else value
-    digits = field.partition(b"\0")[0].strip()
-    if not digits:
-        return 0
-    try:
-        if digits.isdigit():
-            return int(digits, 8)
-    except ValueError:
-        pass
+    digits = field.partition(b"\0")[0].strip(b" ")
+    if not digits.translate(None, b"01234567"):
+        return int(digits or b"0", 8)
     raise TarRefused(f"The archive has a damaged number: {field!r}.")
 
 
