@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -281,29 +280,6 @@ def test_drills_are_told_once_the_newest_first(disk: Watched, nas: Watched) -> N
         for one in (first, second):
             write_record(target, PROJECT, PROFILE, "drill", body_of(one), one.at)
     assert read(disk, nas).drills == (second, first)
-
-
-def test_the_best_proof_is_the_deepest_pass_that_still_holds(disk: Watched) -> None:
-    made = make(Recipe()).store(disk)
-    (bare,) = read(disk).snapshots
-
-    def best(*proofs: Proof, source: str | None = "db", target: str | None = None) -> str | None:
-        found = replace(bare, proofs=proofs).best_proof(source, target=target)
-        return None if found is None else f"{found.level} {(found.at - NOW).days}"
-
-    assert best() is None
-    assert best(proof(made), proof(made, "restored"), proof(made, "readable")) == "restored 0"
-    assert best(proof(made), proof(made, at=NOW + DAY)) == "stored 1"
-    assert best(proof(made, verdict="COULD-NOT-VERIFY")) is None
-    later: dict[str, Any] = {"verdict": "FAIL", "at": NOW + DAY}
-    assert best(proof(made), proof(made, "restored"), proof(made, **later)) is None
-    assert best(proof(made), proof(made, "restored", **later)) == "stored 0"
-    assert best(proof(made), proof(made, target="nas", **later)) == "stored 0"
-    assert best(proof(made, at=NOW + 2 * DAY), proof(made, **later)) == "stored 2"
-    assert best(proof(made), target="nas") is None
-    both = [proof(made, "restored", source="db"), proof(made, "readable", source="config")]
-    assert best(*both, source=None) == "readable 0"
-    assert best(both[0], source=None) is None
 
 
 def test_newest_is_judged_for_each_source(disk: Watched, nas: Watched) -> None:
