@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,24 +23,31 @@ from tests.source.test_git_capture import by_shell, captured, source_of
 KEPT = f".git.before-{TOKEN}"
 PLACE = Place(TOKEN)
 
-# Stages and swaps in a process that kills itself at the n-th rename or link.
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from runner.source import Place
-from tests.source.test_git_capture import source_of
-left = [int(sys.argv[1])]
-def mortal(real):
-    def call(*args, **kwargs):
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left[0] -= 1
-        return real(*args, **kwargs)
-    return call
-os.link = mortal(os.link)
-Path.rename = mortal(Path.rename)
-source_of(Path(sys.argv[2]), path=".").swap(Place(sys.argv[3]))
-"""
+
+def killed_swap(folder: Path, renames: int) -> bool:
+    """Swap in a process that kills itself before the next rename; whether it was killed."""
+    child = os.fork()
+    if child == 0:
+        left = itertools.count(renames, -1)
+
+        def mortal(real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                if next(left) == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return real(*arguments, **options)
+
+            return call
+
+        os.link = mortal(os.link)
+        Path.rename = mortal(Path.rename)  # type: ignore[method-assign]
+        try:
+            source_of(folder, path=".").swap(PLACE)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL)
+    return status != 0
 
 
 @pytest.fixture
@@ -221,8 +231,7 @@ def test_killed_between_any_two_renames_it_resumes_and_undoes(tmp_path: Path, ro
         copies = [tmp_path / f"{way}{renames}" for way in ("forward", "back")]
         for copy in copies:
             subprocess.run(["cp", "-a", root, copy], check=True)
-            arguments = [sys.executable, "-c", KILLED, str(renames), str(copy), TOKEN]
-            status = subprocess.run(arguments, check=False).returncode
+            killed = killed_swap(copy, renames)
         forward, back = copies
         source = source_of(forward, path=".")
         source.swap(PLACE)
@@ -238,7 +247,7 @@ def test_killed_between_any_two_renames_it_resumes_and_undoes(tmp_path: Path, ro
         source.unswap(PLACE)
         source.discard(PLACE)
         assert tree(back) == changed, f"undone after {renames} renames"
-        if status == 0:
+        if not killed:
             break
     assert renames >= 6
 
@@ -304,8 +313,7 @@ def test_a_stage_over_a_half_done_swap_is_refused(tmp_path: Path, root: Path) ->
     artifacts, _ = captured(source, tmp_path / "snapshot")
     change(root)
     source.stage(artifacts, PLACE)
-    arguments = [sys.executable, "-c", KILLED, "1", str(root), TOKEN]
-    assert subprocess.run(arguments, check=False).returncode != 0
+    assert killed_swap(root, 1)
     with pytest.raises(PersonNeeded, match="partly exchanged"):
         source.stage(artifacts, PLACE)
     source.unswap(PLACE)
