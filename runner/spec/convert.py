@@ -33,7 +33,7 @@ def resolve(folder: Path, path: str) -> Path:
     """An absolute path; `~` is the home folder, and relative ones start at the spec's folder."""
     try:
         return folder / Path(path).expanduser()
-    except RuntimeError:  # the home of an unknown user: a name like any other
+    except RuntimeError:  # an unknown home, which was told as a problem already
         return folder / path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 Place = tuple[str | int, ...]  # keys and list positions from the root: ("policies", "nightly")
@@ -80,5 +79,7 @@ def written(place: Place) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean …?` if one of the known names is near; empty otherwise."""
+    from difflib import get_close_matches
+
     found = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean `{found[0]}`?" if found else ""

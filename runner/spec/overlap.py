@@ -40,11 +40,12 @@ def misplaced_keys(spec: Spec) -> Iterator[Doubt]:
     holders += [(f"the target `{one.name}`", paths_of(one)) for one in spec.targets.values()]
     holders.append(("the state folder", [_real(spec.state)]))
     for place, secret in _secrets(spec):
-        file = secret.file
-        if file is None:
+        kind, _, file = secret.reference.partition(":")
+        if kind != "file":
             continue
+        key = _real(resolve(spec.folder, file))
         for what, folders in holders:
-            if any(_inside(_real(file), folder) for folder in folders):
+            if any(_inside(key, folder) for folder in folders):
                 message = (
                     f"This key lies inside {what}: it is lost, or found, together with what it "
                     "opens. Keep it elsewhere, with a copy off this machine."

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runner.durable import write_bytes
 from runner.spec.marks import Place, nearest
 from runner.spec.schema import Schemas, json_type
 
@@ -49,6 +48,8 @@ def remember(file: Path, digest: str) -> None:
     """Note that a document is valid, where the folder exists and can be written."""
     if not file.parent.is_dir():
         return
+    from runner.durable import write_bytes
+
     try:
         known = json.loads(file.read_bytes())
     except (OSError, ValueError):

@@ -111,11 +111,15 @@ class Completion:
             ]
         if shape.kind in ("duration", "size") and isinstance(value, str):
             return self._measure(value, shape.kind, place)
+        if shape.kind == "path" and isinstance(value, str):
+            self._check_home(value, place)
         return value
 
     def _mapping(self, value: dict[str, Any], shape: Shape, place: Place) -> Any:
         reference = value.get("secret")
         if shape.kind == "secret" and isinstance(reference, str):
+            if reference.startswith("file:"):
+                self._check_home(reference.removeprefix("file:"), (*place, "secret"))
             return Secret(reference, self.folder, self.environment)
         whole = dict(value)
         for name, child in shape.properties.items():
@@ -128,6 +132,13 @@ class Completion:
         if shape.kind == "keep" and completed.keys() <= Keep.__dataclass_fields__.keys():
             return Keep(**completed)
         return completed
+
+    def _check_home(self, path: str, place: Place) -> None:
+        try:
+            Path(path).expanduser()
+        except RuntimeError:
+            message = "Nobody knows the home folder that `~` stands for here. Write the whole path."
+            self.tell(place, message)
 
     def _measure(self, text: str, kind: str, place: Place) -> Any:
         if place in self.unset:

@@ -202,6 +202,11 @@ def test_the_recovery_may_wait_for_what_it_restores(tmp_path: Path) -> None:
         spec.require("recovery")
 
 
+def test_an_unknown_home_folder_is_told(tmp_path: Path) -> None:
+    text = SMALL.replace("path: backups", "path: ~nobody-of-that-name/backups")
+    assert "home folder" in told(problems_of(tmp_path, text))["targets.disk.path"]
+
+
 def test_a_line_end_after_a_name_is_no_part_of_it(tmp_path: Path) -> None:
     assert "project" in told(problems_of(tmp_path, SMALL.replace("quaybot", '"quaybot\\n"', 1)))
     assert problems_of(tmp_path, SMALL.replace("  db:", '  "db\\n":'))
@@ -421,12 +426,14 @@ VALUES = st.recursive(
 
 
 def loads_or_tells(file: Path, profile: str | None = None) -> None:
-    """A spec loads, or is refused with problems: nothing else may happen."""
+    """A spec loads, is refused with problems, or lacks the profile: nothing else may happen."""
     problems: tuple[Problem, ...] | None = None
     try:
         load_spec(file, profile, environment={})
     except SpecError as error:
         problems = error.problems
+    except UsageError as error:
+        assert "profile" in error.message  # noqa: PT017 only an unknown profile may be told so
     assert problems is None or problems
     assert all(one.line >= 1 and one.message for one in problems or ())
 
