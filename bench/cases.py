@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from bench import data
-from bench.measure import HOLDFAST, Bench, Measured, middle, write_spec
+from bench.measure import HOLDFAST, Bench, Measured, apart, middle, write_spec
 
 MIB = 1 << 20
 
@@ -48,9 +48,9 @@ SMALL = Sizes(100 * MIB, 5_000, 70 * MIB, (10 * MIB, 100 * MIB), 1_000)
 def small_bot(bench: Bench, _: Sizes) -> Iterator[Result]:
     """A bot's whole backup, and what a person asks most often."""
     folder = _folder(bench, "bot")
-    data.sqlite_file(folder / "data/bot.db", MIB)
-    data.tree(folder / "config", 20, 40_000)
-    data.repository(bench, folder / "code", 20)
+    apart(data.sqlite_file, folder / "data/bot.db", MIB)
+    apart(data.tree, folder / "config", 20, 40_000)
+    apart(data.repository, bench, folder / "code", 20)
     sources = {
         "db": "{type: sqlite, path: data/bot.db}",
         "config": "{type: files, paths: [config]}",
@@ -79,7 +79,7 @@ def small_bot(bench: Bench, _: Sizes) -> Iterator[Result]:
 def large_sqlite(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     """One large database, there and back."""
     folder = _folder(bench, "sqlite")
-    data.sqlite_file(folder / "big.db", sizes.sqlite)
+    apart(data.sqlite_file, folder / "big.db", sizes.sqlite)
     write_spec(folder, {"db": "{type: sqlite, path: big.db}"})
     title = f"SQLite, {sizes.sqlite // MIB} MiB"
     theirs, ours = _alternate(
@@ -104,7 +104,7 @@ def large_sqlite(bench: Bench, sizes: Sizes) -> Iterator[Result]:
 def many_files(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     """A tree of many small files, there and back."""
     folder = _folder(bench, "files")
-    data.tree(folder / "tree", sizes.files, sizes.files_bytes)
+    apart(data.tree, folder / "tree", sizes.files, sizes.files_bytes)
     write_spec(folder, {"tree": "{type: files, paths: [tree]}"})
     title = f"{sizes.files:,} files, {sizes.files_bytes // MIB} MiB"
     theirs, ours = _alternate(
@@ -134,7 +134,7 @@ def memory(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     """Peak memory of a backup and a restore as the database grows."""
     for size in sizes.memory:
         folder = _folder(bench, "memory")
-        data.sqlite_file(folder / "big.db", size)
+        apart(data.sqlite_file, folder / "big.db", size)
         write_spec(folder, {"db": "{type: sqlite, path: big.db}"})
         backup = bench.once([HOLDFAST, "backup"], folder)
         yield Result(f"SQLite, {size // MIB} MiB: backup", backup, "", None, None)
@@ -153,7 +153,7 @@ def large_catalog(bench: Bench, sizes: Sizes) -> Iterator[Result]:
         {name: f"{{type: files, paths: [{name}]}}" for name in ("db", "config")},
         "policies:\n  nightly: {schedule: 6h, keep: {daily: 7, weekly: 4, monthly: 12}}\n",
     )
-    data.catalog(folder / "backups", sizes.snapshots)
+    apart(data.catalog, folder / "backups", sizes.snapshots)
     title = f"{sizes.snapshots:,} snapshots"
     first = bench.once([HOLDFAST, "list"], folder)
     yield Result(f"{title}: list, the first time", first, "", None, None)

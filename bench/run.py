@@ -27,6 +27,8 @@ def main() -> None:
     if unknown := set(options.case) - set(CASES):
         parser.error(f"unknown case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 140
     table = Table(box=None, padding=(0, 2), pad_edge=False)
     for heading in ("what", "holdfast", "peak", "against", "took", "ratio", "at most", ""):
         table.add_column(heading, justify="left" if heading in ("what", "against") else "right")
