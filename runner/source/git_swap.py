@@ -61,8 +61,9 @@ def make_room(moves: Sequence[Move], live: Path) -> None:
     folders = dict.fromkeys(move.safety.parent for move in moves if move.had_live)
     for folder in folders:
         make_folder(folder)
-    give((one for folder in folders for one in (folder, *folder.parents) if live in one.parents),
-         live)  # fmt: skip
+    inside = [one for folder in folders for one in (folder, *folder.parents) if live in one.parents]
+    if inside:
+        give(inside, live)
 
 
 def give(paths: Iterable[Path], owner: Path) -> None:
