@@ -91,8 +91,11 @@ class Placing:
     place: Place
     destination: Path | None  # absolute; None: each root's own place
 
-    def lives(self, names: Iterable[str]) -> Mapping[str, Path]:
+    def lives(self, names: Sequence[str]) -> Mapping[str, Path]:
         """Where each stored root goes. Raises StepFailed for one that the spec does not name."""
+        for name in names:
+            if name != os.path.normpath(name) or name.startswith(("/", "..")):
+                raise StepFailed(f"The snapshot's fingerprint names an unsafe path: {name!r}.")
         if self.destination is not None:
             return {name: self.destination / name for name in names}
         known = {root.stored: root.live for root in self.roots}
