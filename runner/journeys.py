@@ -248,6 +248,11 @@ def apply(call: Call, *, file: Path) -> Prepared:
             "The plan is stale: the spec or the profile is not the one that it was made from.",
             remedy="Plan again with --dry-run --out, and look at what differs.",
         )
+    if plan.facts.get("resolved") not in (None, session.spec.resolved):
+        raise PersonNeeded(
+            "The plan is stale: a variable that the spec expands has another value now.",
+            remedy="Plan again with --dry-run --out, and look at what differs.",
+        )
     newest = session.catalog().snapshots
     if plan.kind == "backup" and plan.facts["newest"] != (newest[0].id if newest else None):
         raise PersonNeeded(

@@ -60,7 +60,8 @@ def ask_checks(source: str, staged: Path | str | None, context: Context) -> list
         environment=environment_of(context, {}),
         isolated=context.scratch is not None,
     )
-    return [{"source": source, **asdict(ask(probe, asked))} for probe in spec.checks[source]]
+    answers = [ask(probe, asked, interrupted=context.interrupted) for probe in spec.checks[source]]
+    return [{"source": source, **asdict(answer)} for answer in answers]
 
 
 def ask_probe(probe: Probe, context: Context) -> dict[str, Any]:
@@ -72,7 +73,8 @@ def ask_probe(probe: Probe, context: Context) -> dict[str, Any]:
         environment=environment_of(context, {}),
         isolated=context.scratch is not None,
     )
-    return {"source": probe.source, **asdict(ask(probe, asked))}
+    answer = ask(probe, asked, interrupted=context.interrupted)
+    return {"source": probe.source, **asdict(answer)}
 
 
 def _place(probe: Probe, context: Context) -> Path:

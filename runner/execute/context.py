@@ -14,7 +14,7 @@ from runner.execute.journal import StepResult
 from runner.plan.model import Plan, Step
 from runner.registry import open_source, open_target
 from runner.secret import Secret
-from runner.spec.model import Spec
+from runner.spec.model import DEFAULT_PROFILE, Spec
 
 if TYPE_CHECKING:
     from runner.source import Source
@@ -74,6 +74,13 @@ class Context:
             self._identities = [secret.reveal()]
         return self._identities
 
+    def reread_spec(self) -> None:
+        """Read the spec again: a restore may have brought back the env files it expands."""
+        from runner.spec.load import load_spec
+
+        if self.scratch is None and self.spec.env_files:
+            self.spec = load_spec(self.spec.file, _asked(self.spec.profile), unset="keep")
+
     def outputs(self, step_id: str) -> Mapping[str, Any]:
         """What a step found out; empty when it has not ended."""
         result = self.results.get(step_id)
@@ -99,6 +106,10 @@ class Context:
         resolved = Path(path).resolve()
         if not path or not resolved.is_relative_to(self.scratch.resolve()):
             raise StepFailed(f"A drill may not touch {path or 'the live source'}.")
+
+
+def _asked(profile: str) -> str | None:
+    return None if profile == DEFAULT_PROFILE else profile
 
 
 def run_token(run: str) -> str:

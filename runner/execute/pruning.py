@@ -10,7 +10,7 @@ from runner.execute.context import Context
 from runner.plan.model import Step
 from runner.store.catalog import read_catalog
 from runner.store.records import obsolete, read_records
-from runner.store.retention import decide
+from runner.store.retention import decide, newest_is_unverified
 from runner.store.snapshot import MANIFEST, SnapshotId, folder_of
 from runner.target import Target
 
@@ -64,7 +64,7 @@ def _still_let_go(step: Step, context: Context, target: Target) -> set[str]:
     now = datetime.fromisoformat(params["now"])
     catalog = read_catalog({target.name: target}, spec.project, spec.profile, cache=None, now=now)
     policy = spec.policy(params["policy"])
-    known = [one for one in catalog.at_target(target.name) if one.policy == policy.name]
+    known = catalog.at_target(target.name)
     decisions = decide(
         known,
         spec.keep_at(policy, target.name),
@@ -72,11 +72,7 @@ def _still_let_go(step: Step, context: Context, target: Target) -> set[str]:
         timezone=spec.timezone,
         policy=policy.name,
         target=target.name,
-        unverified=not any(
-            proof.target == target.name and proof.verdict == "PASS"
-            for one in known[:1]
-            for proof in one.proofs
-        ),
+        unverified=newest_is_unverified(known, policy.name, target.name),
     )
     return {one.id for one in decisions if not one.keep}
 

@@ -46,7 +46,7 @@ class Session:
     @classmethod
     def open(cls, call: Call) -> Session:
         """Load the spec. Raises SpecError."""
-        return cls(call, load_spec(call.file, call.profile))
+        return cls(call, load_spec(call.file, call.profile, unset="keep"))
 
     @cached_property
     def targets(self) -> dict[str, Target]:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from runner.execute.asking import environment_of
 from runner.execute.context import Context
 from runner.plan.facts import host_name
 from runner.plan.model import Step
@@ -32,6 +33,7 @@ def verify_and_record(step: Step, context: Context) -> list[dict[str, Any]]:
             scratch=scratch,
             token=context.token,
             checks=spec.checks,
+            environment=environment_of(context, {}),
             progress=context.progress(step),
         )
     _record(step, context, findings)

@@ -50,7 +50,10 @@ def compile_backup(spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted) -
         profile=spec.profile,
         spec_digest=spec.digest,
         steps=tuple(steps),
-        facts={"newest": catalog.snapshots[0].id if catalog.snapshots else None},
+        facts={
+            "newest": catalog.snapshots[0].id if catalog.snapshots else None,
+            "resolved": spec.resolved,
+        },
     )
 
 
@@ -90,12 +93,13 @@ def _policy_steps(
         effect="writes",
         reason="a snapshot is visible once its manifest is written",
     )
-    steps = [*captures, publish]
+    steps = [*captures, publish, _sweep(policy, snapshot, primary, publish.id)]
     for target in policy.targets:
         arrived = publish.id
         if target in others:
-            steps.append(_copy(policy, snapshot, primary, target, publish.id))
-            arrived = steps[-1].id
+            copy = _copy(policy, snapshot, primary, target, publish.id)
+            steps += [copy, _sweep(policy, snapshot, target, copy.id)]
+            arrived = copy.id
         verify = _verify(policy, snapshot, target, arrived)
         steps.append(verify)
         if wanted.prune and not spec.keep_at(policy, target).forever:
@@ -147,6 +151,19 @@ def _copy(policy: Policy, snapshot: str, primary: str, target: str, publish: str
         timeout=policy.timeout,
         retries=2,
         reason="each target alone must be enough to recover",
+    )
+
+
+def _sweep(policy: Policy, snapshot: str, target: str, arrived: str) -> Step:
+    return Step(
+        id=f"{policy.name}.sweep.{target}",
+        action="snapshot.sweep",
+        title=f"Remove what is unfinished at {target}",
+        params={"snapshot": snapshot, "target": target},
+        after=(arrived,),
+        effect="writes",
+        when="failure",
+        reason="runs only if the snapshot was not finished there",
     )
 
 

@@ -8,7 +8,7 @@ from runner.plan.facts import Facts
 from runner.plan.model import Plan, Step
 from runner.spec.model import Policy, Spec
 from runner.store.catalog import Catalog, Snapshot
-from runner.store.retention import decide
+from runner.store.retention import decide, newest_is_unverified
 
 
 def compile_prune(
@@ -43,7 +43,7 @@ def prune_step(
 
     `fresh` is the snapshot that will be there by then, and will have been verified.
     """
-    known = [one for one in catalog.at_target(target) if one.policy == policy.name]
+    known = catalog.at_target(target)
     snapshots = known if fresh is None else [fresh, *known]
     decisions = decide(
         snapshots,
@@ -52,29 +52,22 @@ def prune_step(
         timezone=spec.timezone,
         policy=policy.name,
         target=target,
-        unverified=False if fresh else _unverified(known, target),
+        unverified=fresh is None and newest_is_unverified(known, policy.name, target),
     )
     remove = [one.id for one in decisions if not one.keep]
     return Step(
         id=f"{policy.name}.prune.{target}",
         action="snapshot.prune",
-        title=f"Prune {policy.name} at {target}: remove {len(remove)} of {len(snapshots)}",
+        title=f"Prune {policy.name} at {target}: remove {len(remove)} of {len(decisions)}",
         params={
             "policy": policy.name,
             "target": target,
             "now": facts.now.isoformat().replace("+00:00", "Z"),
             "remove": remove,
             "kept": {one.id: list(one.reasons) for one in decisions if one.keep},
-            "too_many": len(remove) * 2 > len(snapshots),
+            "too_many": len(remove) * 2 > len(decisions),
         },
         needs=needs,
         effect="destroys",
         reason="the policy's `keep` says how long; the newest verified snapshot always stays",
-    )
-
-
-def _unverified(known: list[Snapshot], target: str) -> bool:
-    """Whether the newest snapshot at a target was never read back there with success."""
-    return bool(known) and not any(
-        proof.target == target and proof.verdict == "PASS" for proof in known[0].proofs
     )

@@ -71,6 +71,7 @@ def compile_recovery(spec: Spec, facts: Facts, wanted: Wanted) -> Plan:
                 for one in wanted.choices
             },
             "destination": wanted.destination,
+            "resolved": spec.resolved,
         },
         objectives={name: _objective(one) for name, one in spec.objectives.items()},
     )

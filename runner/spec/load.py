@@ -93,6 +93,7 @@ class _Loading:
         return self._converted(
             declared,
             values,
+            digest=_digest(merged),
             profile=profile or DEFAULT_PROFILE,
             env_files=env_files,
             environment={name: everything[name] for name in own},
@@ -186,7 +187,7 @@ class _Loading:
         return Spec(
             file=self.file,
             folder=folder,
-            digest=_digest(declared),
+            resolved=_digest(declared),
             project=values["project"],
             timezone=values["timezone"],
             compression=values["compression"],

@@ -169,7 +169,8 @@ class Spec:
 
     file: Path
     folder: Path  # of the file; relative paths start here
-    digest: str  # sha256 of what is declared, profile applied, secrets as references
+    digest: str  # sha256 of what is declared, profile applied, nothing expanded
+    resolved: str  # the same after `${}` was expanded, secrets as references
     project: str
     profile: str  # `default` when none was asked for
     timezone: str

@@ -154,6 +154,7 @@ class Confirm(Simple):
         """Confirm, or raise so that the swap is undone."""
         source, place = _opened(step, context)
         source.confirm(place)
+        context.reread_spec()
         return {}
 
 

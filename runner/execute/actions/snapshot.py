@@ -144,6 +144,26 @@ class PruneSnapshots(Simple):
         return prune_and_sweep(step, context)
 
 
+class SweepUnfinished(Simple):
+    """Remove the files of a snapshot that was not finished at a target."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:
+        """What would go."""
+        location = open_target_of(spec, step).location(_folder(spec, step))
+        return [f"# remove {location} if it has no {MANIFEST}"]
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Remove them; a folder with a manifest is a snapshot, and stays."""
+        target, folder = context.target(step.params["target"]), _folder(context.spec, step)
+        there = [entry.key for entry in target.entries(folder)]
+        if f"{folder}/{MANIFEST}" in there:
+            return {"swept": []}
+        target.sweep(folder, 0.0)
+        for key in there:
+            target.delete(key)
+        return {"swept": there}
+
+
 class DeleteSnapshot(Simple):
     """Remove one snapshot at one target because a person said so."""
 
@@ -298,5 +318,6 @@ ACTIONS = {
     "copy": CopySnapshot(),
     "verify": VerifySnapshot(),
     "prune": PruneSnapshots(),
+    "sweep": SweepUnfinished(),
     "delete": DeleteSnapshot(),
 }
