@@ -74,3 +74,13 @@ def write_chunks(path: Path, chunks: Iterable[bytes], *, exclusive: bool = False
 def write_bytes(path: Path, data: bytes, *, exclusive: bool = False) -> None:
     """Write a small file durably; see `write_chunks`."""
     write_chunks(path, [data], exclusive=exclusive)
+
+
+def sweep_partials(folder: Path, older_than: float) -> None:
+    """Remove what killed writers left right inside `folder`, older than so many seconds."""
+    newest = time.time() - older_than
+    with contextlib.suppress(OSError):
+        for path in folder.glob(".*.partial"):
+            with contextlib.suppress(OSError):
+                if path.lstat().st_mtime < newest:
+                    path.unlink()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from runner.durable import sweep_partials
 from runner.errors import HoldfastError, PersonNeeded, UsageError
 from runner.execute import journal as journals
 from runner.execute.actions import action_named
@@ -23,6 +24,9 @@ from runner.prove.scratch import sweep
 
 # Kinds of runs that read or replace live sources never overlap; the others may.
 EXCLUSIVE = ("backup", "restore", "dr-restore")
+# A writer of a small file of the state folder is done long before this.
+ABANDONED_SECONDS = 3600.0
+
 RUN_LOCK = "run"
 SNAPSHOT_LOCK = "snapshots"
 
@@ -107,6 +111,8 @@ def settle_killed(
         finally:
             journal.close()
     sweep(state / "scratch")
+    for folder in (state, state / "scratch", state / "cache"):
+        sweep_partials(folder, ABANDONED_SECONDS)
     return settled
 
 
