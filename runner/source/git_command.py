@@ -24,6 +24,7 @@ _SETTINGS = {
     "core.untrackedCache": "false",
     "core.logAllRefUpdates": "false",
     "core.quotePath": "false",
+    "advice.graftFileDeprecated": "false",
     "gc.auto": "0",
     "maintenance.auto": "false",
     "protocol.ext.allow": "never",

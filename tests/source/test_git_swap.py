@@ -293,19 +293,35 @@ def test_a_missing_ref_is_told(tmp_path: Path, root: Path) -> None:
     assert differences[1] == "the path app.py was not there"
 
 
-def test_damage_in_staging_is_told(tmp_path: Path, root: Path) -> None:
+def flawed_commit(root: Path) -> None:
+    """One of those that old tools wrote, and that git fsck complains of."""
+    raw = f"tree {git(root, 'rev-parse', 'HEAD^{tree}').strip()}\n"
+    raw += "author Ada<a@b> 1 +0000\ncommitter Ada<a@b> 1 +0000\n\nold\n"
+    write = ("hash-object", "-t", "commit", "--literally", "-w", "--stdin")
+    git(root, "update-ref", "refs/heads/old", git(root, *write, stdin=raw.encode()).strip())
+    git(root, "fsck", status=1)
+
+
+@pytest.mark.parametrize("flawed", [False, True])
+def test_damage_in_staging_is_told(tmp_path: Path, root: Path, flawed: bool) -> None:
+    if flawed:
+        flawed_commit(root)
     source = source_of(root, path=".")
     artifacts, _ = captured(source, tmp_path / "snapshot")
     source.stage(artifacts, PLACE)
+    found = source.fingerprint(PLACE)
+    assert list(source.differences(artifacts.fingerprint, found, PLACE)) == []
     staged = source.staged(PLACE)
     assert isinstance(staged, Path)
     (pack,) = (staged / ".git" / "objects" / "pack").glob("*.pack")
-    data = bytearray(pack.read_bytes())
-    data[len(data) // 2] ^= 0x55
     pack.chmod(0o600)
-    pack.write_bytes(data)
-    with pytest.raises(StepFailed, match="damaged"):
-        source.fingerprint(PLACE)
+    whole = pack.read_bytes()
+    for place in range(0, len(whole), len(whole) // 8):
+        data = bytearray(whole)
+        data[place] ^= 0x55
+        pack.write_bytes(data)
+        with pytest.raises(StepFailed, match="damaged"):
+            source.fingerprint(PLACE)
 
 
 def test_a_stage_over_a_half_done_swap_is_refused(tmp_path: Path, root: Path) -> None:
