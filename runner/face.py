@@ -145,9 +145,23 @@ def _carry_out(
         raise Exit(code=error.exit_code) from error
     except KeyboardInterrupt:
         raise Exit("Interrupted.", Interrupted.exit_code) from None
+    except Exception as error:
+        if os.environ.get("HOLDFAST_DEBUG"):
+            raise
+        _print(_bug(error), wants_json=wants_json, quiet=False)
+        raise Exit(code=1) from error
     if outcome is not None:
         _print(outcome, wants_json=wants_json, quiet=bool(values.get("quiet")))
         raise Exit(code=outcome.exit_code)
+
+
+def _bug(error: Exception) -> Outcome:
+    """An error that nobody foresaw, in one line."""
+    message = (
+        f"Unexpected {type(error).__name__}: {error} This is a bug in Holdfast: "
+        "HOLDFAST_DEBUG=1 shows where; please report it."
+    )
+    return Outcome("error", {}, 1, {"kind": "bug", "message": message})
 
 
 def _outcome(result: Outcome | Prepared, flags: Flags) -> Outcome | None:
