@@ -28,7 +28,9 @@ SAFETY_INFIX = ".before-"
 
 # A run's token is its time and six hex digits; `recovery` is what a runbook's commands write.
 _RUN = r"(?:\d{8}t\d{6}z[0-9a-f]{6}|recovery)"
-_OURS = re.compile(rf"\.holdfast-{_RUN}-.*|.+\.before-{_RUN}", re.DOTALL)
+# What SQLite keeps beside a database goes along with it, under its name.
+_SIDE = "(?:-wal|-shm|-journal)?"
+_OURS = re.compile(rf"\.holdfast-{_RUN}-.*|.+\.before-{_RUN}{_SIDE}", re.DOTALL)
 
 
 def is_ours(name: str) -> bool:

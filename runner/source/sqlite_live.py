@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.errors import StepFailed
-from runner.source.sqlite_names import has_wal_mode, side, unchanging, uri
+from runner.source.sqlite_names import has_header, has_wal_mode, side, unchanging, uri
 
 if TYPE_CHECKING:
     import sqlite3
@@ -140,12 +140,14 @@ def must_open(live: Path) -> None:
 def settle(live: Path) -> None:
     """Bring a database that nobody uses to rest: all in one file, as its own app would.
 
-    What a crash left behind is rolled back, or taken over from the WAL. A damaged database
-    stays as it is.
+    What a crash left behind is rolled back, or taken over from the WAL. What is no database any
+    more stays as it is, with its WAL: SQLite would remove that as meaningless.
     """
     import sqlite3
 
     with alone_with(live), contextlib.suppress(sqlite3.DatabaseError):
+        if not has_header(live):
+            return
         connection = sqlite3.connect(uri(live, "mode=rw"), uri=True, isolation_level=None)
         try:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

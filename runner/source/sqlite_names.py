@@ -26,7 +26,16 @@ def unchanging(path: Path) -> str:
     return uri(path, "mode=ro&immutable=1")
 
 
+def has_header(path: Path) -> bool:
+    """Whether a file that no connection here has open begins as a SQLite database does."""
+    return _head(path).startswith(b"SQLite format 3\0")
+
+
 def has_wal_mode(path: Path) -> bool:
     """Whether the header of a database that no connection here has open says so."""
+    return _head(path)[18:19] == b"\x02"
+
+
+def _head(path: Path) -> bytes:
     with path.open("rb", buffering=0) as file:
-        return file.read(20)[18:19] == b"\x02"
+        return file.read(20)

@@ -1,92 +1,31 @@
-"""SQLite: copied under writers, proven after a restore, never half replaced."""
+"""SQLite: copied under writers, whatever state the database is in."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
+import tempfile
 from pathlib import Path
-from typing import Any
 
-from runner.source.sqlite_names import side
+import pytest
+
+from runner.errors import StepFailed, UsageError
+from runner.registry import open_source
+from runner.source import Artifacts, Captured, Place, Source, sqlite_capture
 from runner.spec.model import SourceSpec
-from tests.source.conformance import Sample, SourceConformance
-
-NAME = '-quay "bot\'s" $HOME #1?%41.db'
-
-SCHEMA = """
-CREATE TABLE players(id INTEGER PRIMARY KEY, name TEXT, coins INTEGER NOT NULL, data BLOB);
-CREATE TABLE items(player INTEGER REFERENCES players(id), kind TEXT, weight REAL);
-CREATE INDEX items_player ON items(player);
-CREATE TABLE "odd "" name; --"("a ""column"" " TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE VIEW rich AS SELECT name FROM players WHERE coins > 100;
-CREATE TRIGGER spent AFTER DELETE ON items BEGIN
-    UPDATE players SET coins = coins - 1 WHERE id = old.player;
-END;
-CREATE VIRTUAL TABLE notes USING fts5(body);
-PRAGMA user_version = 7;
-PRAGMA application_id = 4711;
-"""
-
-
-def fill(path: Path, *, wal: bool) -> None:
-    connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
-    connection.executescript(SCHEMA)
-    players = [(i, f"player {i}", i * 10, bytes([i % 256]) * 40) for i in range(1, 501)]
-    connection.executemany("INSERT INTO players VALUES(?, ?, ?, ?)", players)
-    items = [(i % 500 + 1, "sword\0hidden", i / 7) for i in range(2000)]
-    connection.executemany("INSERT INTO items VALUES(?, ?, ?)", items)
-    odd = [("NULL", None), ("empty text", ""), ("empty blob", b""), ("inf", float("inf"))]
-    connection.executemany('INSERT INTO "odd "" name; --" VALUES(?, ?)', odd)
-    connection.execute("INSERT INTO notes VALUES('the quick brown fox')")
-    connection.commit()
-    connection.close()
-
-
-def dump(path: Path) -> Any:
-    """Everything in a database, by the standard library's own export."""
-    connection = sqlite3.connect(path)
-    try:
-        names = ("user_version", "application_id", "encoding", "journal_mode")
-        settings = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
-        return [*settings, *connection.iterdump()]
-    finally:
-        connection.close()
-
-
-class DatabaseSample(Sample):
-    """A bot's database below a folder of its own."""
-
-    def __init__(self, *, wal: bool) -> None:
-        self.wal = wal
-
-    def file(self, folder: Path) -> Path:
-        return folder / "data of the bot" / NAME
-
-    def build(self, folder: Path) -> SourceSpec:
-        self.file(folder).parent.mkdir()
-        fill(self.file(folder), wal=self.wal)
-        self.file(folder).chmod(0o640)
-        options = {"type": "sqlite", "path": f"data of the bot/{NAME}", "fingerprint": "content"}
-        return SourceSpec("bot-db", "sqlite", options, folder)
-
-    def change(self, folder: Path) -> None:
-        connection = sqlite3.connect(self.file(folder))
-        connection.execute("UPDATE players SET coins = coins + 1 WHERE id = 250")
-        connection.commit()
-        connection.close()
-
-    def destroy(self, folder: Path) -> None:
-        self.file(folder).unlink()
-        self.file(folder).parent.rmdir()
-
-    def observe(self, folder: Path) -> Any:
-        return dump(self.file(folder))
-
-    def observe_at(self, destination: str) -> Any:
-        return dump(Path(destination))
-
-    def observe_restored(self, folder: Path) -> Any:
-        return dump(folder / NAME)
+from tests.source.conformance import SourceConformance
+from tests.source.database import (
+    WRITER,
+    DatabaseSample,
+    app,
+    balance,
+    crash,
+    dump,
+    fill,
+    make_invariant,
+)
+from tests.source.stack import TOKEN, FolderArtifacts, FolderCapture, tree
 
 
 class TestWal(SourceConformance):
@@ -95,3 +34,208 @@ class TestWal(SourceConformance):
 
 class TestRollbackJournal(SourceConformance):
     sample = DatabaseSample(wal=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    production = tmp_path / "production"
+    production.mkdir()
+    return production
+
+
+def declared(path: Path, **options: str) -> Source:
+    return open_source(SourceSpec("db", "sqlite", {"path": str(path), **options}, path.parent))
+
+
+def captured(path: Path, snapshot: Path, **options: str) -> tuple[Captured, FolderArtifacts]:
+    capture = FolderCapture(snapshot, "db")
+    found = declared(path, **options).capture(capture)
+    return found, FolderArtifacts(capture, found.fingerprint)
+
+
+def restored(artifacts: Artifacts, path: Path) -> Path:
+    """Restore beside, prove and swap in at `path`."""
+    source, place = declared(path), Place(TOKEN)
+    source.stage(artifacts, place)
+    assert not source.differences(artifacts.fingerprint, source.fingerprint(place), place)
+    source.swap(place)
+    source.confirm(place)
+    source.discard(place)
+    return path
+
+
+@pytest.mark.parametrize("wal", [True, False], ids=["wal", "rollback"])
+def test_a_writer_does_not_disturb_a_capture(folder: Path, tmp_path: Path, wal: bool) -> None:
+    make_invariant(folder / "bot.db", wal=wal)
+    with app(WRITER, folder / "bot.db"):
+        for round_number in range(3):
+            _, artifacts = captured(folder / "bot.db", tmp_path / f"snapshot {round_number}")
+            copy = restored(artifacts, tmp_path / f"copy {round_number}.db")
+            assert balance(copy) == 0
+
+
+@pytest.mark.parametrize("wal", [True, False], ids=["wal", "rollback"])
+def test_what_a_killed_app_committed_is_captured(folder: Path, tmp_path: Path, wal: bool) -> None:
+    path = folder / "bot.db"
+    fill(path, wal=wal)
+    crash(path)
+    _, artifacts = captured(path, tmp_path / "snapshot")
+    copy = restored(artifacts, tmp_path / "copy.db")
+    with sqlite3.connect(copy) as connection:
+        assert connection.execute("SELECT coins FROM players WHERE id=1").fetchone() == (4242,)
+        assert connection.execute("SELECT count(*) FROM items").fetchone() == (2000,)
+    assert dump(copy) == dump(path)
+
+
+def test_a_dead_apps_wal_is_left_to_it(folder: Path, tmp_path: Path) -> None:
+    fill(folder / "bot.db", wal=True)
+    crash(folder / "bot.db")
+    before = (folder / "bot.db").read_bytes(), (folder / "bot.db-wal").read_bytes()
+    captured(folder / "bot.db", tmp_path / "snapshot")
+    assert ((folder / "bot.db").read_bytes(), (folder / "bot.db-wal").read_bytes()) == before
+
+
+def test_an_empty_file_is_an_empty_database(folder: Path, tmp_path: Path) -> None:
+    (folder / "bot.db").touch()
+    _, artifacts = captured(folder / "bot.db", tmp_path / "snapshot")
+    copy = restored(artifacts, tmp_path / "copy.db")
+    with sqlite3.connect(copy) as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+
+
+def test_the_schema_beside_it_makes_the_same_empty_database(folder: Path, tmp_path: Path) -> None:
+    fill(folder / "bot.db", wal=False)
+    _, artifacts = captured(folder / "bot.db", tmp_path / "snapshot")
+    with sqlite3.connect(tmp_path / "empty.db") as connection:
+        connection.executescript(b"".join(artifacts.read("schema")).decode())
+    query = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"
+    schemas = [
+        sqlite3.connect(path).execute(query).fetchall()
+        for path in (folder / "bot.db", tmp_path / "empty.db")
+    ]
+    assert schemas[0] == schemas[1]
+
+
+def test_tables_are_listed_with_their_rows(folder: Path, tmp_path: Path) -> None:
+    fill(folder / "bot.db", wal=False)
+    _, artifacts = captured(folder / "bot.db", tmp_path / "snapshot")
+    listed = {one.name: one.kind for one in declared(folder / "bot.db").contents(artifacts)}
+    assert listed["players"] == "table of 500 rows"
+    assert listed["items"] == "table of 2000 rows"
+
+
+def test_a_large_database_is_described_by_another_process(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder / "bot.db", wal=True)
+    here, _ = captured(folder / "bot.db", tmp_path / "first")
+    monkeypatch.setattr(sqlite_capture, "SMALL", 0)
+    there, _ = captured(folder / "bot.db", tmp_path / "second")
+    assert there.fingerprint == here.fingerprint
+
+
+@pytest.mark.parametrize("small", [0, 2**40], ids=["process", "thread"])
+def test_a_malformed_database_is_no_backup(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int
+) -> None:
+    monkeypatch.setattr(sqlite_capture, "SMALL", small)
+    path = folder / "bot.db"
+    fill(path, wal=False)
+    data = bytearray(path.read_bytes())
+    data[4096 * 3 : 4096 * 12] = b"\xff" * 4096 * 9
+    path.write_bytes(data)
+    with pytest.raises(StepFailed, match=r"bot\.db is malformed"):
+        captured(path, tmp_path / "snapshot")
+    assert not list((tmp_path / "snapshot").glob("db.*"))
+
+
+def test_rows_that_break_a_promise_are_no_damage(folder: Path, tmp_path: Path) -> None:
+    with sqlite3.connect(folder / "bot.db") as connection:
+        connection.execute("CREATE TABLE players(coins CHECK (coins > 0))")
+        connection.execute("PRAGMA ignore_check_constraints=ON")
+        connection.execute("INSERT INTO players VALUES(-1)")
+    found, _ = captured(folder / "bot.db", tmp_path / "snapshot")
+    assert found.fingerprint["check"]["verdict"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"not a database at all, but long enough to be read as a header" * 99, "no SQLite database"),
+     (os.urandom(8192), "no SQLite database"), (None, "is missing")],
+    ids=["text", "encrypted", "missing"],
+)  # fmt: skip
+def test_what_is_no_database_is_said_so(
+    folder: Path, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    if content is not None:
+        (folder / "bot.db").write_bytes(content)
+    before = tree(folder)
+    with pytest.raises(StepFailed, match=words):
+        captured(folder / "bot.db", tmp_path / "snapshot")
+    assert tree(folder) == before
+
+
+def test_a_folder_is_no_database(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match="is a folder"):
+        captured(folder, tmp_path / "snapshot")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("wal", [True, False], ids=["wal", "rollback"])
+def test_a_database_that_may_only_be_read_is_captured(wal: bool) -> None:
+    with tempfile.TemporaryDirectory() as base:
+        Path(base).chmod(0o755)
+        folder, snapshot = Path(base) / "read-only", Path(base) / "snapshot"
+        folder.mkdir()
+        fill(folder / "bot.db", wal=wal)
+        (folder / "bot.db").chmod(0o444)
+        folder.chmod(0o555)
+        snapshot.mkdir()
+        snapshot.chmod(0o777)
+        before = tree(folder)
+        assert _rows_seen_by_nobody(folder / "bot.db", snapshot) == 500
+        assert tree(folder) == before
+
+
+def _rows_seen_by_nobody(path: Path, snapshot: Path) -> int:
+    """Capture as a user who may write nothing: root may write anywhere."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            found, _ = captured(path, snapshot)
+            os.write(theirs, str(found.fingerprint["tables"]["players"]["rows"]).encode())
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as answer:
+        seen = answer.read()
+    os.waitpid(child, 0)
+    return int(seen or -1)
+
+
+def test_a_part_cannot_be_restored_alone(folder: Path, tmp_path: Path) -> None:
+    fill(folder / "bot.db", wal=False)
+    _, artifacts = captured(folder / "bot.db", tmp_path / "snapshot")
+    with pytest.raises(UsageError, match="alone"):
+        declared(folder / "bot.db").stage(artifacts, Place(TOKEN, include=("players",)))
+
+
+@pytest.mark.parametrize("wal", [True, False], ids=["wal", "rollback"])
+def test_every_commit_changes_the_mark(folder: Path, wal: bool) -> None:
+    fill(folder / "bot.db", wal=wal)
+    source = declared(folder / "bot.db")
+    marks = [source.changed_mark()]
+    with sqlite3.connect(folder / "bot.db", isolation_level=None) as connection:
+        for _ in range(20):
+            connection.execute("UPDATE players SET coins = coins + 1 WHERE id = 1")
+            marks.append(source.changed_mark())
+    told = [mark for mark in marks if mark is not None]
+    assert len(set(told)) == len(told)
+    assert wal or len(told) == 21
+
+
+def test_a_missing_database_has_no_mark(folder: Path) -> None:
+    assert declared(folder / "bot.db").changed_mark() is None
