@@ -21,6 +21,7 @@ from runner.source.tar_stream import (
     FILE,
     HARDLINK,
     OTHER,
+    PIPE_BYTES,
     READ_BYTES,
     TRAILER,
     Member,
@@ -125,7 +126,7 @@ def _run_tar(selection: Selection, sink: Sink, recorder: Recorder, errors: IO[by
     ) as process:
         assert process.stdout is not None
         descriptor = process.stdout.fileno()
-        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, READ_BYTES)
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         while block := os.read(descriptor, READ_BYTES):
             for _, piece in stream.feed(block):
                 sink.write(piece)

@@ -7,6 +7,7 @@ against the snapshot's own list: a forged archive has no list that agrees with i
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ from runner.source.tar_stream import (
     HARDLINK,
     LINK,
     OTHER,
+    PIPE_BYTES,
     TRAILER,
     Member,
     TarRefused,
@@ -70,6 +72,8 @@ def stage_tar(artifacts: Artifacts, layout: Layout, wanted: Callable[[str], bool
                 )
                 for container in layout.containers
             ]
+            for pipe in pipes:
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             for block in artifacts.read():
                 for route, piece in stream.feed(block):
                     pipes[route].write(piece)

@@ -18,6 +18,9 @@ from runner.errors import StepFailed
 BLOCK = 512
 TRAILER = bytes(2 * BLOCK)
 READ_BYTES = 1 << 20
+PIPE_BYTES = 1 << 20  # the most that Linux gives to everybody
+
+_JOINT = 16 << 10  # bytes of a block that are enough to end most groups of headers
 
 # A header of a header describes one member: xattrs of 64 KiB each are the largest it may hold.
 MOST_HEADER_BYTES = 16 << 20
@@ -94,13 +97,24 @@ class TarStream:
         The trailer is not among it: whoever passes members on ends them with `TRAILER`.
         Raises TarRefused.
         """
-        if self._ended:
-            return []
-        data = self._rest + block if self._rest else block
+        passed: list[tuple[int, memoryview]] = []
+        start = 0
+        if self._rest:
+            # A joined copy of all of the block would cost as much as everything else here.
+            joined = self._rest + block[:_JOINT]
+            left = len(joined) - self._cut(joined, 0, passed)
+            start = min(_JOINT, len(block)) - left
+            if start < 0:
+                block, start = joined[-left:] + block[_JOINT:], 0
+        position = self._cut(block, start, passed)
+        self._rest = block[position:]
+        return passed
+
+    def _cut(self, data: bytes, start: int, passed: list[tuple[int, memoryview]]) -> int:
+        """Go over `data` from `start` on; the position of the headers that are not whole yet."""
         view = memoryview(data)
         end = len(data)
-        passed: list[tuple[int, memoryview]] = []
-        start, position = 0, self._skip(view, 0)
+        position = self._skip(view, start)
         while position < end and not self._ended:
             group = _read_group(data, position, end)
             if group is None:
@@ -112,15 +126,14 @@ class TarStream:
                 self._route, start = route, position
             if member is None:
                 self._ended = True
-                break
+                return end
             self._data, self._padding = stored, -stored % BLOCK
             position = following
             if stored == 0 and route is not None:
                 self._visitor.content(view[:0], True)
             position = self._skip(view, position)
         self._pass(passed, view[start:position])
-        self._rest = data[position:]
-        return passed
+        return end if self._ended else position
 
     def finish(self) -> None:
         """Raise TarRefused unless the stream's end was seen."""
