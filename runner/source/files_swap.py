@@ -112,11 +112,12 @@ def swap_in(placing: Placing, layout: Layout, wanted: Callable[[str], bool]) -> 
 
 def swap_out(layout: Layout) -> None:
     """Bring back what was live before the swap."""
-    if not layout.record.exists():
+    if not layout.before.exists():
         return
     swap.undo(layout.record)
     for live, attributes in _folders(layout, "before"):
         attributes.apply(live)
+    layout.before.unlink()
 
 
 def confirm_in(layout: Layout | None) -> None:
