@@ -193,6 +193,7 @@ def fetch(
         "snapshot": SNAPSHOT,
         "at": AT,
         "from_": "Target to recover from. Default: the first that has the snapshot.",
+        "from_profile": "Profile whose snapshots to recover. Default: the one applied.",
         "resume": "Id of a run that ended early: go on with it.",
         "done": "Ids of manual steps that were done.",
         "steps": "Names of the recovery steps to do; all others are left out.",
@@ -205,6 +206,7 @@ def dr_restore(
     snapshot: str = "latest",
     at: str = "",
     from_: str = "",
+    from_profile: str = "",
     resume: str = "",
     done: tuple[str, ...] = (),
     steps: tuple[str, ...] = (),
@@ -217,7 +219,7 @@ def dr_restore(
         raise UsageError("--done goes with --resume RUN.", remedy="`history --runs` lists runs.")
     return journeys.recover(
         flags.call,
-        choosing=Choosing(snapshot, at or None, from_ or None),
+        choosing=Choosing(snapshot, at or None, from_ or None, from_profile or None),
         steps=steps,
         start_at=start_at or None,
     )

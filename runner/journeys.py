@@ -58,6 +58,7 @@ class Choosing:
     snapshot: str = LATEST
     at: str | None = None  # a time as typed
     target: str | None = None
+    profile: str | None = None  # another profile's snapshots
 
 
 def perform(prepared: Prepared) -> Outcome:
@@ -304,7 +305,9 @@ def _recovery(
     if choosing.at is not None and choosing.at != LATEST:
         at = parse_time(choosing.at, session.spec.timezone, session.facts.now)
     asked = Asked(choosing.snapshot, at, choosing.target)
-    return WantedRecovery(kind, choose(session.spec, session.catalog(), sources, asked))
+    catalog = session.catalog(profile=choosing.profile)
+    choices = choose(session.spec, catalog, sources, asked)
+    return WantedRecovery(kind, choices, choosing.profile or session.spec.profile)
 
 
 def _compile(session: Session, wanted: WantedRecovery) -> Plan:
@@ -312,7 +315,7 @@ def _compile(session: Session, wanted: WantedRecovery) -> Plan:
     facts = replace(
         session.facts,
         exists=existing(session.spec, [one.source for one in wanted.choices]),
-        manifests=manifests(session.spec, session.targets, pairs),
+        manifests=manifests(session.spec, session.targets, pairs, wanted.profile),
     )
     return compile_recovery(session.spec, facts, wanted)
 

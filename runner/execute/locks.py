@@ -16,6 +16,10 @@ from runner.owner import Owner, alive, this_process
 
 POLL_SECONDS = 0.2
 
+# Held by who reads or replaces live sources; and by who reads (shared) or removes snapshots.
+RUN_LOCK = "run"
+SNAPSHOT_LOCK = "snapshots"
+
 
 @contextlib.contextmanager
 def held(

@@ -18,7 +18,7 @@ from runner.execute.actions import action_named
 from runner.execute.context import Context
 from runner.execute.driver import Driver, exit_code
 from runner.execute.journal import Journal, Listener, RunState, StepResult
-from runner.execute.locks import held
+from runner.execute.locks import RUN_LOCK, SNAPSHOT_LOCK, held
 from runner.plan.model import Plan
 from runner.prove.scratch import sweep
 
@@ -27,8 +27,6 @@ EXCLUSIVE = ("backup", "restore", "dr-restore")
 # A writer of a small file of the state folder is done long before this.
 ABANDONED_SECONDS = 3600.0
 
-RUN_LOCK = "run"
-SNAPSHOT_LOCK = "snapshots"
 
 STATUS_OF_CODE = {0: "done", 4: "failed", 5: "failed", 7: "failed", 130: "interrupted"}
 

@@ -53,8 +53,8 @@ class Session:
         """All targets, opened; nothing is asked of them yet."""
         return {name: open_target(one) for name, one in self.spec.targets.items()}
 
-    def catalog(self, names: Iterable[str] = ()) -> Catalog:
-        """What the targets hold now; only those in `names`, if any."""
+    def catalog(self, names: Iterable[str] = (), *, profile: str | None = None) -> Catalog:
+        """What the targets hold now; of those in `names`, if any; of `profile`, if given."""
         chosen = {self.spec.target(name).name for name in names}
         targets = {
             name: target for name, target in self.targets.items() if not chosen or name in chosen
@@ -62,7 +62,7 @@ class Session:
         return read_catalog(
             targets,
             self.spec.project,
-            self.spec.profile,
+            profile or self.spec.profile,
             cache=self.spec.state / "cache",
             now=self.facts.now,
         )

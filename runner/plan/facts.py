@@ -55,12 +55,15 @@ def changed_marks(spec: Spec, names: Iterable[str]) -> dict[str, str]:
 
 
 def manifests(
-    spec: Spec, targets: Mapping[str, Target], wanted: Iterable[tuple[str, str]]
+    spec: Spec,
+    targets: Mapping[str, Target],
+    wanted: Iterable[tuple[str, str]],
+    profile: str | None = None,
 ) -> dict[str, Manifest]:
     """The manifests of (snapshot, target) pairs, by snapshot."""
     from runner.store.catalog import read_manifest
 
     return {
-        snapshot: read_manifest(targets[target], spec.project, spec.profile, snapshot)[0]
+        snapshot: read_manifest(targets[target], spec.project, profile or spec.profile, snapshot)[0]
         for snapshot, target in dict(wanted).items()
     }

@@ -27,6 +27,7 @@ class Wanted:
 
     kind: str  # restore | dr-restore | drill
     choices: Sequence[Choice]
+    profile: str  # whose snapshots they are; the spec's own, unless another was asked for
     scratch: Path | None = None  # of a drill
     steps: Sequence[str] = ()  # names of recovery entries; empty: all
     start_at: str | None = None  # the recovery entry to begin with
@@ -195,7 +196,8 @@ def _prepare(builder: _Builder, choice: Choice) -> str:
     place = _place_params(builder, choice)
     manifest = builder.facts.manifests[choice.snapshot.id]
     target = open_target(spec.target(choice.target))
-    folder = folder_of(spec.project, spec.profile, choice.snapshot.id)
+    profile = builder.wanted.profile
+    folder = folder_of(spec.project, profile, choice.snapshot.id)
     stage = builder.add(
         Step(
             id=f"{name}.stage",
@@ -204,6 +206,7 @@ def _prepare(builder: _Builder, choice: Choice) -> str:
             params={
                 **place,
                 "snapshot": choice.snapshot.id,
+                "profile": profile,
                 "target": choice.target,
                 "manifest_sha256": choice.snapshot.manifest_sha256,
                 "location": target.location(folder),
@@ -223,7 +226,12 @@ def _prepare(builder: _Builder, choice: Choice) -> str:
             id=f"{name}.prove",
             action="recovery.prove",
             title=f"Prove that the staged {name} equals the snapshot",
-            params={**place, "snapshot": choice.snapshot.id, "target": choice.target},
+            params={
+                **place,
+                "snapshot": choice.snapshot.id,
+                "profile": profile,
+                "target": choice.target,
+            },
             needs=(stage,),
             phase="verify",
             reason="restored means equal, not that a command ended with 0",

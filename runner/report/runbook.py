@@ -40,7 +40,7 @@ def compile_for_person(session: Session) -> Plan:
     """The recovery from the newest snapshots."""
     spec = session.spec
     sources = recovery_entries(spec, (), None)
-    wanted = Wanted("dr-restore", choose(spec, session.catalog(), sources, Asked()))
+    wanted = Wanted("dr-restore", choose(spec, session.catalog(), sources, Asked()), spec.profile)
     pairs = [(one.snapshot.id, one.target) for one in wanted.choices]
     facts = replace(
         session.facts,

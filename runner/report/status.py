@@ -95,6 +95,7 @@ def _source(session: Session, catalog: Catalog, name: str) -> dict[str, Any]:
             "met": None if objective.rpo is None else age is not None and age <= objective.rpo,
         },
         "proved_at": stamp(proved),
+        "proof_age": None if proved is None else max(0.0, (now - proved).total_seconds()),
         "proof_overdue": _overdue(proved, objective.proof_every, now),
         "rto": _last_drill(catalog, name, objective),
     }

@@ -156,7 +156,7 @@ def _status(outcome: Outcome) -> Lines:
     yield "Not well:" if outcome.notes else "All is well."
     yield from (f"  {note}" for note in outcome.notes)
     yield ""
-    heads = ("SOURCE", "NEWEST", "AGE", "RPO", "", "RESTORED", "DRILLED IN", "RTO", "")
+    heads = ("SOURCE", "AGE", "RPO", "", "RESTORED", "DRILLED IN", "RTO", "")
     yield from table(heads, [_source_row(one) for one in data["sources"]])
     yield ""
     yield from table(
@@ -172,11 +172,10 @@ def _source_row(one: Row) -> list[str]:
     newest, rto = one["newest"], one["rto"]
     return [
         one["source"],
-        newest["id"] if newest else "NONE",
-        _seconds(newest["age"]) if newest else "-",
+        _age(newest["age"]) if newest else "NONE",
         _seconds(one["rpo"]["objective"]),
         _met(one["rpo"]["met"]),
-        one["proved_at"] or "never",
+        f"{_age(one['proof_age'])} ago" if one["proved_at"] else "never",
         _seconds(rto["measured"]),
         _seconds(rto["objective"]),
         _met(rto["met"]),
@@ -271,6 +270,14 @@ def _doctor(outcome: Outcome) -> Lines:
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else format_duration(round(value, 1))
+
+
+def _age(seconds: float) -> str:
+    """An age to two figures' worth: nobody needs the seconds of two days."""
+    for unit in (86400, 3600, 60):
+        if seconds >= 10 * unit:
+            return format_duration(seconds // unit * unit)
+    return format_duration(round(seconds))
 
 
 def _met(value: bool | None) -> str:

@@ -85,10 +85,8 @@ class _Plain:
 
 class _Gzip:
     def __init__(self, level: int) -> None:
-        from isal import isal_zlib  # noqa: PLC0415 - only what is gzip needs it
-
-        module: Any = isal_zlib if level <= HIGHEST_ISAL_LEVEL else zlib
-        self._compressor = module.compressobj(level, zlib.DEFLATED, GZIP_FORMAT)
+        module = _isal() if level <= HIGHEST_ISAL_LEVEL else zlib
+        self._compressor: Any = module.compressobj(level, zlib.DEFLATED, GZIP_FORMAT)
 
     def block(self, data: bytes) -> bytes:
         compressed: bytes = self._compressor.compress(data)
@@ -139,6 +137,10 @@ def _zstd() -> Any:
     return importlib.import_module(name)
 
 
+def _isal() -> Any:
+    return importlib.import_module("isal.isal_zlib")
+
+
 def _unzstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
     zstd = _zstd()
     decompressor = zstd.ZstdDecompressor()
@@ -154,16 +156,15 @@ def _unzstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    from isal import isal_zlib  # noqa: PLC0415 - only what is gzip needs it
-
-    decompressor = isal_zlib.decompressobj(GZIP_FORMAT)
+    isal = _isal()
+    decompressor = isal.decompressobj(GZIP_FORMAT)
     try:
         for chunk in chunks:
             _refuse_more(decompressor, chunk)
             yield decompressor.decompress(chunk, BLOCK)
             while decompressor.unconsumed_tail and not decompressor.eof:
                 yield decompressor.decompress(decompressor.unconsumed_tail, BLOCK)
-    except isal_zlib.IsalError as error:
+    except isal.IsalError as error:
         raise Undecodable("it cannot be decompressed") from error
     _require_end(decompressor)
 

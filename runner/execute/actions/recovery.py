@@ -33,7 +33,7 @@ class Stage(Simple):
         source = open_source(spec.source(step.params["source"]))
         target = open_target(spec.target(step.params["target"]))
         stored = [Stored(**one) for one in step.params["stored"]]
-        folder = folder_of(spec.project, spec.profile, snapshot)
+        folder = folder_of(spec.project, step.params["profile"], snapshot)
         fetch = target.download_commands(folder, f"{WORKSHOP}/{snapshot}")
         return [
             f"mkdir -p -m 700 {WORKSHOP}",
@@ -191,7 +191,7 @@ def artifacts_of(step: Step, context: Context) -> SnapshotArtifacts:
     """A source's artifacts in the step's snapshot, whose manifest must be the planned one."""
     spec, params = context.spec, step.params
     target = context.target(params["target"])
-    manifest, data = read_manifest(target, spec.project, spec.profile, params["snapshot"])
+    manifest, data = read_manifest(target, spec.project, params["profile"], params["snapshot"])
     wanted = params.get("manifest_sha256")
     if wanted is not None and hashlib.sha256(data).hexdigest() != wanted:
         raise PersonNeeded(
@@ -199,7 +199,7 @@ def artifacts_of(step: Step, context: Context) -> SnapshotArtifacts:
             "plan was made for.",
             remedy="Somebody exchanged it, or the plan is stale: look, and plan again.",
         )
-    folder = folder_of(spec.project, spec.profile, params["snapshot"])
+    folder = folder_of(spec.project, params["profile"], params["snapshot"])
     return SnapshotArtifacts(target, folder, manifest, params["source"], context.identities)
 
 

@@ -8,10 +8,11 @@ from dataclasses import asdict
 from typing import Any
 
 from runner import __version__
-from runner.errors import PersonNeeded, StepFailed
-from runner.execute.actions.base import Outputs, Simple
+from runner.errors import Locked, PersonNeeded, StepFailed
+from runner.execute.actions.base import Outputs, Simple, Skipped
 from runner.execute.context import Context
 from runner.execute.journal import StepResult
+from runner.execute.locks import SNAPSHOT_LOCK, held
 from runner.plan.model import Step
 from runner.registry import open_source
 from runner.source import Stored
@@ -141,7 +142,13 @@ class PruneSnapshots(Simple):
                 f"{step.params['target']}, which is more than half.",
                 remedy=f"If that is right: holdfast prune --confirm {context.spec.project}",
             )
-        return prune_and_sweep(step, context)
+        if context.plan.kind != "backup":
+            return prune_and_sweep(step, context)
+        try:
+            with held(context.spec.state, SNAPSHOT_LOCK, context.run):
+                return prune_and_sweep(step, context)
+        except Locked as error:
+            raise Skipped(f"snapshots are being read: {error.message}") from error
 
 
 class SweepUnfinished(Simple):
