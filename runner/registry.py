@@ -7,7 +7,6 @@ A package adds a source type by an entry point in the group `holdfast.source` (o
 from __future__ import annotations
 
 import importlib
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import UsageError
@@ -39,6 +38,8 @@ def _opener(family: str, type_name: str) -> Any:
             raise
     else:
         return getattr(module, f"open_{family}")
+    from importlib import metadata
+
     for entry in metadata.entry_points(group=f"holdfast.{family}", name=type_name):
         return entry.load()
     raise UsageError(f"There is no {family} type `{type_name}`.")
