@@ -7,13 +7,16 @@ from pathlib import Path
 
 from runner.durable import make_folder, write_chunks
 from runner.errors import UsageError
+from runner.execute.context import Context
 from runner.execute.session import Session
 from runner.plan.choose import LATEST
 from runner.plan.model import Plan
-from runner.prove.artifacts import SnapshotArtifacts
+from runner.prove.artifacts import ENCRYPTED, FINGERPRINT, SnapshotArtifacts
 from runner.store.catalog import Catalog, Snapshot, read_manifest
+from runner.store.seal import unseal
 from runner.store.snapshot import INSTRUCTIONS, MANIFEST, SUMS, ArtifactEntry, folder_of
 from runner.store.stored import Stored
+from runner.target import Target
 
 
 def fetch_artifacts(
@@ -43,7 +46,13 @@ def fetch_artifacts(
             name: SnapshotArtifacts(target, place, manifest, name, context.identities)
             for name in {a.source for a in artifacts}
         }
-        return [_write(folder / _plain_name(a), _content(opened[a.source], a)) for a in artifacts]
+        contents = {
+            a.key: _unsealed(target, f"{place}/{a.key}", a, context)
+            if a.part == FINGERPRINT
+            else opened[a.source].read(a.part)
+            for a in artifacts
+        }
+        return [_write(folder / _plain_name(a), contents[a.key]) for a in artifacts]
     names = [] if sources else [INSTRUCTIONS, SUMS, MANIFEST]
     written = [
         _write(folder / a.key, _stored(Stored(target, f"{place}/{a.key}", a.sha256, a.bytes)))
@@ -65,8 +74,12 @@ def _plain_name(artifact: ArtifactEntry) -> str:
     return ".".join(piece for piece in pieces if piece)
 
 
-def _content(opened: SnapshotArtifacts, artifact: ArtifactEntry) -> Iterator[bytes]:
-    return opened.read(artifact.part)
+def _unsealed(
+    target: Target, key: str, artifact: ArtifactEntry, context: Context
+) -> Iterator[bytes]:
+    """A fingerprint's content: it vouches for the others, and only its seal for itself."""
+    identities = context.identities() if key.endswith(ENCRYPTED) else ()
+    return unseal(target, key, sha256=artifact.sha256, size=artifact.bytes, identities=identities)
 
 
 def _write(path: Path, chunks: Iterator[bytes]) -> Path:

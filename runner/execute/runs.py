@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.durable import sweep_partials
-from runner.errors import HoldfastError, PersonNeeded, UsageError
+from runner.errors import HoldfastError, Interrupted, PersonNeeded, UsageError
 from runner.execute import journal as journals
 from runner.execute.actions import action_named
 from runner.execute.context import Context
@@ -178,14 +178,17 @@ def _end(
     *,
     interrupted: bool = False,
 ) -> Finished:
-    code = 130 if interrupted else exit_code(context.results)
+    # What an interrupt kept from beginning was not done, though no step was cut off by it.
+    kept_out = any(one.status == "blocked" for one in context.results.values())
+    stopped = interrupted or (context.interrupted.is_set() and kept_out)
+    code = Interrupted.exit_code if stopped else exit_code(context.results)
     finished = Finished(
         run=context.run,
         status=STATUS_OF_CODE.get(code, "failed"),
         exit_code=code,
         seconds=round(time.monotonic() - began, 3),
         results=dict(context.results),
-        error=next((one.error for one in context.results.values() if one.error), None),
+        error=_error_of(code, context.results),
     )
     if finished.status == "failed" and context.plan.kind == "backup" and _published(finished):
         finished = replace(finished, status="partial")
@@ -197,6 +200,28 @@ def _end(
         seconds=finished.seconds,
     )
     return finished
+
+
+def _error_of(code: int, results: Mapping[str, StepResult]) -> Mapping[str, Any] | None:
+    """The error that a run ends with: the first one that means its exit code."""
+    if code == Interrupted.exit_code:
+        cut = next((step for step, one in results.items() if one.status == "interrupted"), None)
+        return Interrupted("The run was interrupted.", step=cut).as_json()
+    asks = code == PersonNeeded.exit_code
+    errors = [one.error for one in results.values() if one.error]
+    fitting = [one for one in errors if (one["kind"] == PersonNeeded.kind) == asks]
+    if fitting or not asks:
+        return fitting[0] if fitting else None
+    for step, one in results.items():
+        if one.outputs.get("verdict") == "COULD-NOT-VERIFY":
+            return PersonNeeded(_unverified(step, one.outputs), step=step).as_json()
+    return None
+
+
+def _unverified(step: str, outputs: Mapping[str, Any]) -> str:
+    reasons = [outputs.get("why", "")]
+    reasons += [one["reason"] for one in outputs.get("results", ()) if one["verdict"] != "PASS"]
+    return f"{step} could not verify what it was to. {next(filter(None, reasons), '')}".strip()
 
 
 def _published(finished: Finished) -> bool:
