@@ -122,7 +122,7 @@ def decrypt_bytes(data: bytes, identities: Sequence[str]) -> bytes:
 def _pyrage() -> Any:
     """The library, or None where there is no wheel for this machine."""
     try:
-        import pyrage  # noqa: PLC0415 - only what is encrypted needs it
+        import pyrage
     except ImportError:
         return None
     return pyrage

@@ -8,7 +8,7 @@ import fcntl
 import os
 import shlex
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,8 +22,8 @@ CHUNK = 1024 * 1024
 # How many bytes are written between two looks at the reserve.
 RESERVE_STEP = 64 * 1024 * 1024
 
-# A prune may take an empty folder away between its creation and the first write into it.
-ATTEMPTS = 5
+# How often a folder is made anew that a prune takes away, empty, before something is in it.
+ATTEMPTS = 20
 
 _REASONS = {
     errno.ENOSPC: ("is full", "Free some space there, or prune."),
@@ -62,18 +62,16 @@ class LocalTarget:
         with self._explained(f"{key} was not written", incoming):
             if exclusive and path.exists():
                 raise KeyExists(key)
-            for _ in range(ATTEMPTS):
-                self._make_folder(path.parent)
-                try:
-                    return durable.write_chunks(path, incoming, exclusive=exclusive)
-                except FileNotFoundError:
-                    if incoming.begun:
-                        raise
-                except FileExistsError as error:
-                    if error is incoming.error or not exclusive:
-                        raise
-                    raise KeyExists(key) from error
-            raise FileNotFoundError(errno.ENOENT, "the folder is removed again and again")
+            try:
+                return self._persistent(
+                    lambda: durable.write_chunks(path, incoming, exclusive=exclusive),
+                    path.parent,
+                    incoming,
+                )
+            except FileExistsError as error:
+                if error is incoming.error or not exclusive:
+                    raise
+                raise KeyExists(key) from error
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The object's bytes; a missing one raises at the call."""
@@ -179,8 +177,7 @@ class LocalTarget:
         path = self._path(key)
         path = path.with_name(f".{path.name}.lock")
         with self._explained(f"{key} was not locked"):
-            self._make_folder(path.parent)
-            descriptor = self._flock(path, key)
+            descriptor = self._persistent(lambda: self._flock(path, key), path.parent)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, owner.encode(), 0)
         try:
@@ -247,9 +244,21 @@ class LocalTarget:
             except (FileNotFoundError, NotADirectoryError):
                 return []
 
-    def _make_folder(self, folder: Path) -> None:
+    def _persistent(
+        self, act: Callable[[], int], folder: Path, incoming: _Incoming | None = None
+    ) -> int:
+        """Make `folder`, and act in it; again if a prune took the empty folder away between."""
         self._require_parent()
+        for _ in range(ATTEMPTS - 1):
+            try:
+                durable.make_folder(folder)
+                return act()
+            except FileNotFoundError:
+                # What was taken from the chunks is gone: a second attempt would miss it.
+                if incoming is not None and incoming.begun:
+                    raise
         durable.make_folder(folder)
+        return act()
 
     def _require_parent(self) -> None:
         # Made silently, it would hide that a disk is not mounted, and fill another one.
