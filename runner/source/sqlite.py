@@ -35,7 +35,7 @@ def open_source(spec: SourceSpec) -> SqliteSource:
     """The source that a spec declares."""
     path = spec.folder / Path(spec.options["path"]).expanduser()
     return SqliteSource(
-        spec.name, Path(os.path.normpath(path)), spec.options.get("fingerprint", "content")
+        spec.name, Path(os.path.normpath(path)), spec.options.get("fingerprint", "auto")
     )
 
 
@@ -45,7 +45,7 @@ class SqliteSource:
 
     name: str
     path: Path  # absolute; may be a link
-    level: str = "content"  # of the fingerprint: content | counts | none
+    level: str = "auto"  # of the fingerprint: auto | content | counts | none
 
     @property
     def paths(self) -> Sequence[Path]:

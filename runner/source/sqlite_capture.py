@@ -25,6 +25,7 @@ from runner.store.seal import Sink
 
 BLOCK = 1024 * 1024
 SMALL = 32 * 1024 * 1024  # bytes; below, a process of its own costs more than it saves
+HASHED = 64 * 1024 * 1024  # bytes; beyond, `auto` counts rows: hashing each would double the time
 
 
 def capture_database(live: Path, level: str, capture: Capture) -> Captured:
@@ -36,6 +37,8 @@ def capture_database(live: Path, level: str, capture: Capture) -> Captured:
 
     copy = capture.scratch / "copy.db"
     taken_at = copy_live(live, copy)
+    if level == "auto":
+        level = "content" if copy.stat().st_size <= HASHED else "counts"
     with explained(live), described_beside(copy, level) as described:
 
         def produce(sink: Sink) -> None:

@@ -134,6 +134,18 @@ def test_a_large_database_is_described_by_another_process(
     assert there.fingerprint == here.fingerprint
 
 
+def test_the_rows_of_a_large_database_are_counted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder / "bot.db", wal=False)
+    monkeypatch.setattr(sqlite_capture, "HASHED", 4096)
+    found, artifacts = captured(folder / "bot.db", tmp_path / "counted")
+    assert found.fingerprint["tables"]["players"] == {"rows": 500}
+    hashed, _ = captured(folder / "bot.db", tmp_path / "hashed", fingerprint="content")
+    assert set(hashed.fingerprint["tables"]["players"]) == {"rows", "sha256"}
+    assert dump(restored(artifacts, tmp_path / "copy.db")) == dump(folder / "bot.db")
+
+
 @pytest.mark.parametrize("small", [0, 2**40], ids=["process", "thread"])
 def test_a_malformed_database_is_no_backup(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int

@@ -205,4 +205,5 @@ def test_what_cannot_be_compared_is_left_to_a_person(path: Path) -> None:
 
 def test_the_hash_of_a_table_is_the_same_everywhere(path: Path) -> None:
     rows = [(None, 1), (-5, 2.5), ("text", b"blob"), (2**40, "\u00e9")]
-    assert table(path, rows)["sha256"] == "e0030ae8a744def3ff19032048fdfd28242f64dead57cad5173de268315b23ac"
+    known = "e0030ae8a744def3ff19032048fdfd28242f64dead57cad5173de268315b23ac"
+    assert table(path, rows)["sha256"] == known
