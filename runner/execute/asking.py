@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.errors import UsageError
 from runner.execute.context import Context
+from runner.execute.mirror import mirrored, restored_place
 from runner.prove.probes import Asked, ask
 from runner.spec.model import Probe, RecoveryStep, Spec
 
@@ -35,20 +36,8 @@ def environment_of(context: Context, own: Mapping[str, str]) -> dict[str, str]:
         values["HOLDFAST_DRILL"] = str(context.scratch)
         for name in spec.sources:
             variable = f"HOLDFAST_{name.upper().replace('-', '_')}"
-            values[variable] = context.source(name).scratch_destination(context.scratch)
+            values[variable] = restored_place(name, context)
     return values
-
-
-def mirrored(path: Path, context: Context) -> Path:
-    """Where a path of the spec's folder stands in a drill; itself otherwise."""
-    if context.scratch is None:
-        return path
-    folder = context.spec.folder.absolute()
-    absolute = path.absolute()
-    inside = absolute.relative_to(folder) if absolute.is_relative_to(folder) else None
-    place = context.scratch / (inside if inside is not None else str(absolute).lstrip("/"))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    return place
 
 
 def ask_checks(source: str, staged: Path | str | None, context: Context) -> list[dict[str, Any]]:
@@ -82,5 +71,5 @@ def _place(probe: Probe, context: Context) -> Path:
         return mirrored(context.spec.folder, context)
     source = context.source(probe.source)
     if context.scratch is not None:
-        return Path(source.scratch_destination(context.scratch))
+        return Path(restored_place(probe.source, context))
     return source.paths[0] if source.paths else context.spec.folder

@@ -208,7 +208,9 @@ def _error_of(code: int, results: Mapping[str, StepResult]) -> Mapping[str, Any]
         cut = next((step for step, one in results.items() if one.status == "interrupted"), None)
         return Interrupted("The run was interrupted.", step=cut).as_json()
     asks = code == PersonNeeded.exit_code
-    errors = [one.error for one in results.values() if one.error]
+    # What was taken back failed for another's sake: the cause comes first.
+    causes = sorted(results.values(), key=lambda one: one.status == "undone")
+    errors = [one.error for one in causes if one.error]
     fitting = [one for one in errors if (one["kind"] == PersonNeeded.kind) == asks]
     if fitting or not asks:
         return fitting[0] if fitting else None

@@ -180,7 +180,7 @@ def _place_params(builder: _Builder, choice: Choice) -> dict[str, Any]:
     source = open_source(spec.source(choice.source))
     destination = wanted.destination
     if wanted.scratch is not None:
-        destination = source.scratch_destination(wanted.scratch)
+        destination = source.scratch_destination(wanted.scratch / choice.source)
     return {
         "source": choice.source,
         "destination": destination,

@@ -6,9 +6,10 @@ import shlex
 
 from runner.errors import PersonNeeded
 from runner.execute.actions.base import Outputs
-from runner.execute.asking import entry_named, environment_of, mirrored
+from runner.execute.asking import entry_named, environment_of
 from runner.execute.context import Context
 from runner.execute.journal import StepResult
+from runner.execute.mirror import mirrored
 from runner.plan.model import Step
 from runner.prove.command import run_command
 from runner.spec.model import Spec

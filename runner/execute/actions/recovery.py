@@ -12,6 +12,7 @@ from runner.execute.actions.base import Outputs, Simple
 from runner.execute.actions.snapshot import decode
 from runner.execute.context import Context
 from runner.execute.journal import StepResult
+from runner.execute.mirror import mirror_restored
 from runner.plan.model import Step
 from runner.prove.artifacts import SnapshotArtifacts
 from runner.registry import open_source, open_target
@@ -154,6 +155,7 @@ class Confirm(Simple):
         """Confirm, or raise so that the swap is undone."""
         source, place = _opened(step, context)
         source.confirm(place)
+        mirror_restored(source.name, context)
         context.reread_spec()
         return {}
 

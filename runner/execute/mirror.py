@@ -1,0 +1,63 @@
+"""A drill's picture of the live machine: what was restored stands, by links, where commands
+would find it. A relative path of a command or an env file means the same in a drill as live.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from runner.execute.context import Context
+
+# No source can have this name: each source restores into a folder of its name beside it.
+MIRROR = ".mirror"
+
+# What these restore is a folder that holds each of their paths; others restore the path itself.
+TREES = ("files",)
+
+
+def mirrored(path: Path, context: Context) -> Path:
+    """Where a live path stands in a drill; the path itself otherwise."""
+    if context.scratch is None:
+        return path
+    root = context.scratch / MIRROR
+    root.mkdir(exist_ok=True)
+    return root / _inside(path, context)
+
+
+def restored_place(source: str, context: Context) -> str:
+    """Where a drill restores a source."""
+    assert context.scratch is not None
+    return context.source(source).scratch_destination(context.scratch / source)
+
+
+def mirror_restored(source: str, context: Context) -> None:
+    """Link what a drill restored of a source to where its live content would stand."""
+    if context.scratch is None:
+        return
+    place = Path(restored_place(source, context))
+    for path in context.source(source).paths:
+        whole = context.spec.source(source).type not in TREES
+        _link(place if whole else place / _inside(path, context), mirrored(path, context), context)
+
+
+def _inside(path: Path, context: Context) -> Path:
+    """A path as it stands in a restored tree: relative to the spec, or without its slash."""
+    folder, absolute = context.spec.folder.absolute(), path.absolute()
+    if absolute.is_relative_to(folder):
+        return absolute.relative_to(folder)
+    return Path(str(absolute).lstrip("/"))
+
+
+def _link(restored: Path, place: Path, context: Context) -> None:
+    if not os.path.lexists(restored):
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # A link in restored content may lead to what is live.
+    context.require_scratch(str(place.parent))
+    if place.is_dir() and not place.is_symlink():
+        for child in restored.iterdir() if restored.is_dir() else ():
+            _link(child, place / child.name, context)
+        return
+    place.unlink(missing_ok=True)
+    place.symlink_to(restored)
