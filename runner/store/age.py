@@ -161,7 +161,7 @@ def _original_errors(chunks: Iterable[bytes], pipe: Pipe) -> Iterator[tuple[Bina
         writer.flush()
     except Exception:
         if original := source.error or sink.error:
-            raise original from None
+            raise original from original.__cause__
         raise
     finally:
         # An unflushed writer would write again when it is collected.

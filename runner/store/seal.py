@@ -90,7 +90,7 @@ class Seal:
                 target.put(f"{folder}/{key}", stored)
             except Exception as error:
                 if stages.error is not None and stages.error is not error:
-                    raise stages.error from None
+                    raise stages.error from stages.error.__cause__
                 raise
         return Sealed(key, stored.bytes, stored.sha256, intake.content.bytes, intake.content.sha256)
 
