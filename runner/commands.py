@@ -48,7 +48,7 @@ def backup(
 ) -> Outcome | journeys.Prepared:
     """Capture the sources once, publish the snapshot at every target, verify it, prune."""
     if resume:
-        return journeys.resume(flags.call, resume)
+        return journeys.resume(flags.call, "backup", resume)
     return journeys.backup(
         flags.call, policies=policy, sources=source, only_due=due, prune=not no_prune
     )
@@ -214,7 +214,9 @@ def dr_restore(
 ) -> Outcome | journeys.Prepared:
     """Recover the whole system, in the order of the spec, proving each source."""
     if resume:
-        return journeys.resume(flags.call, resume, done=done, start_at=start_at or None)
+        return journeys.resume(
+            flags.call, "dr-restore", resume, done=done, start_at=start_at or None
+        )
     if done:
         raise UsageError("--done goes with --resume RUN.", remedy="`history --runs` lists runs.")
     return journeys.recover(

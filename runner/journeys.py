@@ -15,6 +15,7 @@ from typing import Any
 
 from runner.errors import PersonNeeded, SpecError, UsageError
 from runner.execute import journal
+from runner.execute.remembering import missing_links
 from runner.execute.runs import Finished
 from runner.execute.session import Call, Session
 from runner.plan.backup import Wanted as WantedBackup
@@ -48,7 +49,7 @@ class Prepared:
     plan: Plan
     conclude: Callable[[Plan, Finished], Outcome]
     danger: Danger | None = None
-    rehearse: Callable[[], Outcome] | None = None  # of a drill: it makes its scratch folder first
+    carry_out: Callable[[], Outcome] | None = None  # where it takes more than to execute the plan
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def perform(prepared: Prepared) -> Outcome:
     session, danger = prepared.session, prepared.danger
     if danger is not None:
         approve(danger, session.call.confirm)
-    if prepared.rehearse is not None:
-        return prepared.rehearse()
+    if prepared.carry_out is not None:
+        return prepared.carry_out()
     finished = session.execute(prepared.plan, details=lambda end: _details(prepared.plan, end))
     return prepared.conclude(prepared.plan, finished)
 
@@ -187,7 +188,7 @@ def drill(call: Call, *, choosing: Choosing, report_folder: Path | None = None) 
         session,
         plan,
         results.recovery_outcome,
-        rehearse=lambda: rehearse(session, in_scratch, report_folder),
+        carry_out=lambda: rehearse(session, in_scratch, report_folder),
     )
 
 
@@ -202,15 +203,17 @@ def verify(
 ) -> Prepared:
     """Read snapshots back: the newest of each policy at every target, or the one named."""
     session = Session.open(call)
+    catalog = session.catalog(targets)
+    gaps = missing_links(session.spec, catalog) if snapshot == LATEST else []
     plan = compile_verify(
         session.spec,
-        session.catalog(targets),
+        catalog,
         snapshot=snapshot,
         level=level,
         sources=sources,
         sample=sample,
     )
-    return Prepared(session, plan, lambda _plan, finished: results.verify_outcome(finished))
+    return Prepared(session, plan, lambda _plan, end: results.verify_outcome(end, gaps))
 
 
 def prune(call: Call, *, policies: Sequence[str] = (), targets: Sequence[str] = ()) -> Prepared:
@@ -244,6 +247,11 @@ def apply(call: Call, *, file: Path) -> Prepared:
             f"{file} cannot be used as a plan: {error}.",
             remedy="Save it anew with --dry-run --out.",
         ) from error
+    if plan.kind == "drill":
+        raise UsageError(
+            "A drill makes its scratch folder anew, so its plan is only to be looked at.",
+            remedy="Run `drill` itself.",
+        )
     if plan.spec_digest != session.spec.digest or plan.profile != session.spec.profile:
         raise PersonNeeded(
             "The plan is stale: the spec or the profile is not the one that it was made from.",
@@ -264,11 +272,15 @@ def apply(call: Call, *, file: Path) -> Prepared:
 
 
 def resume(
-    call: Call, run: str, *, done: Sequence[str] = (), start_at: str | None = None
-) -> Outcome:
-    """Go on with a run that ended early, from what still holds."""
+    call: Call, kind: str, run: str, *, done: Sequence[str] = (), start_at: str | None = None
+) -> Prepared:
+    """Go on with a run of that kind that ended early, from what still holds."""
     session = Session.open(call)
     plan = journal.read_plan(session.spec.state, run)
+    if plan.kind != kind:
+        raise UsageError(
+            f"The run {run} is a {plan.kind}, not a {kind}.", remedy="`history --runs` lists runs."
+        )
     if plan.spec_digest != session.spec.digest:
         raise PersonNeeded(
             f"The spec is not the one that {run} was started with.",
@@ -279,11 +291,15 @@ def resume(
         raise UsageError(
             f"The run has no step `{min(unknown)}`.", remedy=f"`show --run {run}` lists them."
         )
-    again = [start_at] if start_at else []
-    finished = session.resume(
-        run, reported=done, again=again, details=lambda end: _details(plan, end)
-    )
-    return _concluding(plan)(plan, finished)
+
+    def go_on() -> Outcome:
+        again = [start_at] if start_at else []
+        finished = session.resume(
+            run, reported=done, again=again, details=lambda end: _details(plan, end)
+        )
+        return _concluding(plan)(plan, finished)
+
+    return Prepared(session, plan, _concluding(plan), carry_out=go_on)
 
 
 def _concluding(plan: Plan) -> Callable[[Plan, Finished], Outcome]:

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,22 @@ def remove_tree(path: Path) -> None:
             if not os.path.islink(inner):  # noqa: PTH114
                 os.chmod(inner, 0o700)  # noqa: PTH101
     path.chmod(0o700)
+    _remove_all(path)
+
+
+def _remove_all(path: Path) -> None:
+    """Remove a tree into which a process of a killed run may still write for a moment."""
+    for pause in (0.05, 0.2, 1.0):
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            time.sleep(pause)
+        else:
+            return
     shutil.rmtree(path)
 
 

@@ -163,4 +163,5 @@ class Service:
         run("git", "fsck", "--strict", folder=code)
         refs = run("git", "for-each-ref", folder=code).stdout
         head = run("git", "symbolic-ref", "HEAD", folder=code).stdout
-        return [refs, head, run("git", "status", "--porcelain", folder=code).stdout]
+        status = run("git", "status", "--porcelain", folder=code).stdout.splitlines()
+        return [refs, head, [line for line in status if ".before-" not in line]]

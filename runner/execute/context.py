@@ -14,7 +14,7 @@ from runner.execute.journal import StepResult
 from runner.plan.model import Plan, Step
 from runner.registry import open_source, open_target
 from runner.secret import Secret
-from runner.spec.model import DEFAULT_PROFILE, Spec
+from runner.spec.model import DEFAULT_PROFILE, VERIFY_LEVELS, Spec
 
 if TYPE_CHECKING:
     from runner.source import Source
@@ -46,6 +46,8 @@ class Context:
     tell: Callable[[Mapping[str, Any]], None] = lambda _event: None
     _targets: dict[str, Target] = field(default_factory=dict)
     _identities: list[str] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _one_time: tuple[str, str] | None = None  # identity and recipient; never leaves this process
 
     @property
     def token(self) -> str:
@@ -64,8 +66,10 @@ class Context:
 
     def identities(self) -> list[str]:
         """The private keys that open what is stored. Raises PersonNeeded when none is at hand."""
+        if self._one_time is not None:
+            return [self._one_time[0]]
         if self._identities is None:
-            secret = self.identity or (self.spec.encryption and self.spec.encryption.identity)
+            secret = self._declared_identity()
             if not secret:
                 raise PersonNeeded(
                     "The snapshot is encrypted, and no identity is declared.",
@@ -73,6 +77,36 @@ class Context:
                 )
             self._identities = [secret.reveal()]
         return self._identities
+
+    @property
+    def key(self) -> str:
+        """Which identity opens what this run reads: declared | one-time | none."""
+        if self.spec.encryption is None:
+            return "none"
+        return "declared" if self._one_time is None else "one-time"
+
+    def recipients(self, policy: str) -> tuple[str, ...]:
+        """Who can read what a policy's capture writes.
+
+        A host without an identity stays blind, yet proves what it has just written: one more
+        recipient, whose identity this process forgets at its end.
+        """
+        encryption = self.spec.encryption
+        if encryption is None:
+            return ()
+        proves = self.spec.policy(policy).verify != VERIFY_LEVELS[0]
+        if self._declared_identity() or not proves:
+            return encryption.recipients
+        with self._lock:
+            if self._one_time is None:
+                from runner.store.seal import keygen
+
+                self._one_time = keygen()
+        return (*encryption.recipients, self._one_time[1])
+
+    def _declared_identity(self) -> Secret | None:
+        encryption = self.spec.encryption
+        return self.identity or (encryption.identity if encryption else None)
 
     def reread_spec(self) -> None:
         """Read the spec again: a restore may have brought back the env files it expands."""

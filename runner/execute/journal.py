@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ from runner.secret import SCRUBBER
 PLAN = "plan.json"
 JOURNAL = "journal.jsonl"
 OPEN = "open-runs"
+
+RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z-]+-[0-9a-f]{6}")
 
 # How a step can stand. `started` without an end is what a killed run leaves behind.
 STATUSES = ("started", "done", "failed", "skipped", "interrupted", "undone")
@@ -145,7 +148,9 @@ def continue_run(state: Path, run: str, listeners: Iterable[Listener]) -> tuple[
 
 
 def run_folder(state: Path, run: str) -> Path:
-    """Where a run's plan and journal lie."""
+    """Where a run's plan and journal lie. Raises UsageError for what is not a run's id."""
+    if not RUN_ID.fullmatch(run):
+        raise UsageError(f"There is no run {run!r}.", remedy="`history` lists them.")
     return state / "runs" / run
 
 
@@ -164,13 +169,15 @@ def open_runs(state: Path) -> list[str]:
     """The runs that have not ended: they go on, or were killed. Oldest first."""
     folder = state / OPEN
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names = [name for name in names if RUN_ID.fullmatch(name)]
     return [name for name in names if (run_folder(state, name) / JOURNAL).exists()]
 
 
 def list_runs(state: Path) -> list[str]:
     """The ids of all runs, oldest first."""
     folder = state / "runs"
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(name for name in names if RUN_ID.fullmatch(name))
 
 
 def read_run(state: Path, run: str) -> RunState:

@@ -97,21 +97,41 @@ def settle_killed(
     """Take back what killed runs left half done, except the run that is to be resumed."""
     settled = []
     for run in journals.open_runs(state):
-        if run == but or not journals.read_run(state, run).killed:
-            continue
-        plan, journal = journals.continue_run(state, run, settings.listeners)
-        context = context_of(plan, run)
-        context.results.update(journals.read_run(state, run).results)
-        began = time.monotonic()
-        try:
-            Driver(plan, context, journal, parallel=1).compensate()
-            settled.append(_end(context, journal, settings, began, interrupted=True))
-        finally:
-            journal.close()
+        if run != but and journals.read_run(state, run).killed:
+            plan = journals.read_plan(state, run)
+            settled.append(_settle(context_of(plan, run), settings))
     sweep(state / "scratch")
     for folder in (state, state / "scratch", state / "cache"):
         sweep_partials(folder, ABANDONED_SECONDS)
     return settled
+
+
+def _settle(context: Context, settings: Settings) -> Finished:
+    """Take back one killed run. Raises PersonNeeded when that fails; it is tried again then."""
+    plan, journal = journals.continue_run(context.spec.state, context.run, settings.listeners)
+    known = journals.read_run(context.spec.state, context.run).results
+    failed_before = {
+        step.id
+        for step in plan.steps
+        if step.when != "success" and step.id in known and known[step.id].status == "failed"
+    }
+    context.results.update({k: one for k, one in known.items() if k not in failed_before})
+    began = time.monotonic()
+    try:
+        Driver(plan, context, journal, parallel=1).compensate()
+        for step in plan.steps:
+            result = context.results[step.id]
+            if step.when != "success" and result.status == "failed":
+                words = (result.error or {}).get("message", "")
+                raise PersonNeeded(
+                    f"The run {context.run} was killed, and {step.id}, which takes it back, "
+                    f"failed: {words}",
+                    remedy=f"Mend that, or go on with it: holdfast {plan.kind} --resume "
+                    f"{context.run}",
+                )
+        return _end(context, journal, settings, began, interrupted=True)
+    finally:
+        journal.close()
 
 
 def _kept(plan: Plan, context: Context, state: RunState, again: set[str]) -> dict[str, StepResult]:

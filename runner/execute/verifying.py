@@ -43,7 +43,6 @@ def verify_and_record(step: Step, context: Context) -> list[dict[str, Any]]:
 def _record(step: Step, context: Context, findings: list[Finding]) -> None:
     spec = context.spec
     now = datetime.now(UTC)
-    key = "declared" if spec.encryption else "none"
     proofs = [
         Proof(
             snapshot=one.snapshot,
@@ -54,7 +53,7 @@ def _record(step: Step, context: Context, findings: list[Finding]) -> None:
             at=now,
             host=host_name(),
             basis=one.basis,
-            key=key,
+            key=context.key,
             reason=one.reason,
         )
         for one in findings

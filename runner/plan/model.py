@@ -68,9 +68,9 @@ def canonical(value: Any) -> bytes:
     ).encode()
 
 
-def plan_from_json(document: Mapping[str, Any]) -> Plan:
+def plan_from_json(document: Any) -> Plan:
     """Read a saved plan. Raises ValueError when it is none, or was changed since."""
-    if document.get("format") != 1:
+    if not isinstance(document, Mapping) or document.get("format") != 1:
         raise ValueError("this is not a saved plan of format 1")
     fields: dict[str, Any] = {k: v for k, v in document.items() if k not in ("format", "id")}
     tuples = ("needs", "after", "locks")
@@ -80,8 +80,9 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
             values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in one.items()}
             steps.append(Step(**values))
         plan = Plan(steps=tuple(steps), **fields)
-    except (KeyError, TypeError) as error:
+        found = plan.id
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"this is not a whole plan: {error}") from error
-    if plan.id != document.get("id"):
+    if found != document.get("id"):
         raise ValueError("its content does not match its id: it was changed after it was saved")
     return plan

@@ -69,5 +69,6 @@ def prune_step(
         },
         needs=needs,
         effect="destroys",
+        locks=("snapshots",),
         reason="the policy's `keep` says how long; the newest verified snapshot always stays",
     )

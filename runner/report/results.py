@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from runner.errors import StepFailed
 from runner.execute.journal import StepResult
 from runner.execute.runs import Finished
 from runner.plan.model import Plan
 from runner.report.outcome import Outcome
+from runner.store.chain import Gap
 
 # What the contract calls a step that did not run for another's sake.
 PUBLIC_STATUS = {"blocked": "skipped", "undone": "failed", "started": "interrupted"}
@@ -59,12 +61,30 @@ def recovery_outcome(plan: Plan, finished: Finished) -> Outcome:
     )
 
 
-def verify_outcome(finished: Finished) -> Outcome:
-    """`verify`: every finding."""
+def verify_outcome(finished: Finished, gaps: Sequence[Gap] = ()) -> Outcome:
+    """`verify`: every finding, and snapshots that a target no longer holds."""
     results = [
         one for result in finished.results.values() for one in result.outputs.get("results", [])
     ]
-    return Outcome("verify", {"results": results}, finished.exit_code, finished.error)
+    results += [_gap(gap) for gap in gaps]
+    error = finished.error
+    if gaps and error is None:
+        gone = f"{gaps[0].snapshot} at {gaps[0].target}: {gaps[0].reason}"
+        error = {"kind": "failed", "message": gone}
+    code = StepFailed.exit_code if gaps else finished.exit_code
+    return Outcome("verify", {"results": results}, code, error)
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    return {
+        "snapshot": gap.snapshot,
+        "target": gap.target,
+        "source": "",
+        "level": "stored",
+        "verdict": gap.verdict,
+        "reason": gap.reason,
+        "basis": "stored",
+    }
 
 
 def prune_outcome(plan: Plan, finished: Finished) -> Outcome:

@@ -8,6 +8,7 @@ from typing import Any
 
 from runner.execute import journal
 from runner.execute.journal import RunState
+from runner.execute.remembering import missing_links
 from runner.execute.session import Session
 from runner.plan.due import next_due
 from runner.report.outcome import Outcome, stamp
@@ -149,7 +150,10 @@ def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[
     """What is not well, with the exit code that it means, and the line to type next."""
     found = [(4, one) for one in _policy_troubles(data["policies"])]
     found += [(4, one) for one in _target_troubles(data["targets"], catalog)]
-    found += [(4, f"{one} at {where} is damaged: {why}") for where, one, why in catalog.damaged]
+    found += [
+        (4, f"{gap.snapshot} at {gap.target}: {gap.reason}.")
+        for gap in missing_links(session.spec, catalog)
+    ]
     found += [(5, line) for source in data["sources"] for line in _source_troubles(source)]
     return found + list(_drill_troubles(session, catalog))
 
@@ -181,7 +185,8 @@ def _target_troubles(targets: list[dict[str, Any]], catalog: Catalog) -> Iterato
         if target["reachable"] is False:
             yield f"The target {name} cannot be read: {catalog.unreachable[name]}"
         elif behind:
-            yield f"The target {name} is {behind} snapshots behind. Next: holdfast backup"
+            count = "1 snapshot" if behind == 1 else f"{behind} snapshots"
+            yield f"The target {name} is {count} behind. Next: holdfast backup"
 
 
 def _source_troubles(source: dict[str, Any]) -> Iterator[str]:

@@ -61,7 +61,7 @@ class CaptureSource(Simple):
         with scratch_folder(context.spec.state / "scratch", f"{context.token}-{name}") as scratch:
             capturing = Capturing(
                 source=name,
-                seal=seal_of(context.spec),
+                seal=Seal(context.spec.compression, context.recipients(step.params["policy"])),
                 target=target,
                 folder=folder_of(
                     context.spec.project, context.spec.profile, step.params["snapshot"]
@@ -104,12 +104,6 @@ class RecordUnchanged(Simple):
             f"unchanged since {step.params['unchanged']}",
             {"unchanged": step.params["unchanged"]},
         )
-
-
-def seal_of(spec: Spec) -> Seal:
-    """How this spec's artifacts are written."""
-    recipients = spec.encryption.recipients if spec.encryption else ()
-    return Seal(spec.compression, recipients)
 
 
 def left_out(spec: Spec) -> list[Path]:
