@@ -1,0 +1,64 @@
+"""What this host remembers to have written last at each target: a removed snapshot shows by it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from runner.durable import make_folder, write_bytes
+from runner.spec.model import Spec
+from runner.store.catalog import Catalog
+from runner.store.chain import Gap, Link, chain_gaps
+from runner.store.records import FAIL
+
+_lock = threading.Lock()
+
+
+def remember(spec: Spec, target: str, link: Link) -> None:
+    """Note the newest snapshot at a target."""
+    with _lock:
+        _write(spec, {**recall(spec), target: link})
+
+
+def forget(spec: Spec, target: str, snapshot: str) -> None:
+    """Drop the note of a snapshot that a person removed."""
+    with _lock:
+        known = recall(spec)
+        if target in known and known[target].id == snapshot:
+            _write(spec, {name: link for name, link in known.items() if name != target})
+
+
+def recall(spec: Spec) -> dict[str, Link]:
+    """What is remembered, by target; a note that cannot be read is no memory."""
+    try:
+        document = json.loads(_path(spec).read_bytes())
+        return {name: Link(**link) for name, link in document.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def missing_links(spec: Spec, catalog: Catalog) -> list[Gap]:
+    """Where a target no longer holds what it held: snapshots replaced, or taken away."""
+    known = recall(spec)
+    found = {
+        (gap.target, gap.snapshot): gap
+        for target in spec.targets
+        if target in catalog.records
+        for gap in chain_gaps(catalog, target, remembered=known.get(target))
+        if gap.verdict == FAIL
+    }
+    return list(found.values())
+
+
+def _write(spec: Spec, links: Mapping[str, Link]) -> None:
+    path = _path(spec)
+    make_folder(path.parent)
+    document = {name: asdict(link) for name, link in links.items()}
+    write_bytes(path, json.dumps(document, indent=1, sort_keys=True).encode())
+
+
+def _path(spec: Spec) -> Path:
+    return spec.state / "newest" / f"{spec.project}.{spec.profile}.json"
