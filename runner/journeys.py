@@ -315,12 +315,7 @@ def _concluding(plan: Plan) -> Callable[[Plan, Finished], Outcome]:
 def _recovery(
     session: Session, kind: str, sources: Sequence[str], choosing: Choosing
 ) -> WantedRecovery:
-    from runner.spec.units import parse_time
-
-    at = None
-    if choosing.at is not None and choosing.at != LATEST:
-        at = parse_time(choosing.at, session.spec.timezone, session.facts.now)
-    asked = Asked(choosing.snapshot, at, choosing.target)
+    asked = Asked(choosing.snapshot, session.instant(choosing.at), choosing.target)
     catalog = session.catalog(profile=choosing.profile)
     choices = choose(session.spec, catalog, sources, asked)
     return WantedRecovery(kind, choices, choosing.profile or session.spec.profile)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import getpass
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from runner.errors import UsageError
 from runner.execute import journal, runs
 from runner.execute.context import Approval, Context
 from runner.execute.journal import Listener
@@ -66,6 +68,17 @@ class Session:
             cache=self.spec.state / "cache",
             now=self.facts.now,
         )
+
+    def instant(self, text: str | None) -> datetime | None:
+        """The time that was typed; None for none, and for `latest`. Raises UsageError."""
+        from runner.spec.units import parse_time
+
+        if text is None or text == "latest":
+            return None
+        try:
+            return parse_time(text, self.spec.timezone, self.facts.now)
+        except ValueError as error:
+            raise UsageError(f"--at: {error}") from error
 
     @property
     def approval(self) -> Approval | None:

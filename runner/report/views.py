@@ -85,12 +85,10 @@ def contents(call: Call, source: str, choosing: Any, include: Sequence[str]) -> 
     """`ls`: what is inside a snapshot of one source."""
     from runner.plan.model import Plan
     from runner.prove.artifacts import SnapshotArtifacts
-    from runner.spec.units import parse_time
     from runner.store.snapshot import folder_of
 
     session = Session.open(call)
-    spec, now = session.spec, session.facts.now
-    at = parse_time(choosing.at, spec.timezone, now) if choosing.at else None
+    spec, at = session.spec, session.instant(choosing.at)
     (choice,) = choose(spec, session.catalog(), [source], Asked(choosing.snapshot, at))
     target = session.targets[choice.target]
     manifest, _ = read_manifest(target, spec.project, spec.profile, choice.snapshot.id)

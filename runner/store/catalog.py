@@ -59,10 +59,13 @@ class Catalog:
         return tuple(sorted(by_run.values(), key=lambda one: (one.at, one.run), reverse=True))
 
     def find(self, text: str) -> Snapshot:
-        """The snapshot of that id, unique beginning of an id, or unique six last digits.
+        """The snapshot of that id, unique beginning of an id, or unique six last digits; the
+        newest of all for `latest`.
 
         Raises UsageError, naming the nearest ids, when there is none or more than one.
         """
+        if text == "latest" and self.snapshots:
+            return self.snapshots[0]
         exact = self.by_id.get(text)
         if exact is not None:
             return exact

@@ -84,6 +84,8 @@ class Snapshot:
         its depth and deeper. Without `source`, the weakest of what its sources have, and
         None unless each of them has a proof: a snapshot is proven as far as all of it is.
         """
+        if not self.proofs:
+            return None
         if source is None:
             each = [self.best_proof(name, target=target) for name in self.sources]
             proven = [one for one in each if one is not None]
