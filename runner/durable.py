@@ -12,6 +12,10 @@ from pathlib import Path
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 
+# Linux's numbers for renameat2, which Python does not wrap.
+AT_FDCWD = -100
+RENAME_NOREPLACE = 1
+
 
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable."""
@@ -60,8 +64,7 @@ def write_chunks(path: Path, chunks: Iterable[bytes], *, exclusive: bool = False
                     written += count
             os.fsync(file.fileno())
         if exclusive:
-            os.link(temporary, path)
-            temporary.unlink()
+            _rename_if_free(temporary, path)
         else:
             temporary.replace(path)
         sync_folder(path.parent)
@@ -70,6 +73,29 @@ def write_chunks(path: Path, chunks: Iterable[bytes], *, exclusive: bool = False
             temporary.unlink()
         raise
     return written
+
+
+def _rename_if_free(source: Path, path: Path) -> None:
+    """Give a file its name unless that is taken: then raise FileExistsError."""
+    try:
+        os.link(source, path)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP):
+            raise
+        # USB sticks and cameras' cards are formatted without hard links.
+        _renameat2(source, path)
+    else:
+        source.unlink()
+
+
+def _renameat2(source: Path, path: Path) -> None:
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(source), os.fsencode(path)
+    if library.renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_NOREPLACE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), str(path))
 
 
 def write_bytes(path: Path, data: bytes, *, exclusive: bool = False) -> None:

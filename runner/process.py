@@ -92,6 +92,23 @@ def allow_again() -> None:
     _stopping.clear()
 
 
+def _refuse_while_stopping(arguments: Sequence[str | bytes | Path]) -> None:
+    if _stopping.is_set():
+        raise StepFailed(f"{_name(arguments)} was not started: the run is being stopped.")
+
+
+def _not_started(
+    arguments: Sequence[str | bytes | Path], folder: Path | None, error: Exception
+) -> StepFailed:
+    name = _name(arguments)
+    if folder is not None and not folder.is_dir():
+        return StepFailed(f"{name} was not started: the folder {folder} is missing.")
+    if isinstance(error, FileNotFoundError):
+        return StepFailed(f"{name} was not found.", remedy="`holdfast doctor` says how to get it.")
+    reason = error.strerror if isinstance(error, OSError) else error
+    return StepFailed(f"{name} cannot be started: {reason}.")
+
+
 @contextlib.contextmanager
 def started(
     arguments: Sequence[str | bytes | Path],
@@ -103,8 +120,7 @@ def started(
     folder: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a group of its own, which is killed if the block is left before it ended."""
-    if _stopping.is_set():
-        raise StepFailed(f"{arguments[0]!s} was not started: the run is being stopped.")
+    _refuse_while_stopping(arguments)
     try:
         process = subprocess.Popen(
             list(arguments),
@@ -115,13 +131,12 @@ def started(
             cwd=folder,
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        raise StepFailed(
-            f"{error.filename!s} was not found.", remedy="`holdfast doctor` says how to get it."
-        ) from error
+    except (OSError, ValueError) as error:
+        raise _not_started(arguments, folder, error) from error
     with _running_lock:
         _running[process] = _scope.get()
     try:
+        _refuse_while_stopping(arguments)
         yield process
     finally:
         if process.poll() is None:

@@ -6,7 +6,9 @@ is read at first use by `reveal()`, which also teaches the scrubber to remove it
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +21,8 @@ HIDDEN = "[secret]"
 
 # Shorter values would be found by chance in ordinary words, and scrubbing them would garble.
 SHORTEST_SCRUBBED = 4
+
+COMMAND_SECONDS = 60.0
 
 
 class Scrubber:
@@ -101,23 +105,38 @@ class Secret:
             ) from error
 
     def _from_command(self, command: str) -> str:
-        outcome = subprocess.run(
+        try:
+            status, output, words = self._run(command)
+        except subprocess.TimeoutExpired as error:
+            raise UsageError(
+                f"The secret command took longer than {COMMAND_SECONDS:g} s.",
+                remedy=f"Run it by hand: {command}",
+            ) from error
+        if status != 0:
+            raise UsageError(
+                f"The secret command failed with status {status}: {words.strip()[:200]}",
+                remedy=f"Run it by hand: {command}",
+            )
+        return output
+
+    def _run(self, command: str) -> tuple[int, str, str]:
+        with subprocess.Popen(
             ["bash", "-eu", "-o", "pipefail", "-c", command],
             cwd=self.folder,
             env=None if self.environment is None else dict(self.environment),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        if outcome.returncode != 0:
-            raise UsageError(
-                f"The secret command failed with status {outcome.returncode}: "
-                f"{outcome.stderr.strip()[:200]}",
-                remedy=f"Run it by hand: {command}",
-            )
-        return outcome.stdout
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            try:
+                output, words = process.communicate(timeout=COMMAND_SECONDS)
+            except BaseException:
+                # What it started holds the pipes open, and would be waited for.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise
+        return process.returncode, output.decode(errors="replace"), words.decode(errors="replace")
 
     def _from_credential(self, name: str) -> str:
         folder = os.environ.get("CREDENTIALS_DIRECTORY")
@@ -126,4 +145,10 @@ class Secret:
                 f"The secret credential:{name} needs a systemd unit with LoadCredential.",
                 remedy="Run as that unit, or use file: or env: instead.",
             )
-        return (Path(folder) / name).read_text()
+        try:
+            return (Path(folder) / name).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"The secret credential:{name} cannot be read: {error}.",
+                remedy=f"Add LoadCredential={name}:… to the unit.",
+            ) from error
