@@ -146,6 +146,8 @@ def _kept(plan: Plan, context: Context, state: RunState, again: set[str]) -> dic
                 kept[step.id] = replace(result, status="done", error=None)
             continue
         if step.when != "success":
+            if result.status in ("done", "skipped") and {*step.after, step.undoes} <= {*kept, None}:
+                kept[step.id] = result
             continue
         if action_named(step.action).observe(step, context, result) != "done":
             continue

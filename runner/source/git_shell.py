@@ -94,8 +94,8 @@ def _settings(to: str) -> list[str]:
     return [
         f"unsafe={unsafe}",
         (
-            f'if [ -s "$parts/config" ]; then git config -z --file "$parts/config" '
-            f"--get-regexp {keys} | while IFS= read -r -d '' one; do "
+            'if [ -s "$parts/config" ]; then { git config -z --file "$parts/config" '
+            f"--get-regexp {keys} || [ $? -eq 1 ]; }} | while IFS= read -r -d '' one; do "
             "key=\"${one%%$'\\n'*}\"; value=\"${one#*$'\\n'}\"; "
             '[[ "$key" == *url && "$value" =~ $unsafe ]] || '
             f'git -C {to} config --add "$key" "$value"; done; fi'

@@ -242,6 +242,11 @@ class LocalTarget:
                 with os.scandir(self._folder(folder)) as found:
                     return sorted((one for one in found if not _own(one.name)), key=_name)
             except (FileNotFoundError, NotADirectoryError):
+                # Nothing is kept in a folder that is not there; of a place that cannot be one,
+                # nobody knows what is kept.
+                if os.path.lexists(self.root) and not self.root.is_dir():
+                    raise
+                self._require_parent()
                 return []
 
     def _persistent(
