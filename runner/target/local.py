@@ -246,7 +246,6 @@ class LocalTarget:
                 # nobody knows what is kept.
                 if os.path.lexists(self.root) and not self.root.is_dir():
                     raise
-                self._require_parent()
                 return []
 
     def _persistent(
