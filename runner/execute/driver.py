@@ -73,7 +73,12 @@ class Driver:
         self._context.interrupted.set()
         self._stopped = True
         for step in self._steps:
-            if self._status(step) == "started":
+            if self._status(step) != "started":
+                continue
+            if step.when != "success":
+                # What takes back or cleans up may run again, and must end.
+                del self._context.results[step.id]
+            else:
                 self._record(Ended(step, "interrupted", {}, reason="its process was killed"))
         self.execute()
 

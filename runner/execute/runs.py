@@ -110,12 +110,11 @@ def _settle(context: Context, settings: Settings) -> Finished:
     """Take back one killed run. Raises PersonNeeded when that fails; it is tried again then."""
     plan, journal = journals.continue_run(context.spec.state, context.run, settings.listeners)
     known = journals.read_run(context.spec.state, context.run).results
-    failed_before = {
-        step.id
-        for step in plan.steps
-        if step.when != "success" and step.id in known and known[step.id].status == "failed"
-    }
-    context.results.update({k: one for k, one in known.items() if k not in failed_before})
+    again = {step.id for step in plan.steps if step.when != "success"}
+    kept = ("done", "skipped", "started")
+    context.results.update(
+        {name: one for name, one in known.items() if name not in again or one.status in kept}
+    )
     began = time.monotonic()
     try:
         Driver(plan, context, journal, parallel=1).compensate()

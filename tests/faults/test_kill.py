@@ -95,7 +95,7 @@ def test_recovery_killed_at_every_boundary_resumes(fresh: Callable[[str], Servic
         runs = service.program.json("history", "--runs")["runs"]
         mine = [one for one in runs if one["kind"] == "dr-restore"]
         if died and mine and mine[0]["status"] == "interrupted":
-            service.program("dr-restore", "--resume", mine[0]["run"], status=0)
+            resume(service, mine[0]["run"])
         elif died and not mine:
             service.program("dr-restore", "--confirm", "quaybot", status=0)
         assert service.observe() == wanted, f"killed before event {number}"
