@@ -13,7 +13,14 @@ from rich.text import Text
 from runner.report.reporters import Event, Listener, line_of
 from runner.spec.units import format_size
 
-STYLES = {"ok": "green", "FAIL": "bold red", "skip": "dim", "stop": "yellow", "undo": "yellow"}
+STYLES = {
+    "ok": "green",
+    "FAIL": "bold red",
+    "skip": "dim",
+    "stop": "yellow",
+    "undo": "yellow",
+    "WAIT": "bold yellow",
+}
 
 
 def console_reporter() -> Listener:

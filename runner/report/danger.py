@@ -62,7 +62,7 @@ def _losses(session: Session, taken: dict[str, str], sources: Sequence[str]) -> 
             continue
         age = (now - datetime.fromisoformat(taken[name])).total_seconds()
         lines.append(
-            f"Live {name} ({where}) may be {format_duration(max(0.0, age))} newer than "
+            f"Live {name} ({where}) may be {format_duration(round(max(0.0, age)))} newer than "
             "this snapshot."
         )
     return lines

@@ -60,4 +60,7 @@ def _ended(event: Event) -> str | None:
         words = event["error"]["message"]
     seconds = event.get("seconds") or 0
     took = f"  {seconds:.1f} s" if seconds >= 0.1 else ""
-    return f"{MARKS[status]:5} {event['step']}{took}{'  ' + words if words else ''}"
+    mark = MARKS[status]
+    if (event.get("error") or {}).get("kind") == "person" and status == "failed":
+        mark = "WAIT"
+    return f"{mark:5} {event['step']}{took}{'  ' + words if words else ''}"

@@ -132,7 +132,8 @@ def _recovery(outcome: Outcome) -> Lines:
     if data["safety"]:
         yield "Safety copies of what was replaced:"
         yield from (f"  {one}" for one in data["safety"])
-    yield f"{outcome.command} {data['status']} in {format_duration(data['seconds'])}."
+    ended = "waits for a person" if outcome.exit_code == 7 else data["status"]
+    yield f"{outcome.command} {ended} after {format_duration(data['seconds'])}."
 
 
 def _drill(outcome: Outcome) -> Lines:
@@ -222,9 +223,16 @@ def _show(outcome: Outcome) -> Lines:
 
 
 def _ls(outcome: Outcome) -> Lines:
-    for one in outcome.data["contents"]:
-        size = "" if one["bytes"] is None else format_size(one["bytes"])
-        yield f"{one['kind']:10} {size:>10}  {one['modified'] or '':20}  {one['name']}"
+    rows = [
+        (
+            one["kind"],
+            format_size(one["bytes"]) if one["bytes"] else "",
+            one["modified"] or "",
+            one["name"],
+        )
+        for one in outcome.data["contents"]
+    ]
+    yield from table(("KIND", "SIZE", "MODIFIED", "NAME"), rows)
 
 
 def _history(outcome: Outcome) -> Lines:
