@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -98,7 +99,9 @@ class Journal:
     def tell(self, event: Event) -> None:
         """Tell the listeners alone: progress is not worth an fsync."""
         for listener in self._listeners:
-            listener(event)
+            # Who watches never changes what happens: a terminal may be closed.
+            with contextlib.suppress(Exception):
+                listener(event)
 
     def end(self, **values: Any) -> None:
         """Write the run's last event, after which it is no longer open."""
@@ -171,6 +174,17 @@ def open_runs(state: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     names = [name for name in names if RUN_ID.fullmatch(name)]
     return [name for name in names if (run_folder(state, name) / JOURNAL).exists()]
+
+
+def drop_old_runs(state: Path, most: int) -> None:
+    """Forget the oldest ended runs beyond so many."""
+    known = list_runs(state)
+    if len(known) <= most:
+        return
+    still_open = set(open_runs(state))
+    for run in known[:-most]:
+        if run not in still_open:
+            shutil.rmtree(run_folder(state, run), ignore_errors=True)
 
 
 def list_runs(state: Path) -> list[str]:

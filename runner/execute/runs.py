@@ -24,6 +24,9 @@ from runner.prove.scratch import sweep
 
 # Kinds of runs that read or replace live sources never overlap; the others may.
 EXCLUSIVE = ("backup", "restore", "dr-restore")
+# So many runs are remembered: three years of nightly backups, and more than a year of drills.
+MOST_RUNS = 1500
+
 # A writer of a small file of the state folder is done long before this.
 ABANDONED_SECONDS = 3600.0
 
@@ -35,10 +38,10 @@ STATUS_OF_CODE = {0: "done", 4: "failed", 5: "failed", 7: "failed", 130: "interr
 class Finished:
     """How a run ended."""
 
-    run: str
+    run: str | None  # None: there was nothing to run
     status: str  # done | failed | partial | interrupted
-    exit_code: int
-    seconds: float
+    exit_code: int = 0
+    seconds: float = 0.0
     results: Mapping[str, StepResult] = field(default_factory=dict)
     error: Mapping[str, Any] | None = None  # of the first step that failed
 
@@ -101,6 +104,7 @@ def settle_killed(
             plan = journals.read_plan(state, run)
             settled.append(_settle(context_of(plan, run), settings))
     sweep(state / "scratch")
+    journals.drop_old_runs(state, MOST_RUNS)
     for folder in (state, state / "scratch", state / "cache"):
         sweep_partials(folder, ABANDONED_SECONDS)
     return settled

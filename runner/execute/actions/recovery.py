@@ -15,6 +15,7 @@ from runner.execute.journal import StepResult
 from runner.execute.mirror import mirror_restored
 from runner.plan.model import Step
 from runner.prove.artifacts import SnapshotArtifacts
+from runner.prove.stored import look, own_problems
 from runner.registry import open_source, open_target
 from runner.source import Place, Source, Stored
 from runner.spec.model import Spec
@@ -50,7 +51,10 @@ class Stage(Simple):
         """Stage, after the manifest was found to be the one that the plan was made for."""
         source, place = _opened(step, context)
         artifacts = artifacts_of(step, context)
+        _require_own_files(step, context)
         source.stage(artifacts, place)
+        # What this restore had no need of must be whole too, or nobody knows what else is not.
+        artifacts.finish()
         staged = source.staged(place)
         if staged is None:
             raise StepFailed(f"{source.name} was not staged as a whole.")
@@ -203,6 +207,20 @@ def artifacts_of(step: Step, context: Context) -> SnapshotArtifacts:
         )
     folder = folder_of(spec.project, params["profile"], params["snapshot"])
     return SnapshotArtifacts(target, folder, manifest, params["source"], context.identities)
+
+
+def _require_own_files(step: Step, context: Context) -> None:
+    """Raise StepFailed unless the manifest, SHA256SUMS and RESTORE.md are as they were written."""
+    spec, params = context.spec, step.params
+    target = context.target(params["target"])
+    folder = look(target, spec.project, params["profile"], params["snapshot"])
+    problems = own_problems(folder, None)
+    if problems:
+        raise StepFailed(
+            f"The snapshot {params['snapshot']} at {params['target']} is damaged: "
+            f"{'; '.join(problems)}.",
+            remedy="Nothing was replaced. Give --from another target, or an earlier --snapshot.",
+        )
 
 
 def place_of(params: Any, spec: Spec, token: str) -> Place:
