@@ -115,7 +115,9 @@ class VerifySnapshot(Simple):
         failed = [one for one in findings if one["verdict"] == "FAIL"]
         outputs = {"results": findings, "verdict": _worst(findings)}
         if failed:
-            reasons = "; ".join(f"{one['source']}: {one['reason']}" for one in failed[:3])
+            reasons = "; ".join(
+                f"{one['source'] or 'its files'}: {one['reason']}" for one in failed[:3]
+            )
             raise StepFailed(
                 f"{step.params['snapshot']} at {step.params['target']} is not sound: {reasons}",
                 remedy="Use another target or snapshot, and find out what damaged this one.",
