@@ -5,6 +5,7 @@ Invoke derives a task's flags from its signature; `command` adds those that ever
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from invoke.exceptions import Exit
+from invoke.executor import Executor
 from invoke.tasks import Task
 
 from runner import journeys
-from runner.errors import HoldfastError, Interrupted, PersonNeeded, UsageError
+from runner.errors import HoldfastError, Interrupted, PersonNeeded, StepFailed, UsageError
 from runner.execute.session import Call
 from runner.journeys import Prepared
 from runner.report.outcome import Outcome
@@ -139,12 +141,11 @@ def _carry_out(
         flags = _flags(context, values, needs_spec=needs_spec)
         mine = {name: _split(values[name], own[name].default) for name in own}
         outcome = _outcome(body(flags, **mine), flags)
-    except HoldfastError as error:
-        failed = Outcome("error", {}, error.exit_code, error.as_json())
+    except (HoldfastError, OSError, KeyboardInterrupt) as error:
+        told = _told(error)
+        failed = Outcome("error", {}, told.exit_code, told.as_json())
         _print(failed, wants_json=wants_json, quiet=False)
-        raise Exit(code=error.exit_code) from error
-    except KeyboardInterrupt:
-        raise Exit("Interrupted.", Interrupted.exit_code) from None
+        raise Exit(code=told.exit_code) from error
     except Exception as error:
         if os.environ.get("HOLDFAST_DEBUG"):
             raise
@@ -153,6 +154,15 @@ def _carry_out(
     if outcome is not None:
         _print(outcome, wants_json=wants_json, quiet=bool(values.get("quiet")))
         raise Exit(code=outcome.exit_code)
+
+
+def _told(error: BaseException) -> HoldfastError:
+    """What is told of an error that can happen to anybody."""
+    if isinstance(error, HoldfastError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("Interrupted before anything was begun.")
+    return StepFailed(f"The system refused: {error}.", remedy="See permissions and free space.")
 
 
 def _bug(error: Exception) -> Outcome:
@@ -191,6 +201,7 @@ def _confirmed(prepared: Prepared, flags: Flags) -> Prepared:
 
 def _refuse_odd_calls(context: Any, values: Mapping[str, Any]) -> None:
     """Mistakes that Invoke would swallow silently."""
+    _refuse_missing_values(values)
     for name, value in values.items():
         texts = value if isinstance(value, list) else [value]
         for text in texts:
@@ -199,6 +210,36 @@ def _refuse_odd_calls(context: Any, values: Mapping[str, Any]) -> None:
                 raise UsageError(f"--{flag} has no value: `{text}` follows it.")
     if getattr(context.config, "_runtime_path", None):
         raise UsageError("-f is Invoke's own flag.", remedy="Write --file for the spec.")
+    if context.config.run.dry and "dry_run" not in values:
+        raise UsageError("This command has no dry run.", remedy="Leave out --dry and -R.")
+    if _asked_tasks() > 1:
+        raise UsageError("One command a call.", remedy="Join several calls by `&&`.")
+
+
+def _refuse_missing_values(values: Mapping[str, Any]) -> None:
+    """A list's flag without a value is none at all to Invoke, and so is an empty value."""
+    flags = {
+        f"--{name.strip('_').replace('_', '-')}"
+        for name, value in values.items()
+        if not isinstance(value, bool)
+    }
+    words = sys.argv[1:]
+    for word, follower in zip(words, [*words[1:], ""], strict=True):
+        flag, given, value = word.partition("=")
+        if flag in flags and not (value if given else follower):
+            raise UsageError(f"{flag} has no value.")
+        if flag in flags and not given and follower.startswith("-"):
+            raise UsageError(f"{flag} has no value: `{follower}` follows it.")
+
+
+def _asked_tasks() -> int:
+    """How many tasks this call names. Invoke says it nowhere, and would drop all but the first."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is Executor.execute.__code__:
+            return len(frame.f_locals["tasks"])
+        frame = frame.f_back
+    return 1
 
 
 def _flags(context: Any, values: Mapping[str, Any], *, needs_spec: bool) -> Flags:
@@ -243,9 +284,21 @@ def _split(value: Any, default: Any) -> Any:
 
 
 def _print(outcome: Outcome, *, wants_json: bool, quiet: bool) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        _show(outcome, wants_json=wants_json, quiet=quiet)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            # Who read it has seen enough. Python would complain when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _show(outcome: Outcome, *, wants_json: bool, quiet: bool) -> None:
     if wants_json:
-        text = json.dumps(outcome.as_json(), indent=1, ensure_ascii=False)
-        sys.stdout.write(SCRUBBER.clean(text) + "\n")
+        text = SCRUBBER.clean(json.dumps(outcome.as_json(), indent=1, ensure_ascii=False))
+        # A file name may hold bytes that are no text; what stands for them is valid JSON.
+        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
         return
     from runner.report.text import show
 
