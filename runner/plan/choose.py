@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from runner.errors import UsageError
+from runner.errors import StepFailed, UsageError
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog, Snapshot
+from runner.store.snapshot import SnapshotId
 
 LATEST = "latest"
 
@@ -33,7 +34,9 @@ class Asked:
 
 
 def choose(spec: Spec, catalog: Catalog, sources: Iterable[str], asked: Asked) -> list[Choice]:
-    """A choice for every source. Raises UsageError, naming each source that has none."""
+    """A choice for every source. Raises UsageError, naming each source that has none, and
+    StepFailed where a damaged snapshot may hold what is newer than the newest that is whole.
+    """
     if asked.target is not None:
         spec.target(asked.target)
         if asked.target in catalog.unreachable:
@@ -67,6 +70,7 @@ def _choose(spec: Spec, catalog: Catalog, source: str, asked: Asked) -> Choice |
         reason = "asked for by its id"
     else:
         newest = catalog.newest(source, target=asked.target, at=asked.at)
+        _refuse_fallback(spec, catalog, source, asked, newest)
         if newest is None:
             return None
         snapshot = newest
@@ -77,6 +81,28 @@ def _choose(spec: Spec, catalog: Catalog, source: str, asked: Asked) -> Choice |
     if asked.target is not None:
         targets = [name for name in targets if name == asked.target]
     return Choice(source, snapshot, targets[0], reason) if targets else None
+
+
+def _refuse_fallback(
+    spec: Spec, catalog: Catalog, source: str, asked: Asked, chosen: Snapshot | None
+) -> None:
+    """Raise StepFailed where older content would silently be taken for the newest."""
+    for target, name, reason in catalog.damaged:
+        elsewhere = asked.target is None and name in catalog.by_id
+        if elsewhere or asked.target not in (None, target):
+            continue
+        damaged = SnapshotId.parse(name)
+        policy = spec.policies.get(damaged.policy)
+        concerns = policy is None or source in policy.sources
+        wanted = asked.at is None or damaged.at < asked.at
+        newer = chosen is None or damaged.at >= chosen.created_at
+        if concerns and wanted and newer:
+            older = f" To take {chosen.id}: --at {damaged.at:%Y-%m-%dT%H:%M:%SZ}" if chosen else ""
+            raise StepFailed(
+                f"The newest snapshot of {source} may be {name}, whose manifest at {target} is "
+                f"damaged: {reason}.",
+                remedy=f"Look for another copy of it.{older}",
+            )
 
 
 def _which(asked: Asked) -> str:

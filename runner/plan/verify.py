@@ -27,16 +27,28 @@ def compile_verify(
         )
     for name in sources:
         spec.source(name)
-    chosen = _newest(spec, catalog) if snapshot == LATEST else [catalog.find(snapshot)]
+    chosen, damaged = _asked(spec, catalog, snapshot)
     steps = [
         _step(spec, one, target, level, sources, sample) for one in chosen for target in one.targets
     ]
-    steps += [_damaged(target, one, reason) for target, one, reason in catalog.damaged]
+    steps += [_damaged(target, one, reason) for target, one, reason in damaged]
     if not steps:
         raise UsageError(
             "There is no snapshot to verify.", remedy="`list` shows what there is, and where."
         )
     return Plan("verify", spec.project, spec.profile, spec.digest, tuple(steps))
+
+
+def _asked(
+    spec: Spec, catalog: Catalog, snapshot: str
+) -> tuple[list[Snapshot], list[tuple[str, str, str]]]:
+    """The snapshots that were asked for, and the copies of them that are known to be damaged."""
+    if snapshot == LATEST:
+        return _newest(spec, catalog), list(catalog.damaged)
+    known = snapshot not in catalog.by_id and any(one[1] == snapshot for one in catalog.damaged)
+    chosen = [] if known else [catalog.find(snapshot)]
+    names = {snapshot, *(one.id for one in chosen)}
+    return chosen, [one for one in catalog.damaged if one[1] in names]
 
 
 def _newest(spec: Spec, catalog: Catalog) -> list[Snapshot]:

@@ -62,7 +62,8 @@ class Catalog:
         """The snapshot of that id, unique beginning of an id, or unique six last digits; the
         newest of all for `latest`.
 
-        Raises UsageError, naming the nearest ids, when there is none or more than one.
+        Raises UsageError, naming the nearest ids, when there is none or more than one, and
+        StepFailed when its manifest is damaged wherever it lies.
         """
         if text == "latest" and self.snapshots:
             return self.snapshots[0]
@@ -82,6 +83,12 @@ class Catalog:
                 f"{text!r} could be any of {len(found)} snapshots.",
                 remedy=f"Write more of the id: {some}{', …' if len(found) > SUGGESTIONS else ''}.",
             )
+        for target, damaged, reason in self.damaged:
+            if damaged == text:
+                raise StepFailed(
+                    f"The manifest of {damaged} at {target} is damaged: {reason}.",
+                    remedy="`list` shows the snapshots that are whole.",
+                )
         raise UsageError(f"There is no snapshot {text!r}.", remedy=self._nearest(text))
 
     def _nearest(self, text: str) -> str:
