@@ -28,6 +28,8 @@ def compile_verify(
     for name in sources:
         spec.source(name)
     chosen, damaged = _asked(spec, catalog, snapshot)
+    if sources:
+        chosen = [one for one in chosen if set(sources) & set(one.sources)]
     steps = [
         _step(spec, one, target, level, sources, sample) for one in chosen for target in one.targets
     ]
