@@ -42,12 +42,16 @@ def document_of(plan: Plan) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_plan_is_as_expected(case: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    made = load(case, tmp_path)
+def test_plan_is_as_expected(
+    case: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> None:
+    # A name that Markdown has nothing to escape in.
+    folder = tmp_path_factory.mktemp("service")
+    made = load(case, folder)
     plan = made.compile()
-    outputs = {"plan.json": plain(document_of(plan), tmp_path)}
+    outputs = {"plan.json": plain(document_of(plan), folder)}
     if plan.kind == "dr-restore":
-        outputs["runbook.md"] = plain(render(made.spec, plan), tmp_path)
+        outputs["runbook.md"] = plain(render(made.spec, plan), folder)
     for name, text in outputs.items():
         if pytestconfig.getoption("update_golden"):
             (case / name).write_text(text)
