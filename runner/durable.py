@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -40,7 +41,8 @@ def make_folder(folder: Path) -> None:
         try:
             one.mkdir(mode=PRIVATE_FOLDER)
         except FileExistsError as error:
-            if not one.is_dir():
+            # One look: it may be taken away meanwhile, which is another error than a file.
+            if not stat.S_ISDIR(one.stat().st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(one)) from error
         sync_folder(one.parent)
 
