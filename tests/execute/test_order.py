@@ -1,0 +1,53 @@
+"""Which step may run, as a table."""
+
+from __future__ import annotations
+
+import pytest
+
+from runner.execute.journal import StepResult
+from runner.execute.order import decide
+from runner.plan.model import Step
+
+PLAIN = Step("b", "trial.work", "B", needs=("a",))
+UNDO = Step("b", "trial.work", "B", after=("a",), when="failure", undoes="a")
+ON_FAILURE = Step("b", "trial.work", "B", after=("a",), when="failure")
+ALWAYS = Step("b", "trial.work", "B", after=("a",), when="always")
+CLEAN_UP = Step("b", "trial.work", "B", after=("a",), when="always", undoes="a")
+
+STATUSES = ("pending", "started", "done", "skipped", "failed", "blocked", "interrupted", "undone")
+
+TABLE = [
+    (PLAIN, ("wait", "wait", "run", "run", "blocked", "blocked", "blocked", "blocked")),
+    (UNDO, ("wait", "wait", "skipped", "skipped", "run", "skipped", "run", "skipped")),
+    (ON_FAILURE, ("wait", "wait", "skipped", "skipped", "run", "run", "run", "run")),
+    (ALWAYS, ("wait", "wait", "run", "run", "run", "run", "run", "run")),
+    (CLEAN_UP, ("wait", "wait", "run", "skipped", "run", "skipped", "run", "skipped")),
+]
+ROWS = [
+    (step, status, verb)
+    for step, verbs in TABLE
+    for status, verb in zip(STATUSES, verbs, strict=True)
+]
+
+
+@pytest.mark.parametrize(("step", "status", "verb"), ROWS)
+def test_what_follows_from_what_happened_before(step: Step, status: str, verb: str) -> None:
+    results = {} if status == "pending" else {"a": StepResult("a", status)}
+    assert decide(step, results, interrupted=False).verb == verb
+
+
+@pytest.mark.parametrize("status", ["done", "pending"])
+def test_nothing_new_begins_after_an_interrupt(status: str) -> None:
+    results = {"a": StepResult("a", status)} if status == "done" else {}
+    assert decide(PLAIN, results, interrupted=True).verb == "blocked"
+
+
+def test_what_takes_back_runs_after_an_interrupt() -> None:
+    results = {"a": StepResult("a", "interrupted")}
+    for step in (UNDO, ALWAYS, CLEAN_UP):
+        assert decide(step, results, interrupted=True).verb == "run"
+
+
+def test_a_blocked_step_says_what_it_needed() -> None:
+    decision = decide(PLAIN, {"a": StepResult("a", "failed")}, interrupted=False)
+    assert decision.reason == "needs a, which failed"
