@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 EFFECTS = ("reads", "writes", "destroys")
@@ -49,8 +49,8 @@ class Plan:
     @property
     def id(self) -> str:
         """sha256 of the canonical JSON, without reasons."""
-        silent = replace(self, steps=tuple(replace(step, reason="") for step in self.steps))
-        return hashlib.sha256(canonical(asdict(silent))).hexdigest()
+        steps = [{**vars(step), "reason": ""} for step in self.steps]
+        return hashlib.sha256(canonical({**vars(self), "steps": steps})).hexdigest()
 
     def step(self, step_id: str) -> Step:
         """The step of that id. Raises KeyError."""
@@ -58,7 +58,8 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """The saved form, with the id that it must still have when it is read again."""
-        return {"format": 1, "id": self.id, **asdict(self)}
+        steps = [dict(vars(step)) for step in self.steps]
+        return {"format": 1, "id": self.id, **vars(self), "steps": steps}
 
 
 def canonical(value: Any) -> bytes:

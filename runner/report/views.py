@@ -135,13 +135,13 @@ def history(call: Call, *, drills: bool) -> Outcome:
 
 
 def _row(one: Snapshot) -> dict[str, Any]:
-    proof = one.best_proof()
+    proof, covers = one.best_proof(), one.covers
     return {
         "id": one.id,
         "policy": one.policy,
-        "taken_at": stamp(max(one.covers.values(), default=one.created_at)),
+        "taken_at": stamp(max(covers.values(), default=one.created_at)),
         "targets": list(one.targets),
-        "sources": sorted(one.covers),
+        "sources": sorted(covers),
         "missing": list(one.missing),
         "bytes": one.bytes,
         "proved": None
