@@ -47,7 +47,9 @@ def identity() -> pyrage.x25519.Identity:
     return pyrage.x25519.Identity.generate()
 
 
-@pytest.fixture(params=REFERENCES)
+@pytest.fixture(
+    params=[pytest.param(one, marks=[] if one == "env" else pytest.mark.slow) for one in REFERENCES]
+)
 def service(
     request: pytest.FixtureRequest, tmp_path: Path, identity: pyrage.x25519.Identity
 ) -> Service:

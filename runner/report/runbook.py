@@ -133,8 +133,8 @@ def _expected(step: Step) -> str:
 
 
 def _block(spec: Spec, step: Step, commands: Sequence[str]) -> Iterable[str]:
-    words = [line.lstrip("# ") for line in commands if line.startswith("#")]
-    lines = [line for line in commands if not line.startswith("#")]
+    words = [one.lstrip("# ") for one in commands if _is_instruction(one)]
+    lines = [line for one in commands if not _is_instruction(one) for line in one.split("\n")]
     for word in words:
         yield f"- {text(word)}"
     if words:
@@ -142,6 +142,11 @@ def _block(spec: Spec, step: Step, commands: Sequence[str]) -> Iterable[str]:
     if lines:
         yield from fence(["(", *_surroundings(spec, step), *lines, ")"])
         yield ""
+
+
+def _is_instruction(command: str) -> bool:
+    """Whether it is for a person alone. What looks like a comment may be part of a text."""
+    return all(line.startswith("#") for line in command.split("\n"))
 
 
 def _surroundings(spec: Spec, step: Step) -> list[str]:

@@ -67,7 +67,7 @@ def _plan(outcome: Outcome) -> Lines:
         yield f"{number:3}. {step['id']}: {step['title']}{when}"
         if step["reason"]:
             yield f"     because {step['reason']}"
-        yield from (f"     $ {line}" for line in step["commands"])
+        yield from ("     $ " + one.replace("\n", "\n       ") for one in step["commands"])
     yield ""
     yield f"Plan {data['plan'][:16]}. Nothing was done."
     if data["saved"]:

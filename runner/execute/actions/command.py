@@ -25,7 +25,7 @@ class RunCommand:
             f"export {name}={shlex.quote(str(value))}" for name, value in entry.environment.items()
         ]
         folder = shlex.quote(str(entry.working_dir))
-        return [f"cd {folder}", *settings, *step.params["command"].splitlines()]
+        return [f"cd {folder}", *settings, step.params["command"].rstrip("\n")]
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Run it; an interrupted one runs again only if a person said so."""

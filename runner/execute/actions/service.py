@@ -90,7 +90,7 @@ def _status(result: StepResult | None) -> str:
 
 
 def _lines(command: str | None) -> list[str]:
-    return [] if command is None else command.splitlines()
+    return [] if command is None else [command.rstrip("\n")]
 
 
 ACTIONS = {"stop": StopService(), "start": StartService()}
