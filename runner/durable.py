@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PRIVATE_FILE = 0o600
@@ -16,6 +16,17 @@ PRIVATE_FOLDER = 0o700
 # Linux's numbers for renameat2, which Python does not wrap.
 AT_FDCWD = -100
 RENAME_NOREPLACE = 1
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the block say of which file; those of an open file's writes alone do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def sync_folder(folder: Path) -> None:
@@ -61,7 +72,8 @@ def write_chunks(path: Path, chunks: Iterable[bytes], *, exclusive: bool = False
             for chunk in chunks:
                 view = memoryview(chunk)
                 while view:
-                    count = file.write(view)
+                    with naming(path):
+                        count = file.write(view)
                     view = view[count:]
                     written += count
             os.fsync(file.fileno())

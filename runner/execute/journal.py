@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from runner.durable import PRIVATE_FILE, make_folder, sync_folder, write_bytes
+from runner.durable import PRIVATE_FILE, make_folder, naming, sync_folder, write_bytes
 from runner.errors import UsageError
 from runner.owner import Owner, alive, this_process
 from runner.plan.model import Plan, canonical, plan_from_json
@@ -91,7 +91,7 @@ class Journal:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         record = {"at": at.replace("+00:00", "Z"), "event": event, **values}
         clean = scrubbed(record)
-        with self._lock:
+        with self._lock, naming(self._folder / JOURNAL):
             os.write(self._descriptor, canonical(clean) + b"\n")
             os.fsync(self._descriptor)
         self.tell(clean)

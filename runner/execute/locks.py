@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from runner.durable import PRIVATE_FILE, make_folder
+from runner.durable import PRIVATE_FILE, make_folder, naming
 from runner.errors import Locked
 from runner.owner import Owner, alive, this_process
 
@@ -45,7 +45,8 @@ def held(
             earlier = _note(path)
             if earlier is not None and not alive(earlier[1]):
                 say(f"Took over the lock `{name}` of run {earlier[0]}, whose process died.")
-            _write(descriptor, {"run": run, "owner": this_process().to_json()})
+            with naming(path):
+                _write(descriptor, {"run": run, "owner": this_process().to_json()})
         yield
         if not shared:
             _write(descriptor, None)

@@ -208,7 +208,7 @@ def _check_room(spot: Spot, needed: int) -> None:
     free = shutil.disk_usage(spot.live.parent).free
     if free < needed + SPARE:
         raise StepFailed(
-            f"{spot.live} needs {needed:,} bytes beside it, where {free:,} are free.",
+            f"{spot.live} needs {needed + SPARE:,} bytes beside it, where {free:,} are free.",
             remedy="Free some room there, or restore to another disk with --to.",
         )
 
