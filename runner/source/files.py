@@ -161,7 +161,7 @@ class FilesSource:
 
     def fingerprint(self, place: Place) -> Fingerprint:
         """Read everything again from the staged tree."""
-        from runner.source.files_walk import write_list
+        from runner.source.files_prove import write_list
 
         layout = self._staged_layout(place)
         trees = [

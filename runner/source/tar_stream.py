@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 from zlib import adler32
 
@@ -35,7 +36,7 @@ _EXTENSIONS = {ord("x"): _PAX, ord("L"): b"path", ord("K"): b"linkpath"}
 _ZERO_BLOCK = bytes(BLOCK)
 _FIELDS = struct.Struct("8s8s8s12s12s8s")
 # What nearly all headers look like; the others are read field by field.
-_OCTAL = re.compile(rb"([0-7]{7})\0([0-7]{7})\0([0-7]{7})\0([0-7]{11})\0([0-7]{11})\0([0-7]{6})\0 ")
+_OCTAL = re.compile(rb"((?:[0-7]{7}\0){3})([0-7]{11})\0([0-7]{11})\0([0-7]{6}\0 )")
 _ONLY_MTIME = re.compile(rb"([1-9]\d) mtime=(\d{1,12})\.?(\d{0,9})\n")
 _KNOWN_RECORDS = frozenset(
     b"path linkpath size mtime atime ctime uid gid uname gname "
@@ -43,6 +44,9 @@ _KNOWN_RECORDS = frozenset(
 )
 _XATTR = b"SCHILY.xattr."
 _ACL = b"SCHILY.acl."
+
+
+_Numbers = tuple[tuple[int, int, int], int, int]  # mode, uid and gid; size; mtime
 
 
 class TarRefused(StepFailed):
@@ -170,7 +174,7 @@ def _read_group(data: bytes, position: int, end: int) -> tuple[Member | None, in
         if letter == 0 and data[position : position + BLOCK] == _ZERO_BLOCK:
             return None, 0, position
         numbers = _numbers(data, position)
-        size = numbers[3]
+        size = numbers[1]
         position += BLOCK
         if letter not in _EXTENSIONS:
             member = _member(data, position - BLOCK, numbers, records)
@@ -204,9 +208,7 @@ def _extend(records: dict[bytes, bytes], key: bytes, content: bytes) -> None:
         records.update(_pax_records(content))
 
 
-def _member(
-    data: bytes, position: int, numbers: Sequence[int], records: dict[bytes, bytes]
-) -> Member:
+def _member(data: bytes, position: int, numbers: _Numbers, records: dict[bytes, bytes]) -> Member:
     """The member of the header at `position`. Takes the precise time out of the records."""
     kind = _KINDS.get(data[position + 156])
     magic = data[position + 257 : position + 263]
@@ -219,7 +221,7 @@ def _member(
     link = b""
     if kind in (LINK, HARDLINK):
         link = data[position + 157 : position + 257].partition(b"\0")[0]
-    mode, uid, gid, size, mtime, _ = numbers
+    (mode, uid, gid), size, mtime = numbers
     if size and kind != FILE:
         raise TarRefused("The archive has data where there can be none.")
     records.pop(_PAX, None)
@@ -283,21 +285,41 @@ def _pax_records(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         position = following
 
 
-def _numbers(data: bytes, position: int) -> Sequence[int]:
-    """Mode, uid, gid, size, mtime and checksum of the header at `position`, which must hold."""
+def _numbers(data: bytes, position: int) -> _Numbers:
+    """Mode, uid and gid together, size and mtime of the header at `position`, which must hold."""
     found = _OCTAL.match(data, position + 100)
     if found is not None:
-        numbers = [int(digits, 8) for digits in found.groups()]
+        rights, size, mtime, checksum = found.groups()
+        numbers = _rights(rights), int(size, 8), int(mtime, 8)
+        expected = _expected(checksum)
     else:
-        fields = _FIELDS.unpack_from(data, position + 100)
-        numbers = [_number(field) for field in fields]
+        mode, uid, gid, *rest = map(_number, _FIELDS.unpack_from(data, position + 100))
+        numbers = (mode, uid, gid), rest[0], rest[1]
+        expected = _without_itself(rest[2], data[position + 148 : position + 156])
     # Adler's low half is 1 + the sum of the bytes, exact for as few as 256: all of it in C.
     total = (adler32(data[position : position + 256]) & 0xFFFF) + (
         adler32(data[position + 256 : position + BLOCK]) & 0xFFFF
     )
-    if total - 2 - sum(data[position + 148 : position + 156]) + 8 * 32 != numbers[5]:
+    if total != expected:
         raise TarRefused("The archive has a damaged header.")
     return numbers
+
+
+@lru_cache(1024)
+def _rights(field: bytes) -> tuple[int, int, int]:
+    """Mode, uid and gid: whole trees have the same few."""
+    mode, uid, gid, _ = field.split(b"\0")
+    return int(mode, 8), int(uid, 8), int(gid, 8)
+
+
+@lru_cache(4096)
+def _expected(checksum: bytes) -> int:
+    return _without_itself(int(checksum[:6], 8), checksum)
+
+
+def _without_itself(checksum: int, field: bytes) -> int:
+    """What both sums over a header come to: it was made with spaces in place of its own field."""
+    return checksum + sum(field) - len(field) * 32 + 2
 
 
 def _number(field: bytes) -> int:
