@@ -18,7 +18,7 @@ from runner.execute.actions import action_named
 from runner.execute.context import Context
 from runner.execute.driver import Driver, exit_code
 from runner.execute.journal import Journal, Listener, RunState, StepResult
-from runner.execute.locks import RUN_LOCK, SNAPSHOT_LOCK, held
+from runner.execute.locks import RUN_LOCK, SETTLE_LOCK, SNAPSHOT_LOCK, held
 from runner.plan.model import Plan
 from runner.prove.scratch import sweep
 
@@ -100,9 +100,13 @@ def settle_killed(
     """Take back what killed runs left half done, except the run that is to be resumed."""
     settled = []
     for run in journals.open_runs(state):
-        if run != but and journals.read_run(state, run).killed:
-            plan = journals.read_plan(state, run)
-            settled.append(_settle(context_of(plan, run), settings))
+        if run == but or not journals.read_run(state, run).killed:
+            continue
+        with held(state, SETTLE_LOCK, run, wait=settings.wait):
+            # Another command may have done it meanwhile.
+            if journals.read_run(state, run).killed:
+                plan = journals.read_plan(state, run)
+                settled.append(_settle(context_of(plan, run), settings))
     sweep(state / "scratch")
     journals.drop_old_runs(state, MOST_RUNS)
     for folder in (state, state / "scratch", state / "cache"):

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from runner.errors import PersonNeeded, StepFailed, UsageError
+from runner.errors import Locked, PersonNeeded, StepFailed, UsageError
 from runner.execute import journal as journals
 from runner.execute import runs
 from runner.execute.context import Context
 from runner.execute.journal import read_run
+from runner.execute.locks import SETTLE_LOCK, held
 from runner.execute.runs import Finished, Settings
 from runner.plan.model import Step
 from runner.spec.load import load_spec
@@ -131,6 +132,16 @@ class TestAfterAKill:
         assert log.events == ["undo", "start"]
         assert journals.open_runs(spec.state) == []
         assert not runs.settle_killed(lambda _plan, _run: context, spec.state, Settings())
+
+    def test_two_commands_never_take_the_same_run_back_at_once(
+        self, context_of: Callable[..., Context], log: Log, spec: Spec
+    ) -> None:
+        abandoned(context_of(*self.steps()), ("stop", "done"), ("swap", "started"))
+        with held(spec.state, SETTLE_LOCK, RUN), pytest.raises(Locked):
+            runs.settle_killed(
+                lambda _plan, _run: context_of(*self.steps()), spec.state, Settings()
+            )
+        assert log.events == []
 
     def test_the_run_that_is_to_be_resumed_is_left_alone(
         self, context_of: Callable[..., Context], resume: Run, log: Log, spec: Spec
