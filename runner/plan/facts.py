@@ -50,7 +50,8 @@ def existing(spec: Spec, names: Iterable[str]) -> dict[str, bool]:
 
 def changed_marks(spec: Spec, names: Iterable[str]) -> dict[str, str]:
     """The change marks of the sources that have one."""
-    marks = {name: open_source(spec.source(name)).changed_mark() for name in names}
+    excluded = spec.left_out()
+    marks = {name: open_source(spec.source(name)).changed_mark(excluded) for name in names}
     return {name: mark for name, mark in marks.items() if mark is not None}
 
 

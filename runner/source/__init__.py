@@ -112,8 +112,11 @@ class Source(Protocol):
     def exists(self) -> bool:
         """Whether there is live content now."""
 
-    def changed_mark(self) -> str | None:
-        """A cheap value that differs whenever the content may have changed; None: no such."""
+    def changed_mark(self, excluded: Sequence[Path] = ()) -> str | None:
+        """A cheap value that differs whenever the content may have changed; None: no such.
+
+        `excluded` are absolute paths that no capture contains.
+        """
 
     def capture_commands(self) -> list[str]:
         """What a person would type to get the same artifacts, roughly."""

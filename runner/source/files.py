@@ -71,13 +71,13 @@ class FilesSource:
         from runner.source.files_walk import mark
 
         matches = Globs(self._exclude, anchored=False)
-        names = {name for root in self._roots for name in excluded_names(root, excluded)}
-
-        def skip(name: str) -> bool:
-            return name in names or left_out(name) or matches(name)
-
         trees = [(os.fsencode(r.live), r.stored) for r in self._roots if os.path.lexists(r.live)]
-        return mark(trees, skip)
+        try:
+            names = {name for root in self._roots for name in excluded_names(root, excluded)}
+            return mark(trees, lambda name: name in names or left_out(name) or matches(name))
+        except (OSError, StepFailed):
+            # Nothing is skipped then, and the capture tells what is wrong.
+            return None
 
     def capture_commands(self) -> list[str]:
         """The same archive, by hand."""

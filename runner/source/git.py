@@ -75,7 +75,7 @@ class GitSource:
                        accept=range(256)).status == 0  # fmt: skip
         return find(self._root) is not None
 
-    def changed_mark(self) -> str | None:
+    def changed_mark(self, excluded: Sequence[Path] = ()) -> str | None:
         """A hash of refs, HEAD and config; and of what is uncommitted, as far as times tell."""
         if self._url:
             listed = git("ls-remote", "--", self._url, environment=environment(remote=True))
@@ -86,7 +86,7 @@ class GitSource:
         digest = hashlib.sha256(json.dumps(refs_state(repository)).encode())
         digest.update((repository.git_dir / "config").read_bytes())
         if self._uncommitted and not repository.bare:
-            digest.update(worked_on(repository))
+            digest.update(worked_on(repository, excluded))
         return digest.hexdigest()
 
     def capture_commands(self) -> list[str]:

@@ -163,7 +163,7 @@ def shown(found: Captured) -> Captured:
     return replace(found, notes=(*found.notes[:most], f"and {left} more notes"))
 
 
-def worked_on(repository: Repository) -> bytes:
+def worked_on(repository: Repository, excluded: Sequence[Path]) -> bytes:
     """The uncommitted paths with their sizes and times: differs when the work goes on."""
     with tempfile.TemporaryDirectory() as scratch:
         refs = read_refs(repository)
@@ -172,7 +172,7 @@ def worked_on(repository: Repository) -> bytes:
         reading = shadow(repository, Path(scratch), refs.object_format, refs.head_id, core)
         changed = work.changed_paths(reading, repository.root)
     lines = []
-    for path in work.capturable(changed, repository.root, ()):
+    for path in work.capturable(changed, repository.root, excluded):
         full = repository.root / os.fsdecode(path)
         status = full.lstat() if os.path.lexists(full) else None
         lines.append((path, None if status is None else (status.st_size, status.st_mtime_ns)))

@@ -60,7 +60,7 @@ class SqliteSource:
         """Whether the file is there."""
         return self.path.is_file()
 
-    def changed_mark(self) -> str | None:
+    def changed_mark(self, excluded: Sequence[Path] = ()) -> str | None:  # noqa: ARG002
         """From the file's and the WAL's stat and headers."""
         return sqlite_live.changed_mark(self.path)
 

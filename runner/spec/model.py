@@ -203,6 +203,18 @@ class Spec:
         """The policy of that name. Raises UsageError, naming the known ones."""
         return _named(self.policies, name, "policy")
 
+    def left_out(self) -> tuple[Path, ...]:
+        """The absolute paths that no capture contains: state, local targets, the identity."""
+        paths = [self.state]
+        paths += [
+            one.folder / Path(one.options["path"]).expanduser()
+            for one in self.targets.values()
+            if one.type == "local"
+        ]
+        if self.encryption and self.encryption.identity and self.encryption.identity.file:
+            paths.append(self.encryption.identity.file)
+        return tuple(path.absolute() for path in paths)
+
     def require(self, *names: str) -> None:
         """Raise SpecError if one of these waits for a variable: the name of a source, a target or
         a service, `recovery`, or `checks`. Only a spec loaded with `unset="keep"` can be waiting.

@@ -262,6 +262,17 @@ def test_uncommitted_work_leaves_out_what_is_ignored(tmp_path: Path, repo: Path)
     assert set(artifacts.fingerprint["uncommitted"]) == {".gitignore"}
 
 
+def test_the_mark_ignores_what_no_capture_contains(tmp_path: Path, repo: Path) -> None:
+    source = source_of(tmp_path, path="repo", uncommitted=True)
+    state = repo / "state"
+    state.mkdir()
+    before = source.changed_mark([state])
+    (state / "journal").write_text("a run began\n")
+    assert source.changed_mark([state]) == before
+    (repo / "notes.txt").write_text("work\n")
+    assert source.changed_mark([state]) != before
+
+
 def test_uncommitted_work_in_the_middle_of_staging(tmp_path: Path, repo: Path) -> None:
     """Staged one way, changed another: what counts is what lies in the working tree."""
     (repo / "main.txt").write_text("staged\n")

@@ -237,11 +237,9 @@ def place_of(params: Any, spec: Spec, token: str) -> Place:
 
 def protected_paths(spec: Spec, source: str) -> tuple[Path, ...]:
     """What must stay where it is while one source is swapped: all that is not its own."""
-    from runner.execute.actions.source import left_out
-
     own = set(open_source(spec.source(source)).paths)
     others = [path for one in spec.sources.values() for path in open_source(one).paths]
-    return tuple(path for path in (*others, *left_out(spec), spec.file) if path not in own)
+    return tuple(path for path in (*others, *spec.left_out(), spec.file) if path not in own)
 
 
 def worst(answers: list[dict[str, Any]]) -> str:

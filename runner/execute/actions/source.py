@@ -66,7 +66,7 @@ class CaptureSource(Simple):
                 folder=folder_of(
                     context.spec.project, context.spec.profile, step.params["snapshot"]
                 ),
-                excluded=left_out(context.spec),
+                excluded=context.spec.left_out(),
                 scratch=scratch,
                 progress=context.progress(step),
             )
@@ -104,19 +104,6 @@ class RecordUnchanged(Simple):
             f"unchanged since {step.params['unchanged']}",
             {"unchanged": step.params["unchanged"]},
         )
-
-
-def left_out(spec: Spec) -> list[Path]:
-    """What no capture contains: the state folder, local targets, the identity's file."""
-    paths = [spec.state]
-    paths += [
-        target.folder / Path(target.options["path"]).expanduser()
-        for target in spec.targets.values()
-        if target.type == "local"
-    ]
-    if spec.encryption and spec.encryption.identity and spec.encryption.identity.file:
-        paths.append(spec.encryption.identity.file)
-    return [path.absolute() for path in paths]
 
 
 def _require_space(target: Target) -> None:
