@@ -454,3 +454,43 @@ class TestResume:
         assert service.log() == ["stop", "start"]
         holdfast("dr-restore", "--resume", run, "--done", "deploy", status=0)
         assert service.log() == ["stop", "start"]
+
+
+def test_a_target_whose_disk_is_missing_is_not_filled_anew(fresh: Fresh) -> None:
+    service, holdfast = fresh("plain")
+    (service.folder / "elsewhere").rename(service.folder / "unplugged")
+    answer = holdfast("backup", status=4)
+    assert "Is its disk mounted?" in answer.stderr
+    assert not list((service.folder / "elsewhere").rglob("manifest.json"))
+    holdfast("status", status=4)
+    shutil.rmtree(service.folder / "elsewhere", ignore_errors=True)
+    (service.folder / "unplugged").rename(service.folder / "elsewhere")
+    holdfast("backup", status=0)
+
+
+def test_a_snapshot_that_was_taken_away_is_noticed(fresh: Fresh) -> None:
+    service, holdfast = fresh("plain")
+    holdfast("backup", status=0)
+    newest = holdfast.json("list")["snapshots"][0]["id"]
+    shutil.rmtree(service.folder / "backups/quaybot/default" / newest)
+    results = holdfast.json("verify", status=4)["results"]
+    gone = [one for one in results if one["verdict"] == "FAIL"]
+    assert [(one["snapshot"], one["target"]) for one in gone] == [(newest, "disk")]
+    assert newest in holdfast("status", status=4).stdout
+    holdfast("backup", status=0)
+    holdfast("verify", status=0)
+
+
+def test_a_host_without_the_identity_proves_what_it_writes_once(fresh: Fresh) -> None:
+    service, holdfast = fresh("encrypted")
+    spec = (service.folder / "backup.yaml").read_text()
+    blind = re.sub(r", identity: \{[^}]*\}", "", spec).replace("verify: stored", "verify: restored")
+    (service.folder / "backup.yaml").write_text(blind)
+    assert "identity" not in blind
+    holdfast("backup", status=0)
+    (snapshot, *_) = holdfast.json("list")["snapshots"]
+    assert snapshot["proved"]["level"] == "restored"
+    assert snapshot["proved"]["key"] == "one-time"
+    results = holdfast.json("verify", "--level", "readable", status=7)["results"]
+    assert {one["verdict"] for one in results} == {"COULD-NOT-VERIFY"}
+    holdfast("verify", "--level", "restored", "--identity", IDENTITY, status=0)

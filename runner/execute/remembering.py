@@ -9,10 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from runner.durable import make_folder, write_bytes
+from runner.errors import StepFailed
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog
 from runner.store.chain import Gap, Link, chain_gaps
 from runner.store.records import FAIL
+from runner.store.snapshot import folder_of
+from runner.target import Target
 
 _lock = threading.Lock()
 
@@ -38,6 +41,21 @@ def recall(spec: Spec) -> dict[str, Link]:
         return {name: Link(**link) for name, link in document.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def require_familiar(spec: Spec, target: Target) -> None:
+    """Raise StepFailed when a target that held snapshots holds none: a disk is not mounted, say.
+
+    A backup that goes to the folder beneath a missing disk is green, and lost.
+    """
+    link = recall(spec).get(target.name)
+    if link is None or target.folders(folder_of(spec.project, spec.profile)):
+        return
+    raise StepFailed(
+        f"The target {target.name} held {link.id} and holds nothing now "
+        f"({target.location(folder_of(spec.project, spec.profile))}).",
+        remedy=f"Is its disk mounted? If it was emptied on purpose, remove {_path(spec)}.",
+    )
 
 
 def missing_links(spec: Spec, catalog: Catalog) -> list[Gap]:

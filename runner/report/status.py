@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from runner.errors import UsageError
 from runner.execute import journal
 from runner.execute.journal import RunState
 from runner.execute.remembering import missing_links
@@ -55,8 +56,10 @@ def _last_runs(session: Session) -> dict[str, dict[str, Any]]:
     for name in list(reversed(names))[:SEARCHED_RUNS]:
         if set(found) >= set(session.spec.policies):
             break
-        run = journal.read_run(state, name)
-        plan = journal.read_plan(state, name)
+        try:
+            run, plan = journal.read_run(state, name), journal.read_plan(state, name)
+        except UsageError:
+            continue
         for policy in {step.params.get("policy") for step in plan.steps} - {None}:
             if policy not in found and plan.profile == session.spec.profile:
                 found[str(policy)] = _run(name, run, str(policy))

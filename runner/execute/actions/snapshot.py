@@ -13,7 +13,7 @@ from runner.execute.actions.base import Outputs, Simple, Skipped
 from runner.execute.context import Context
 from runner.execute.journal import StepResult
 from runner.execute.locks import SNAPSHOT_LOCK, held
-from runner.execute.remembering import forget, remember
+from runner.execute.remembering import forget, remember, require_familiar
 from runner.plan.model import Step
 from runner.registry import open_source
 from runner.source import Stored
@@ -82,6 +82,7 @@ class CopySnapshot(Simple):
         """Copy every file, checking each hash on the way."""
         folder = _folder(context.spec, step)
         origin, target = context.target(step.params["from"]), context.target(step.params["target"])
+        require_familiar(context.spec, target)
         data = b"".join(origin.get(f"{folder}/{MANIFEST}"))
         manifest = Manifest.from_bytes(data)
         count = context.progress(step)
