@@ -11,6 +11,7 @@ from runner.errors import StepFailed
 from runner.execute.actions.base import Outputs, Simple, Skipped
 from runner.execute.context import Context
 from runner.execute.journal import StepResult
+from runner.execute.remembering import require_familiar
 from runner.plan.model import Step
 from runner.prove.artifacts import fingerprint_document
 from runner.prove.scratch import scratch_folder
@@ -57,6 +58,7 @@ class CaptureSource(Simple):
         name = step.params["source"]
         spec = context.spec.source(name)
         target = context.target(step.params["target"])
+        require_familiar(context.spec, target)
         _require_space(target)
         with scratch_folder(context.spec.state / "scratch", f"{context.token}-{name}") as scratch:
             capturing = Capturing(
