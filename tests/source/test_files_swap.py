@@ -1,0 +1,151 @@
+"""What a restore of files tells, replaces, and takes back, even when it is killed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runner.errors import StepFailed
+from runner.source import Place
+from tests.source.stack import TOKEN, tree
+from tests.source.tree import Snapshots, restore, source_of
+from tests.tools import ROOT, require_program
+
+require_program("tar")
+
+
+class TestRestore:
+    def test_differences_are_told(self, app: Path, snapshots: Snapshots) -> None:
+        source = source_of(app, "config")
+        artifacts = snapshots.take(source)
+        place = Place(TOKEN)
+        source.stage(artifacts, place)
+        staged = source.staged(place)
+        assert staged is not None
+        (staged / "config/app.yml").write_text("config/app.yaml"[:14])
+        (staged / "config/sub/deep.yml").unlink()
+        (staged / "config/sub/x\x1b[31m").write_text("new")
+        (staged / "config").chmod(0o700)
+        found = source.fingerprint(place)
+        told = source.differences(artifacts.fingerprint, found, place)
+        assert "config: mode 0700 instead of 0750" in told
+        assert "config/app.yml: content differs" in told
+        assert "config/sub/deep.yml: missing" in told
+        assert "config/sub/x\\x1b[31m: not in the snapshot" in told
+
+    def test_many_differences_are_counted(self, app: Path, snapshots: Snapshots) -> None:
+        for number in range(30):
+            (app / f"logs/{number}").touch()
+        source = source_of(app, "logs")
+        artifacts = snapshots.take(source)
+        source.stage(artifacts, Place(TOKEN))
+        staged = source.staged(Place(TOKEN))
+        assert staged is not None
+        for number in range(30):
+            (staged / f"logs/{number}").chmod(0o611)
+        found = source.fingerprint(Place(TOKEN))
+        told = source.differences(artifacts.fingerprint, found, Place(TOKEN))
+        assert len(told) == 21
+        assert told[-1] == "and 10 more differences"
+
+    def test_a_hard_link_comes_back_without_its_other_name(
+        self, app: Path, snapshots: Snapshots
+    ) -> None:
+        (app / "config/z").hardlink_to(app / "config/app.yml")
+        source = source_of(app, "config")
+        artifacts = snapshots.take(source)
+        (app / "config/z").unlink()
+        (app / "config/app.yml").write_text("newer")
+        restore(source, artifacts, Place(TOKEN, include=("config/z",)))
+        assert (app / "config/z").read_text() == "config/app.yml"
+        assert (app / "config/app.yml").read_text() == "newer"
+
+    def test_globs_that_match_nothing_are_told(self, app: Path, snapshots: Snapshots) -> None:
+        source = source_of(app, "config")
+        artifacts = snapshots.take(source)
+        with pytest.raises(StepFailed, match="include"):
+            source.stage(artifacts, Place(TOKEN, include=("confg/*",)))
+
+    def test_a_path_that_left_the_spec_is_told(self, app: Path, snapshots: Snapshots) -> None:
+        artifacts = snapshots.take(source_of(app, "config", "logs"))
+        with pytest.raises(StepFailed, match="no longer names"):
+            source_of(app, "config").stage(artifacts, Place(TOKEN))
+
+    def test_a_folder_that_became_a_file_and_back(self, app: Path, snapshots: Snapshots) -> None:
+        source = source_of(app, "config", "logs/today")
+        artifacts = snapshots.take(source)
+        shutil.rmtree(app / "config")
+        (app / "config").write_text("a file now")
+        (app / "logs/today").unlink()
+        (app / "logs/today").mkdir()
+        before = tree(app)
+        restore(source, artifacts, Place(TOKEN))
+        assert (app / "config/app.yml").exists()
+        assert (app / "logs/today").is_file()
+        source.unswap(Place(TOKEN))
+        source.discard(Place(TOKEN))
+        assert tree(app) == before
+
+
+KILLED_AT = """
+import os, signal, sys
+from pathlib import Path
+from runner.source import Place
+from runner.source.files import FilesSource
+from runner.spec.model import SourceSpec
+folder, token, last = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+stays = (folder / "data/db.sqlite", folder / "backups")
+source = FilesSource(SourceSpec("app", "files", {"paths": ["."]}, folder))
+seen = 0
+def count(event, arguments):
+    global seen
+    if event in ("os.rename", "os.link"):
+        seen += 1
+        if seen == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(count)
+source.swap(Place(token, protected=stays))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("onwards", ["resume", "undo"])
+def test_killed_between_any_two_renames(
+    app: Path, snapshots: Snapshots, tmp_path: Path, onwards: str
+) -> None:
+    stays = (app / "data/db.sqlite", app / "backups")
+    place = Place(TOKEN, protected=stays)
+    artifacts = snapshots.take(source_of(app, "."), app / "backups")
+    (app / "config/app.yml").write_text("wrecked")
+    (app / "logs/today").unlink()
+    (app / "data/notes.txt").write_text("newer")
+    wrecked = tree(app)
+    for last in range(1, 1000):
+        copy = tmp_path / "copy"
+        shutil.copytree(app, copy, symlinks=True)
+        source = source_of(copy, ".")
+        place = Place(TOKEN, protected=(copy / "data/db.sqlite", copy / "backups"))
+        source.stage(artifacts, place)
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED_AT, copy, TOKEN, str(last)], cwd=ROOT, check=False
+        )
+        if onwards == "undo":
+            source.unswap(place)
+            source.discard(place)
+            assert tree(copy) == wrecked
+        else:
+            source.swap(place)
+            source.confirm(place)
+            assert (copy / "config/app.yml").read_text() == "config/app.yml"
+            assert (copy / "logs/today").read_text() == "logs/today"
+            assert (copy / "data/notes.txt").read_text() == "data/notes.txt"
+            assert (copy / f"config.before-{TOKEN}/app.yml").read_text() == "wrecked"
+            assert (copy / f"data/notes.txt.before-{TOKEN}").read_text() == "newer"
+        shutil.rmtree(copy)
+        if done.returncode == 0:
+            break
+    assert last > 8
