@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runner.errors import UsageError
+from runner.errors import StepFailed, UsageError
 from runner.plan.choose import Choice
 from runner.plan.facts import Facts
 from runner.plan.model import Plan, Step
@@ -194,7 +194,12 @@ def _prepare(builder: _Builder, choice: Choice) -> str:
     """Stage, prove and check one source; return the step after which it may be placed."""
     spec, name = builder.spec, choice.source
     place = _place_params(builder, choice)
-    manifest = builder.facts.manifests[choice.snapshot.id]
+    stored = builder.facts.manifests[choice.snapshot.id].of(name)
+    if not any(one.part == "" for one in stored):
+        raise StepFailed(
+            f"The manifest of {choice.snapshot.id} at {choice.target} lists no content of {name}.",
+            remedy="It was changed: `verify` it, and choose another snapshot.",
+        )
     target = open_target(spec.target(choice.target))
     profile = builder.wanted.profile
     folder = folder_of(spec.project, profile, choice.snapshot.id)
@@ -212,7 +217,7 @@ def _prepare(builder: _Builder, choice: Choice) -> str:
                 "location": target.location(folder),
                 "stored": [
                     {"part": one.part, "form": one.form, "key": one.key}
-                    for one in manifest.of(name)
+                    for one in stored
                 ],
             },
             needs=builder.barrier,

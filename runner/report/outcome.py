@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,8 @@ def stamp(instant: datetime | None) -> str | None:
     if instant is None:
         return None
     return instant.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+
+
+def visible(text: str) -> str:
+    """Text from outside as a terminal may have it: what would steer it is shown instead."""
+    return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from runner.report.outcome import visible
+
 Event = Mapping[str, Any]
 Listener = Callable[[Event], None]
 
@@ -41,6 +43,11 @@ def plain(event: Event) -> None:
 
 def line_of(event: Event) -> str | None:
     """The line of an event; None for one that is no news."""
+    line = _line_of(event)
+    return None if line is None else visible(line)
+
+
+def _line_of(event: Event) -> str | None:
     kind = event["event"]
     if kind == "note":
         return f"note  {event['message']}"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from runner.report.outcome import Outcome
+from runner.report.outcome import Outcome, visible
 from runner.secret import SCRUBBER
 from runner.spec.units import format_duration, format_size
 
@@ -27,7 +27,7 @@ def show(outcome: Outcome) -> None:
 
 
 def _write(stream: Any, lines: Lines) -> None:
-    text = "".join(SCRUBBER.clean(line) + "\n" for line in lines)
+    text = "".join(visible(SCRUBBER.clean(line)) + "\n" for line in lines)
     # A file name may hold bytes that are no text; they are shown, not raised.
     stream.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
     stream.flush()

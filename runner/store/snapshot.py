@@ -22,9 +22,11 @@ MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
 INSTRUCTIONS = "RESTORE.md"
 MOST_BYTES = 64 * 1024
+MOST_CONTENT = 2**63 - 1  # what a file can hold
 
 _ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([a-z0-9][a-z0-9_-]{0,62})-([0-9a-f]{6})")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
+_SUFFIXES = (".zst", ".gz", ".age", ".zst.age", ".gz.age")
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
@@ -198,6 +200,16 @@ def _check(manifest: Manifest) -> None:
     links = {**manifest.unchanged, **(manifest.predecessor or {})}
     if not all(isinstance(one, str) for one in (*links.values(), *manifest.missing)):
         raise TypeError("a name in it is no text")
+    for file in (*manifest.artifacts, *manifest.files):
+        if not 0 <= file.bytes <= MOST_CONTENT:
+            raise ValueError(f"not a size of {file.key!r}: {str(file.bytes)[:30]}")
+    for one in manifest.artifacts:
+        # So no path and no shell can be in a source's, a part's or a form's name either.
+        name = ".".join(filter(None, (one.source, one.part, one.form)))
+        if one.key not in (name, *(f"{name}{suffix}" for suffix in _SUFFIXES)):
+            raise ValueError(f"{one.key!r} is not the file of {name!r}")
+        if not 0 <= one.content_bytes <= MOST_CONTENT:
+            raise ValueError(f"not a size of what is in {one.key!r}")
     for at in (manifest.created_at, *(one.taken_at for one in dated)):
         instant(at)
 

@@ -170,7 +170,7 @@ def test_strangers_are_told_and_fail_only_where_they_could_be_mistaken(snapshot:
 def test_a_sample_reads_small_files_and_some_of_the_big_ones(tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path)
     big = tuple(
-        replace(snapshot.manifest.artifacts[0], key=f"config.{n}.tar", bytes=BIG + n)
+        replace(snapshot.manifest.artifacts[0], part=f"{n}", key=f"config.{n}.tar", bytes=BIG + n)
         for n in range(1, 11)
     )
     snapshot.change_manifest(artifacts=(*snapshot.manifest.artifacts, *big))
