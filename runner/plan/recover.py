@@ -18,7 +18,7 @@ from runner.plan.facts import Facts
 from runner.plan.model import Plan, Step
 from runner.registry import open_source, open_target
 from runner.spec.model import Objective, RecoveryStep, Service, Spec
-from runner.store.snapshot import folder_of
+from runner.store.snapshot import ArtifactEntry, folder_of
 
 
 @dataclass(frozen=True)
@@ -190,16 +190,22 @@ def _place_params(builder: _Builder, choice: Choice) -> dict[str, Any]:
     }
 
 
+def _stored(builder: _Builder, choice: Choice) -> list[ArtifactEntry]:
+    """The artifacts of a source. Raises StepFailed where the manifest lists no content of it."""
+    stored = builder.facts.manifests[choice.snapshot.id].of(choice.source)
+    if not any(one.part == "" for one in stored):
+        raise StepFailed(
+            f"The manifest of {choice.snapshot.id} at {choice.target} lists no content of "
+            f"{choice.source}.",
+            remedy="It was changed: `verify` it, and choose another snapshot.",
+        )
+    return stored
+
+
 def _prepare(builder: _Builder, choice: Choice) -> str:
     """Stage, prove and check one source; return the step after which it may be placed."""
     spec, name = builder.spec, choice.source
     place = _place_params(builder, choice)
-    stored = builder.facts.manifests[choice.snapshot.id].of(name)
-    if not any(one.part == "" for one in stored):
-        raise StepFailed(
-            f"The manifest of {choice.snapshot.id} at {choice.target} lists no content of {name}.",
-            remedy="It was changed: `verify` it, and choose another snapshot.",
-        )
     target = open_target(spec.target(choice.target))
     profile = builder.wanted.profile
     folder = folder_of(spec.project, profile, choice.snapshot.id)
@@ -217,7 +223,7 @@ def _prepare(builder: _Builder, choice: Choice) -> str:
                 "location": target.location(folder),
                 "stored": [
                     {"part": one.part, "form": one.form, "key": one.key}
-                    for one in stored
+                    for one in _stored(builder, choice)
                 ],
             },
             needs=builder.barrier,
