@@ -16,6 +16,7 @@ from typing import Any
 
 from runner.durable import PRIVATE_FILE, make_folder, naming, sync_folder, write_bytes
 from runner.errors import UsageError
+from runner.execute.run_order import forget_runs, in_order, note_run
 from runner.owner import Owner, alive, this_process
 from runner.plan.model import Plan, canonical, plan_from_json
 from runner.secret import SCRUBBER
@@ -135,6 +136,7 @@ def create_run(state: Path, run: str, plan: Plan, listeners: Iterable[Listener])
     folder = run_folder(state, run)
     make_folder(folder)
     write_bytes(folder / PLAN, canonical(plan.as_json()))
+    note_run(state, run)
     _open(folder)
     journal = Journal(folder, listeners)
     journal.append("run", run=run, kind=plan.kind, plan=plan.id, owner=this_process().to_json())
@@ -182,16 +184,17 @@ def drop_old_runs(state: Path, most: int) -> None:
     if len(known) <= most:
         return
     still_open = set(open_runs(state))
-    for run in known[:-most]:
-        if run not in still_open:
-            shutil.rmtree(run_folder(state, run), ignore_errors=True)
+    gone = [run for run in known[:-most] if run not in still_open]
+    for run in gone:
+        shutil.rmtree(run_folder(state, run), ignore_errors=True)
+    forget_runs(state, gone)
 
 
 def list_runs(state: Path) -> list[str]:
     """The ids of all runs, oldest first."""
     folder = state / "runs"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(name for name in names if RUN_ID.fullmatch(name))
+    return in_order(state, (name for name in names if RUN_ID.fullmatch(name)))
 
 
 def read_run(state: Path, run: str) -> RunState:

@@ -10,6 +10,7 @@ from runner.spec.model import Policy, Spec
 from runner.spec.schedule import Schedule
 from runner.spec.units import format_duration
 from runner.store.catalog import Catalog, Snapshot
+from runner.store.retention import FUTURE
 
 
 def wanted_policies(
@@ -40,6 +41,8 @@ def due_reason(spec: Spec, catalog: Catalog, policy: Policy, now: datetime) -> s
     if newest is None:
         return "due: it has no complete snapshot yet"
     latest = Schedule.parse(policy.schedule, spec.timezone).last_before(now)
+    if newest.created_at - now > FUTURE:
+        return "due: its newest complete snapshot is dated in the future, by a wrong clock"
     if newest.created_at >= latest:
         return None
     return f"due since {latest.isoformat()}: {_age(newest, now)}"
@@ -54,7 +57,8 @@ def next_due(spec: Spec, catalog: Catalog, policy: Policy, now: datetime) -> dat
     if newest is None:
         return now
     latest = schedule.last_before(now)
-    return schedule.next_after(now) if newest.created_at >= latest else latest
+    fresh = latest <= newest.created_at <= now + FUTURE
+    return schedule.next_after(now) if fresh else latest
 
 
 def last_complete(catalog: Catalog, policy: Policy) -> Snapshot | None:

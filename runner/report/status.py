@@ -15,6 +15,7 @@ from runner.plan.due import next_due
 from runner.report.outcome import Outcome, stamp
 from runner.spec.model import Objective
 from runner.store.catalog import Catalog
+from runner.store.retention import FUTURE
 
 # A run's journal is looked for among this many of the newest.
 SEARCHED_RUNS = 500
@@ -85,6 +86,9 @@ def _source(session: Session, catalog: Catalog, name: str) -> dict[str, Any]:
     newest, fresh = catalog.newest(name), catalog.fresh_at(name)
     objective = session.spec.objectives.get(name) or Objective(name)
     age = None if fresh is None else max(0.0, (now - fresh).total_seconds())
+    met = None if objective.rpo is None else age is not None and age <= objective.rpo
+    if _from_the_future(fresh, now):
+        met = None
     proofs = [
         proof
         for one in catalog.snapshots
@@ -94,10 +98,7 @@ def _source(session: Session, catalog: Catalog, name: str) -> dict[str, Any]:
     return {
         "source": name,
         "newest": None if newest is None else {"id": newest.id, "age": age},
-        "rpo": {
-            "objective": objective.rpo,
-            "met": None if objective.rpo is None else age is not None and age <= objective.rpo,
-        },
+        "rpo": {"objective": objective.rpo, "met": met},
         "proved_at": stamp(proved),
         "proof_age": None if proved is None else max(0.0, (now - proved).total_seconds()),
         "proof_overdue": _overdue(proved, objective.proof_every, now),
@@ -158,7 +159,22 @@ def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[
         for gap in missing_links(session.spec, catalog)
     ]
     found += [(5, line) for source in data["sources"] for line in _source_troubles(source)]
+    found += [(7, line) for line in _future_troubles(session, catalog)]
     return found + list(_drill_troubles(session, catalog))
+
+
+def _future_troubles(session: Session, catalog: Catalog) -> Iterator[str]:
+    for name in session.spec.sources:
+        fresh = catalog.fresh_at(name)
+        if _from_the_future(fresh, session.facts.now):
+            yield (
+                f"The newest snapshot of {name} is dated {stamp(fresh)}, in the future: some clock "
+                f"is wrong, so nobody knows its age. Next: holdfast backup --source {name}"
+            )
+
+
+def _from_the_future(at: datetime | None, now: datetime) -> bool:
+    return at is not None and at - now > FUTURE
 
 
 def _drill_troubles(session: Session, catalog: Catalog) -> Iterator[tuple[int, str]]:
