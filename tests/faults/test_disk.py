@@ -187,6 +187,7 @@ def test_a_read_only_target(grown: tuple[Service, Steady]) -> None:
         whole(service, holdfast)
 
 
+@pytest.mark.slow
 def test_a_user_whom_the_target_refuses(fresh: Fresh) -> None:
     service, _ = fresh("two")
     for path in (service.folder, *service.folder.rglob("*")):
@@ -219,13 +220,28 @@ def test_a_target_that_vanished_is_not_made_anew_elsewhere(fresh: Fresh) -> None
     service, holdfast = fresh("two")
     spec = service.folder / "backup.yaml"
     usb = service.folder / "mnt" / "usb"
-    spec.write_text(spec.read_text().replace("path: elsewhere", "path: mnt/usb/backups"))
+    old, new = (
+        "offsite: {type: local, path: elsewhere}",
+        "usb: {type: local, path: mnt/usb/backups}",
+    )
+    spec.write_text(spec.read_text().replace(old, new))
     document = holdfast.json("backup", status=4)
     assert document["snapshots"][0]["targets"] == ["disk"]
     assert f"the folder {usb} is missing" in document["error"]["message"]
     assert "Mount the disk" in document["error"]["message"]
     assert not usb.parent.exists()
     usb.mkdir(parents=True)
+    holdfast("backup", status=0)
+    whole(service, holdfast)
+    # The disk is gone, and its mount point is an empty folder on another one.
+    usb.rename(service.folder / "unplugged")
+    usb.mkdir()
+    document = holdfast.json("backup", status=4)
+    assert document["snapshots"][0]["targets"] == ["disk"]
+    assert "usb" in document["error"]["message"]
+    assert list(usb.rglob("*.json")) == []
+    usb.rmdir()
+    (service.folder / "unplugged").rename(usb)
     holdfast("backup", status=0)
     whole(service, holdfast)
 
