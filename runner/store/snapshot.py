@@ -200,7 +200,8 @@ def _check(manifest: Manifest) -> None:
     links = {**manifest.unchanged, **(manifest.predecessor or {})}
     if not all(isinstance(one, str) for one in (*links.values(), *manifest.missing)):
         raise TypeError("a name in it is no text")
-    for file in (*manifest.artifacts, *manifest.files):
+    listed: list[ArtifactEntry | StoredFile] = [*manifest.artifacts, *manifest.files]
+    for file in listed:
         if not 0 <= file.bytes <= MOST_CONTENT:
             raise ValueError(f"not a size of {file.key!r}: {str(file.bytes)[:30]}")
     for one in manifest.artifacts:

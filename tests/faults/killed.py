@@ -21,6 +21,6 @@ def mortal(journal: Journal, event: str, **values: object) -> None:
     real(journal, event, **values)
 
 
-Journal.append = mortal  # type: ignore[method-assign]
+Journal.append = mortal  # type: ignore[method-assign,assignment]
 sys.argv = ["holdfast", *sys.argv[2:]]
 main()
