@@ -318,7 +318,16 @@ def _recovery(
     asked = Asked(choosing.snapshot, session.instant(choosing.at), choosing.target)
     catalog = session.catalog(profile=choosing.profile)
     choices = choose(session.spec, catalog, sources, asked)
-    return WantedRecovery(kind, choices, choosing.profile or session.spec.profile)
+    doubts = [
+        f"{target} cannot be read: it may hold newer snapshots." for target in catalog.unreachable
+    ]
+    doubts += [
+        f"{gap.snapshot} at {gap.target}: {gap.reason}."
+        for gap in missing_links(session.spec, catalog)
+    ]
+    return WantedRecovery(
+        kind, choices, choosing.profile or session.spec.profile, doubts=tuple(doubts)
+    )
 
 
 def _compile(session: Session, wanted: WantedRecovery) -> Plan:

@@ -35,6 +35,7 @@ class Wanted:
     include: Sequence[str] = ()
     running: bool = False
     existing: str = "skip"
+    doubts: Sequence[str] = ()  # why these may not be the newest snapshots
 
 
 @dataclass
@@ -73,6 +74,7 @@ def compile_recovery(spec: Spec, facts: Facts, wanted: Wanted) -> Plan:
             },
             "destination": wanted.destination,
             "resolved": spec.resolved,
+            "doubts": list(wanted.doubts),
         },
         objectives={name: _objective(one) for name, one in spec.objectives.items()},
     )

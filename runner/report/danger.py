@@ -46,6 +46,7 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
     taken = plan.facts["taken_at"]
     lines = [f"On {host_name()}, this replaces live content of {spec.project} ({spec.profile})."]
     lines += _losses(session, taken, list(taken))
+    lines += plan.facts["doubts"]
     lines.append("What is there now is kept as a safety copy.")
     name = spec.project if plan.kind == "dr-restore" else next(iter(taken))
     return name, tuple(lines)

@@ -58,6 +58,7 @@ def recovery_outcome(plan: Plan, finished: Finished) -> Outcome:
         },
         finished.exit_code,
         finished.error,
+        notes=tuple(plan.facts["doubts"]),
     )
 
 

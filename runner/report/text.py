@@ -129,6 +129,7 @@ def _recovery(outcome: Outcome) -> Lines:
     for one in data["proof"]:
         yield f"{one['source']}: {words[one['equal']]}"
         yield from (f"  {line}" for line in one["differences"][:10])
+    yield from (f"Note: {note}" for note in outcome.notes)
     if data["safety"]:
         yield "Safety copies of what was replaced:"
         yield from (f"  {one}" for one in data["safety"])
