@@ -94,11 +94,11 @@ def large_sqlite(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     yield Result(f"{title}: backup", ours, "sqlite3 .backup && zstd -3 -T0", theirs, 1.2)
     theirs, ours = _alternate(
         bench,
-        lambda: bench.shell("rm -f back; zstd -q -d copy.zst -o back", folder),
+        lambda: bench.shell("rm -f back; zstd -q -d copy.zst -o back && sync back", folder),
         lambda: bench.once([HOLDFAST, "restore", "--source", "db", "--to", "restored.db"], folder),
         lambda: _remove(folder / "restored.db"),
     )
-    yield Result(f"{title}: restore", ours, "zstd -d", theirs, 1.3)
+    yield Result(f"{title}: restore", ours, "zstd -d && sync", theirs, 1.3)
 
 
 def many_files(bench: Bench, sizes: Sizes) -> Iterator[Result]:
@@ -123,11 +123,13 @@ def many_files(bench: Bench, sizes: Sizes) -> Iterator[Result]:
         yield Result(f"{title}: backup", ours, "restic backup", rival, 1.0)
     theirs, ours = _alternate(
         bench,
-        lambda: bench.shell("mkdir back && zstd -q -dc tree.tar.zst | tar -C back -xf -", folder),
+        lambda: bench.shell(
+            "mkdir back && zstd -q -dc tree.tar.zst | tar -C back -xf - && sync -f back", folder
+        ),
         lambda: bench.once([HOLDFAST, "restore", "--source", "tree", "--to", "restored"], folder),
         lambda: _remove(folder / "back", folder / "restored"),
     )
-    yield Result(f"{title}: restore", ours, "zstd -d | tar -x", theirs, 1.3)
+    yield Result(f"{title}: restore", ours, "zstd -d | tar -x && sync", theirs, 1.3)
 
 
 def memory(bench: Bench, sizes: Sizes) -> Iterator[Result]:
