@@ -192,8 +192,9 @@ def test_a_user_whom_the_target_refuses(fresh: Fresh) -> None:
     service, _ = fresh("two")
     for path in (service.folder, *service.folder.rglob("*")):
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-    for path in [service.folder, *service.folder.parents][:4]:
-        path.chmod(path.stat().st_mode | 0o011)
+    for path in [service.folder, *service.folder.parents]:
+        if path.stat().st_mode & 0o011 != 0o011:
+            path.chmod(path.stat().st_mode | 0o011)
     elsewhere = service.folder / "elsewhere"
     for path in (elsewhere, *(one for one in elsewhere.rglob("*") if one.is_dir())):
         os.chown(path, 0, 0)
