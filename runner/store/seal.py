@@ -120,8 +120,10 @@ def unseal(
     stored = Stored(target, path, sha256, size)
     try:
         with Stages() as stages:
-            opened = _opened_whole(stored, keys) if size <= SMALL else _opened(stored, keys, stages)
-            yield from filter(None, compression.decoded(suffix, opened))
+            if size <= SMALL:
+                yield from filter(None, compression.decoded(suffix, _opened_whole(stored, keys)))
+            else:
+                yield from _decoded(_opened(stored, keys, stages), suffix, stages)
         stored.finish()
     except Undecodable as error:
         raise stored.damaged(str(error)) from error
@@ -181,6 +183,18 @@ def _opened(stored: Stored, keys: tuple[str, ...] | None, stages: Stages) -> Ite
         age.decrypt(stored, pipe, keys or ())
 
     return stages.run(read if keys is None else decrypt)
+
+
+def _decoded(opened: Iterator[bytes], suffix: str, stages: Stages) -> Iterator[bytes]:
+    """The content; decompressed in a thread of its own, so that who reads it is not held up."""
+    if not suffix:
+        return opened
+
+    def decompress(pipe: Pipe) -> None:
+        for chunk in filter(None, compression.decoded(suffix, opened)):
+            pipe.write(chunk)
+
+    return stages.run(decompress)
 
 
 class _Intake:

@@ -206,7 +206,15 @@ def artifacts_of(step: Step, context: Context) -> SnapshotArtifacts:
             remedy="Somebody exchanged it, or the plan is stale: look, and plan again.",
         )
     folder = folder_of(spec.project, params["profile"], params["snapshot"])
-    return SnapshotArtifacts(target, folder, manifest, params["source"], context.identities)
+    return SnapshotArtifacts(
+        target,
+        folder,
+        manifest,
+        params["source"],
+        context.identities,
+        progress=context.progress(step),
+        compared_later=True,
+    )
 
 
 def _require_own_files(step: Step, context: Context) -> None:
