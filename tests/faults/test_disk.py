@@ -292,12 +292,14 @@ def test_sources_that_change_while_they_are_read(fresh: Fresh, tmp_path: Path) -
         try:
             assert changer.stdout is not None
             changer.stdout.readline()
-            answer = holdfast("backup")
+            # A backup may fall between two changes; one that does not must say so.
+            told = any(
+                "changed as we read it" in holdfast("backup", status=0).stdout for _ in range(30)
+            )
             assert changer.poll() is None
         finally:
             changer.kill()
-    assert answer.status == 0, str(answer)
-    assert "log" in answer.stdout + answer.stderr
+    assert told
     results = holdfast.json("verify", "--level", "restored")["results"]
     assert {one["verdict"] for one in results} == {"PASS"}
     holdfast("restore", "--source", "config", "--to", tmp_path / "out", status=0)

@@ -131,6 +131,53 @@ def test_recovery_killed_at_every_boundary_is_taken_back_by_the_next_command(
 
 
 @pytest.mark.slow
+def test_restore_killed_at_every_boundary_is_taken_back_or_done(
+    fresh: Callable[[str], Service],
+) -> None:
+    restored = fresh("wanted").observe()
+    for number in itertools.count(1):
+        service = fresh(str(number))
+        service.change()
+        changed = service.observe()
+        died = kill_at(service, number, "restore", "--source", "db", "--confirm", "db")
+        service.program("backup", status=0)
+        now = service.observe()
+        assert now["db"] in (changed["db"], restored["db"]), f"event {number}"
+        assert (now["files"], now["code"]) == (changed["files"], changed["code"])
+        assert "stop" not in service.log() or service.log()[-1] == "start"
+        assert service.leftovers() == []
+        shutil.rmtree(service.folder)
+        if not died:
+            break
+    assert number > 12
+
+
+@pytest.mark.slow
+def test_prune_killed_at_every_boundary_is_finished_by_the_next(
+    fresh: Callable[[str], Service],
+) -> None:
+    original = fresh("many")
+    for _ in range(2):
+        original.program("backup", "--no-prune", status=0)
+    spec = original.folder / "backup.yaml"
+    spec.write_text(spec.read_text().replace("last: 3", "last: 1"))
+    newest = original.program.json("list")["snapshots"][0]["id"]
+    for number in itertools.count(1):
+        service = Service(original.folder.with_name(f"prune{number}"), spec.read_text())
+        shutil.copytree(original.folder, service.folder, symlinks=True, dirs_exist_ok=True)
+        died = kill_at(service, number, "prune", "--confirm", "quaybot")
+        listed = service.program.json("list")["snapshots"]
+        assert newest in [one["id"] for one in listed]
+        assert {one["verdict"] for one in service.program.json("verify")["results"]} == {"PASS"}
+        service.program("prune", "--confirm", "quaybot", status=0)
+        assert [one["id"] for one in service.program.json("list")["snapshots"]] == [newest]
+        shutil.rmtree(service.folder)
+        if not died:
+            break
+    assert number > 4
+
+
+@pytest.mark.slow
 def test_killed_at_random_moments(fresh: Callable[[str], Service]) -> None:
     chance = random.Random(20261120)
     commands = (
