@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,12 +150,6 @@ def _remove_all(path: Path) -> None:
         else:
             return
     shutil.rmtree(path)
-
-
-def leftovers(folder: Path) -> Iterator[Path]:
-    """The staging folders and safety copies right below `folder`."""
-    with contextlib.suppress(OSError):
-        yield from (entry for entry in folder.iterdir() if is_ours(entry.name))
 
 
 def _forward(move: Move) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -42,12 +42,16 @@ def require_program(name: str, package: str = "") -> str:
     `--require-services` it fails.
     """
     path = shutil.which(name)
-    if path is not None:
-        return path
-    message = f"{name} is missing: apt-get install {package or PROGRAMS.get(name, name)}"
+    if path is None:
+        cannot_run(f"{name} is missing: apt-get install {package or PROGRAMS.get(name, name)}")
+    return path
+
+
+def cannot_run(why: str) -> NoReturn:
+    """Skip a test that this machine cannot run; with `--require-services` it fails."""
     if os.environ.get(REQUIRE):
-        pytest.fail(message, pytrace=False)
-    pytest.skip(message, allow_module_level=True)
+        pytest.fail(why, pytrace=False)
+    pytest.skip(why, allow_module_level=True)
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,6 @@ OPEN = "open-runs"
 
 RUN_ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[a-z-]+-[0-9a-f]{6}")
 
-# How a step can stand. `started` without an end is what a killed run leaves behind.
-STATUSES = ("started", "done", "failed", "skipped", "interrupted", "undone")
-
 Event = Mapping[str, Any]
 Listener = Callable[[Event], None]
 
@@ -39,7 +36,9 @@ class StepResult:
     """How one step stands in a run."""
 
     step: str
-    status: str  # one of STATUSES
+    # started (without an end: a killed run left it), done, skipped, blocked, failed, interrupted
+    # or undone.
+    status: str
     attempt: int = 1
     started_at: str | None = None
     ended_at: str | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.durable import make_folder, write_bytes
+from runner.errors import ObjectiveMissed
 from runner.execute.runs import Finished
 from runner.execute.session import Session
 from runner.plan.model import Plan
@@ -82,8 +83,8 @@ def _conclude(
     write_bytes(report, drill_markdown(spec, plan, finished, facts, code).encode())
     _record(session, run, began, code, rto, hashlib.sha256(text).hexdigest())
     error = outcome.error
-    if error is None and code == 5:
-        error = {"kind": "objective", "message": _missed(rto, rpo)}
+    if error is None and code == ObjectiveMissed.exit_code:
+        error = ObjectiveMissed(_missed(rto, rpo)).as_json()
     return replace(outcome, command="drill", data=data, exit_code=code, error=error)
 
 
@@ -91,7 +92,7 @@ def _code(finished: Finished, rto: Mapping[str, Any], rpo: Mapping[str, Any]) ->
     missed = any(one["met"] is False for one in (*rto.values(), *rpo.values()))
     if finished.exit_code in (4, 130) or not missed:
         return finished.exit_code
-    return 5
+    return ObjectiveMissed.exit_code
 
 
 def _missed(rto: Mapping[str, Any], rpo: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import pytest
 from tests.faults.bad_day import TARGETS, Steady, snapshots, steady
 from tests.faults.conftest import Fresh
 from tests.service import Service
-from tests.tools import Answer, clean_environment, require_program
+from tests.tools import Answer, cannot_run, clean_environment, require_program
 
 NOBODY = 65534
 
@@ -30,12 +30,12 @@ def mount(folder: Path, options: str) -> bool:
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A file system of a few bytes on a folder; what was in the folder is in it."""
     if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system: run this test as root")
+        cannot_run("only root can mount a small file system: run this test as root")
     folder.mkdir(parents=True, exist_ok=True)
     before = folder.with_name(f"{folder.name}.before")
     shutil.copytree(folder, before, symlinks=True)
     if not mount(folder, f"size={size},mode=700"):
-        pytest.skip("this machine lets nobody mount a tmpfs")
+        cannot_run("this machine lets nobody mount a tmpfs")
     try:
         shutil.copytree(before, folder, symlinks=True, dirs_exist_ok=True)
         yield folder
@@ -60,7 +60,7 @@ def fill(folder: Path) -> Path:
 def as_nobody(service: Service, *arguments: str) -> Answer:
     """Run the program as a user who owns nothing."""
     if os.geteuid() != 0:
-        pytest.skip("only root can become another user: run this test as root")
+        cannot_run("only root can become another user: run this test as root")
     require_program("setpriv", "util-linux")
     identity = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     done = subprocess.run(
@@ -90,7 +90,7 @@ def whole(service: Service, holdfast: Steady) -> None:
     results = holdfast.json("verify")["results"]
     # What a snapshot is said to lack is skipped, and it has one sound source at least.
     told = [one for one in results if "its capture failed" not in one["reason"]]
-    assert {one["verdict"] for one in told} == {"PASS"}
+    assert {one["verdict"] for one in told} == {"PASS"}, told
 
 
 @pytest.mark.parametrize(("folder", "name"), [("backups", "disk"), ("elsewhere", "offsite")])

@@ -20,6 +20,7 @@ from runner.errors import StepFailed, UsageError
 from runner.spec.model import TargetSpec
 from runner.target.local import LocalTarget, open_target
 from tests.target.conformance import TargetConformance
+from tests.tools import cannot_run
 
 NOBODY = 65534
 
@@ -229,7 +230,7 @@ print(b"".join(target.get("kept")) == b"k" * 1000)
 def test_a_full_and_a_read_only_disk_are_told(tmp_path: Path) -> None:
     own_mounts = ["unshare", "--user", "--map-root-user", "--mount"]
     if subprocess.run([*own_mounts, "true"], check=False, capture_output=True).returncode != 0:
-        pytest.skip("mounts of one's own are not allowed here")
+        cannot_run("mounts of one's own are not allowed here")
     done = subprocess.run(
         [*own_mounts, sys.executable, "-c", FULL_AND_READ_ONLY, tmp_path],
         capture_output=True,

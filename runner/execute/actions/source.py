@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC
 from pathlib import Path
 
-from runner.errors import StepFailed
+from runner.errors import HoldfastError, StepFailed
 from runner.execute.actions.base import Outputs, Simple, Skipped
 from runner.execute.context import Context
 from runner.execute.journal import StepResult
@@ -45,6 +46,17 @@ class Capturing:
         self.sealed[sealed.key] = (part, form, sealed)
         return sealed
 
+    @contextlib.contextmanager
+    def whole_or_nothing(self) -> Iterator[None]:
+        """Remove what was stored if the block fails: the other sources are published there."""
+        try:
+            yield
+        except BaseException:
+            for key in self.sealed:
+                with contextlib.suppress(HoldfastError):
+                    self.target.delete(f"{self.folder}/{key}")
+            raise
+
 
 class CaptureSource(Simple):
     """Read a source once and store its artifacts; nothing is visible until it is published."""
@@ -72,14 +84,15 @@ class CaptureSource(Simple):
                 scratch=scratch,
                 progress=context.progress(step),
             )
-            captured = context.source(name).capture(capturing)
-            document = fingerprint_document(
-                name,
-                spec.type,
-                captured.fingerprint,
-                {key: sealed for key, (_, _, sealed) in capturing.sealed.items()},
-            )
-            capturing.store("json", lambda sink: _write_all(sink, document), part=FINGERPRINT)
+            with capturing.whole_or_nothing():
+                captured = context.source(name).capture(capturing)
+                document = fingerprint_document(
+                    name,
+                    spec.type,
+                    captured.fingerprint,
+                    {key: sealed for key, (_, _, sealed) in capturing.sealed.items()},
+                )
+                capturing.store("json", lambda sink: _write_all(sink, document), part=FINGERPRINT)
         return _entries(capturing, captured, spec.type, step.params.get("mark"), context.spec)
 
     def observe(self, step: Step, context: Context, result: StepResult) -> str:
