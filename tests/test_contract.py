@@ -225,6 +225,7 @@ class TestExitCodes:
 
     def test_5_for_a_missed_rpo(self, service: Service, holdfast: Inside) -> None:
         (service.folder / "backup.yaml").write_text(SPEC.replace("rpo: 26h", "rpo: 1ms"))
+        time.sleep(1.1)  # a snapshot of this very second has no age yet
         document = assert_contract(holdfast("status", "--json", status=5), "status")
         assert document["error"]["kind"] == "objective"
         assert document["sources"][0]["rpo"]["met"] is False
