@@ -44,8 +44,15 @@ class Owner:
 
 def this_process() -> Owner:
     """The process that asks."""
-    pid = os.getpid()
-    _, started = _state(pid)
+    return owner_of(os.getpid())
+
+
+def owner_of(pid: int) -> Owner:
+    """A process on this machine. Raises ProcessLookupError when there is none of that id."""
+    try:
+        _, started = _state(pid)
+    except FileNotFoundError as error:
+        raise ProcessLookupError(f"no process {pid}") from error
     return Owner(pid, started, _boot(), socket.gethostname())
 
 

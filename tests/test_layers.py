@@ -15,7 +15,7 @@ ORDER = [
     ["runner"],  # the version
     ["runner.errors"],
     ["runner.secret"],
-    ["runner.durable", "runner.owner", "runner.swap"],
+    ["runner.durable", "runner.owner", "runner.swap", "runner.daemon"],
     ["runner.process"],
     ["runner.spec"],
     ["runner.registry"],

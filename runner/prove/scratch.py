@@ -1,4 +1,7 @@
-"""Scratch folders: private, removed when their run ends, and swept when their owner was killed."""
+"""Scratch folders: private, removed when their run ends, and swept when their owner was killed.
+
+Scratch servers that were started in one are ended before it goes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from runner.daemon import end_daemons
 from runner.durable import PRIVATE_FOLDER, make_folder, write_bytes
 from runner.errors import StepFailed
 from runner.owner import Owner, alive, this_process
@@ -89,5 +93,6 @@ def _is_orphan(note: Path) -> bool:
 
 
 def _remove(folder: Path, note: Path) -> None:
+    end_daemons(folder)
     remove_tree(folder)
     note.unlink(missing_ok=True)

@@ -1,0 +1,87 @@
+"""Servers that outlive the process that started them: noted, so that whoever comes next ends them.
+
+The note lies in the scratch folder that the server belongs to, so that nothing else is ever ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from runner.durable import write_bytes
+from runner.owner import Owner, alive, owner_of
+from runner.swap import remove_tree
+
+SUFFIX = ".process"
+DEEPEST = 1  # folders below the one that is searched: deeper lies restored content, which may lie
+PREFIX = "holdfast-"  # of the name of each folder elsewhere
+GRACE_SECONDS = 5.0
+PAUSE_SECONDS = 0.05
+
+
+def note_daemon(path: Path, pid: int, folders: Sequence[Path] = ()) -> None:
+    """Write the note of a running server; `path` ends in `.process`.
+
+    `folders` are private folders elsewhere that go with it, each named `holdfast-…`: a short one
+    for its socket, say.
+    Raises ProcessLookupError when there is no such process, OSError when it cannot be written.
+    """
+    note = {"owner": owner_of(pid).to_json(), "folders": [str(one) for one in folders]}
+    write_bytes(path, json.dumps(note).encode())
+
+
+def note_folders(path: Path, folders: Sequence[Path]) -> None:
+    """Note the folders of a server before it is started, so that they never outlive it."""
+    write_bytes(path, json.dumps({"folders": [str(one) for one in folders]}).encode())
+
+
+def end_daemons(folder: Path) -> None:
+    """End each server that a note in `folder` names, and remove its folders and the note.
+
+    Notes that another user could have written are left alone. Raises OSError when something
+    cannot be removed.
+    """
+    for note in list(_notes(folder, DEEPEST)):
+        owner, folders = _read(note)
+        if owner is not None:
+            _end(owner)
+        for one in folders:
+            if one.is_absolute() and one.name.startswith(PREFIX) and os.path.lexists(one):
+                remove_tree(one)
+        note.unlink(missing_ok=True)
+
+
+def _notes(folder: Path, depth: int) -> Iterator[Path]:
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        for entry in sorted(os.scandir(folder), key=lambda one: one.name):
+            if entry.is_dir(follow_symlinks=False):
+                if depth > 0:
+                    yield from _notes(Path(entry.path), depth - 1)
+            elif entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
+                if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                    yield Path(entry.path)
+
+
+def _read(note: Path) -> tuple[Owner | None, list[Path]]:
+    """The server and its folders; nothing of a torn or foreign note."""
+    try:
+        found = json.loads(note.read_bytes())
+        folders = [Path(one) for one in found.get("folders", ())]
+        return (Owner.from_json(found["owner"]) if "owner" in found else None), folders
+    except (ValueError, TypeError, AttributeError):
+        return None, []
+
+
+def _end(owner: Owner) -> None:
+    """SIGTERM, and SIGKILL for what is still there after the grace period."""
+    for signal_number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + GRACE_SECONDS
+        while alive(owner) and time.monotonic() < deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(owner.pid, signal_number)
+            time.sleep(PAUSE_SECONDS)
