@@ -10,6 +10,8 @@ import pytest
 
 from tests.tools import REQUIRE, Program, missing_programs
 
+pytest_plugins = ["tests.postgres_server", "tests.redis_server"]
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
