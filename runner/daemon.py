@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import signal
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -62,9 +63,13 @@ def _notes(folder: Path, depth: int) -> Iterator[Path]:
             if entry.is_dir(follow_symlinks=False):
                 if depth > 0:
                     yield from _notes(Path(entry.path), depth - 1)
-            elif entry.name.endswith(SUFFIX) and entry.is_file(follow_symlinks=False):
-                if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
-                    yield Path(entry.path)
+            elif entry.name.endswith(SUFFIX) and _is_own_file(entry):
+                yield Path(entry.path)
+
+
+def _is_own_file(entry: os.DirEntry[str]) -> bool:
+    status = entry.stat(follow_symlinks=False)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _read(note: Path) -> tuple[Owner | None, list[Path]]:

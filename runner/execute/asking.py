@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from runner.errors import UsageError
 from runner.execute.context import Context
 from runner.execute.mirror import mirrored, restored_place
 from runner.prove.probes import Asked, ask
+from runner.prove.restored import asked_of
+from runner.source import Source
 from runner.spec.model import Probe, RecoveryStep, Spec
 
 
@@ -36,40 +38,42 @@ def environment_of(context: Context, own: Mapping[str, str]) -> dict[str, str]:
         values["HOLDFAST_DRILL"] = str(context.scratch)
         for name in spec.sources:
             variable = f"HOLDFAST_{name.upper().replace('-', '_')}"
-            values[variable] = restored_place(name, context)
+            values[variable] = context.source(name).address(restored_place(name, context))
     return values
 
 
 def ask_checks(source: str, staged: Path | str | None, context: Context) -> list[dict[str, Any]]:
     """The answers to all checks of one source, asked of what was staged."""
-    spec = context.spec
-    asked = Asked(
-        type=spec.source(source).type,
-        path=None if staged is None else Path(staged),
-        environment=environment_of(context, {}),
+    asked = asked_of(
+        context.source(source),
+        staged,
+        environment_of(context, {}),
         isolated=context.scratch is not None,
     )
-    answers = [ask(probe, asked, interrupted=context.interrupted) for probe in spec.checks[source]]
+    checks = context.spec.checks[source]
+    answers = [ask(probe, asked, interrupted=context.interrupted) for probe in checks]
     return [{"source": source, **asdict(answer)} for answer in answers]
 
 
 def ask_probe(probe: Probe, context: Context) -> dict[str, Any]:
     """The answer to one probe of the recovery, asked of what is live, or of the drill's copy."""
-    spec = context.spec
-    asked = Asked(
-        type=spec.source(probe.source).type if probe.source else "",
-        path=_place(probe, context),
-        environment=environment_of(context, {}),
-        isolated=context.scratch is not None,
-    )
+    environment, isolated = environment_of(context, {}), context.scratch is not None
+    if probe.source is None:
+        folder = mirrored(context.spec.folder, context)
+        asked = Asked(path=folder, environment=environment, isolated=isolated)
+    else:
+        source = context.source(probe.source)
+        where = _where(source, context)
+        asked = asked_of(source, where, environment, isolated=isolated)
+        if asked.path is None:
+            asked = replace(asked, path=mirrored(context.spec.folder, context))
     answer = ask(probe, asked, interrupted=context.interrupted)
     return {"source": probe.source, **asdict(answer)}
 
 
-def _place(probe: Probe, context: Context) -> Path:
-    if probe.source is None:
-        return mirrored(context.spec.folder, context)
-    source = context.source(probe.source)
+def _where(source: Source, context: Context) -> Path | str:
+    """What `Source.ask` is told of: a drill's copy, or what is live."""
     if context.scratch is not None:
-        return Path(restored_place(probe.source, context))
-    return source.paths[0] if source.paths else context.spec.folder
+        place = restored_place(source.name, context)
+        return Path(place) if source.paths else place
+    return source.paths[0] if source.paths else ""

@@ -12,9 +12,6 @@ from runner.execute.context import Context
 # No source can have this name: each source restores into a folder of its name beside it.
 MIRROR = ".mirror"
 
-# What these restore is a folder that holds each of their paths; others restore the path itself.
-TREES = ("files",)
-
 
 def mirrored(path: Path, context: Context) -> Path:
     """Where a live path stands in a drill; the path itself otherwise."""
@@ -35,10 +32,9 @@ def mirror_restored(source: str, context: Context) -> None:
     """Link what a drill restored of a source to where its live content would stand."""
     if context.scratch is None:
         return
-    place = Path(restored_place(source, context))
-    for path in context.source(source).paths:
-        whole = context.spec.source(source).type not in TREES
-        _link(place if whole else place / _inside(path, context), mirrored(path, context), context)
+    place, restored = restored_place(source, context), context.source(source)
+    for path in restored.paths:
+        _link(restored.placed(path, place), mirrored(path, context), context)
 
 
 def _inside(path: Path, context: Context) -> Path:

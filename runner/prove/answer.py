@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,16 @@ LONGEST = 500
 _NO = ("", "0", "f", "false", "n", "no", "off")
 
 
+# A kind (`sql` or `redis`), the text, and the seconds it may take; see `Source.ask`.
+Question = Callable[[str, str, float], Any]
+
+
 @dataclass(frozen=True)
 class Asked:
     """What is asked."""
 
-    type: str = ""  # the source's; empty when no source is asked
     path: Path | None = None  # what was restored, staged or live; None: it is no file or folder
+    source: Question | None = None  # asks its content; None when no source is asked
     environment: Mapping[str, str] = field(default_factory=dict)  # declared for commands
     isolated: bool = False  # nothing of the live system may be reached: a drill, a verification
 

@@ -181,12 +181,16 @@ class Verification:
         artifacts = self._artifacts(source)
         with scratch_folder(self.scratch, source) as folder:
             restorable = self.open_source(source)
-            place = Place(self.token, destination=restorable.scratch_destination(folder))
+            place = Place(
+                self.token,
+                destination=restorable.scratch_destination(folder / "restored"),
+                workspace=folder / "workspace",
+                safety=folder / "safety",
+            )
             differences, answers = restore_and_ask(
                 restorable,
                 artifacts,
                 place,
-                source_type=entry.type,
                 checks=self.checks.get(source, ()),
                 environment=self.environment,
             )

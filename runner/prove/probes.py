@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from runner.errors import Interrupted, StepFailed
+from runner.errors import HoldfastError, Interrupted, StepFailed
 from runner.process import SHELL, CommandFailed
 from runner.prove.answer import (
     Answer,
@@ -18,12 +18,13 @@ from runner.prove.answer import (
     Reply,
     could_not,
     expectation,
+    judge,
     passed,
     refused,
 )
 from runner.prove.command import run_command
 from runner.prove.network import ask_http, ask_tcp, host_and_port
-from runner.prove.sql import ask_sql
+from runner.source import Refused
 from runner.spec.model import Probe
 from runner.store.records import PASS, SKIP
 
@@ -127,17 +128,27 @@ def _ask_run(probe: Probe, asked: Asked, timeout: float) -> Reply:
     return refused(expected, f"{actual}: {outcome.stderr[-300:]}")
 
 
-def _ask_redis(probe: Probe, _asked: Asked, _timeout: float) -> Reply:
-    return could_not(expectation(probe), "this version knows no source of type redis")
+def _ask_source(probe: Probe, asked: Asked, timeout: float) -> Reply:
+    """A value that the source itself reads out of its content."""
+    expected = expectation(probe)
+    if asked.source is None:
+        return could_not(expected, f"{probe.kind} is asked of a source, and none is named")
+    try:
+        value = asked.source(probe.kind, probe.value, timeout)
+    except Refused as error:
+        return refused(expected, error.message)
+    except HoldfastError as error:
+        return could_not(expected, f"{error.message} {error.remedy}".strip())
+    return judge(probe, value)
 
 
 # A question takes the probe, what is asked, and the seconds that it may take.
 KINDS: dict[str, Callable[[Probe, Asked, float], Reply]] = {
     "file": _ask_file,
     "http": ask_http,
-    "redis": _ask_redis,
+    "redis": _ask_source,
     "run": _ask_run,
-    "sql": ask_sql,
+    "sql": _ask_source,
     "tcp": ask_tcp,
 }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from runner.errors import StepFailed
 from runner.prove.probes import Answer, Asked, ask
 from runner.source import Artifacts, Fingerprint, Place
 from runner.spec.model import Probe
@@ -14,7 +15,16 @@ from runner.store.records import COULD_NOT_VERIFY, FAIL, PASS, SKIP
 MOST_NAMED = 5
 
 
-class Restorable(Protocol):
+class Answering(Protocol):
+    """What a question needs of a Source; see there."""
+
+    name: str
+
+    def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:
+        """A value out of what stands there."""
+
+
+class Restorable(Answering, Protocol):
     """What a verification needs of a Source; see there."""
 
     def scratch_destination(self, folder: Path) -> str:
@@ -41,7 +51,6 @@ def restore_and_ask(
     artifacts: Artifacts,
     place: Place,
     *,
-    source_type: str,
     checks: Sequence[Probe] = (),
     environment: Mapping[str, str],
 ) -> tuple[Sequence[str], list[Answer]]:
@@ -53,17 +62,29 @@ def restore_and_ask(
         source.stage(artifacts, place)
         found = source.fingerprint(place)
         differences = source.differences(artifacts.fingerprint, found, place)
-        staged = source.staged(place)
-        asked = Asked(
-            type=source_type,
-            path=None if staged is None else Path(staged),
-            environment=environment,
-            isolated=True,
-        )
+        asked = asked_of(source, source.staged(place), environment, isolated=True)
         # Last, since a check may write where it is run.
         return differences, [ask(probe, asked) for probe in checks]
     finally:
         source.discard(place)
+
+
+def asked_of(
+    source: Answering,
+    where: Path | str | None,
+    environment: Mapping[str, str],
+    *,
+    isolated: bool,
+) -> Asked:
+    """Questions for what stands at `where`: a path, a server's URL, or nothing at all."""
+
+    def question(kind: str, text: str, timeout: float) -> Any:
+        if where is None:
+            raise StepFailed(f"There is nothing of {source.name} to ask.")
+        return source.ask(kind, text, str(where), timeout)
+
+    path = where if isinstance(where, Path) else None
+    return Asked(path=path, source=question, environment=environment, isolated=isolated)
 
 
 def told(differences: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from runner.errors import HoldfastError
@@ -15,6 +14,7 @@ from runner.process import run
 from runner.prove.command import isolation
 from runner.registry import open_source
 from runner.report.outcome import Outcome
+from runner.source import Examined
 from runner.spec.units import format_duration, format_size
 
 # What needs each program: a source's type, or what a person types by RESTORE.md.
@@ -32,15 +32,6 @@ PROGRAMS = {
 SQLITE_FIXED = (3, 51, 3)
 
 MOST_SKEW_SECONDS = 120.0
-
-
-@dataclass(frozen=True)
-class Examined:
-    """One thing that was looked at."""
-
-    what: str
-    verdict: str  # ok | warn | FAIL
-    found: str
 
 
 def examine(session: Session) -> Outcome:
@@ -113,6 +104,7 @@ def _sources(session: Session) -> Iterator[Examined]:
         there = source.exists()
         words = source.describe() + ("" if there else " does not exist")
         yield Examined(f"source {name}", "ok" if there else "FAIL", words)
+        yield from source.examine()
 
 
 def _targets(session: Session) -> Iterator[Examined]:

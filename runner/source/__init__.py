@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from runner.errors import StepFailed
 from runner.store.seal import Sealed, Sink
 
 # JSON that says what a source's content is, so that two can be compared.
@@ -91,6 +92,23 @@ class Place:
     running: bool = False  # write into what is live, without a swap (`--live`)
     existing: str = "skip"  # skip | overwrite | flush: what to do with what is there already
     protected: tuple[Path, ...] = ()  # absolute paths that must stay where they are
+    # For a source without a folder of its own. Both may not be there yet; only `discard` removes
+    # the first, nothing the second.
+    workspace: Path | None = None  # this run's and this source's alone: what is staged, and notes
+    safety: Path | None = None  # where files go that keep what was live
+
+
+@dataclass(frozen=True)
+class Examined:
+    """One thing that `doctor` looked at."""
+
+    what: str
+    verdict: str  # ok | warn | FAIL
+    found: str  # with the remedy, where there is something to do
+
+
+class Refused(StepFailed):
+    """The question was asked, and the content itself says no: a missing table, damage."""
 
 
 class Source(Protocol):
@@ -127,8 +145,29 @@ class Source(Protocol):
     def contents(self, artifacts: Artifacts) -> Iterator[Content]:
         """What is inside, without reading the main artifact."""
 
+    def examine(self) -> Iterator[Examined]:
+        """What `doctor` should say beyond whether it exists: programs, versions, rights."""
+
     def scratch_destination(self, folder: Path) -> str:
-        """A destination inside a scratch folder, for drills and verification."""
+        """A destination inside a scratch folder, for drills and verification: a path. For a
+        server the folder itself: `stage` starts a scratch server there, with a process note.
+        """
+
+    def placed(self, path: Path, destination: str) -> Path:
+        """Where one of `paths` stands in what was restored to `destination`."""
+
+    def address(self, destination: str) -> str:
+        """What a command is told of what stands at `destination`: a path, or a URL without a
+        password.
+        """
+
+    def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:
+        """The first value that SQL (kind `sql`) or a Redis command (`redis`) answers, asked so
+        that it can change nothing, for at most `timeout` seconds.
+
+        `where` is what `staged` returned or a place's destination; empty: the live content.
+        Raises Refused when the content says no, StepFailed when it could not be asked.
+        """
 
     def stage(self, artifacts: Artifacts, place: Place) -> None:
         """Write the content beside the destination, checked on the way.
@@ -137,7 +176,9 @@ class Source(Protocol):
         """
 
     def staged(self, place: Place) -> Path | str | None:
-        """Where the staged content stands, if it is whole: a path, or a URL; None otherwise."""
+        """Where the staged content stands, if it is whole: a path, or a server's URL as text;
+        None otherwise.
+        """
 
     def fingerprint(self, place: Place) -> Fingerprint:
         """The fingerprint of the staged content, taken anew."""
@@ -182,6 +223,11 @@ class Source(Protocol):
     def place_commands(self, folder: str) -> list[str]:
         """Shell lines that move `folder`, as made by `restore_commands`, to where the source
         stands, keeping what is there as `<path>.before-recovery`.
+        """
+
+    def load_commands(self, folder: str) -> list[str]:
+        """Shell lines that load `folder`, as made by `restore_commands`, into the server that
+        the `PG*` variables or `REDIS_DATA_DIR` name; none where there is no server.
         """
 
 

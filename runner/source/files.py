@@ -22,6 +22,7 @@ from runner.source import (
     Captured,
     Content,
     Decode,
+    Examined,
     Fingerprint,
     Place,
     Stored,
@@ -140,6 +141,22 @@ class FilesSource:
         """A folder of its own."""
         return str(folder / self.name)
 
+    def placed(self, path: Path, destination: str) -> Path:
+        """Below the destination, under the name that it is stored by."""
+        return Path(destination) / next(one.stored for one in self._roots if one.live == path)
+
+    def address(self, destination: str) -> str:
+        """The restored tree; the spec's folder for what is live."""
+        return destination or str(self._folder)
+
+    def examine(self) -> Iterator[Examined]:
+        """Nothing more."""
+        yield from ()
+
+    def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:  # noqa: ARG002
+        """It holds no values."""
+        raise StepFailed(f"{self.name} is made of files: it cannot be asked {kind}.")
+
     def stage(self, artifacts: Artifacts, place: Place) -> None:
         """Extract the archive into staging folders beside the places of its roots."""
         from runner.source.files_stage import stage_tar
@@ -247,6 +264,10 @@ class FilesSource:
         from runner.source.files_commands import place_lines
 
         return place_lines(self._roots, folder)
+
+    def load_commands(self, folder: str) -> list[str]:  # noqa: ARG002
+        """There is no server."""
+        return []
 
     def _selection(self, excluded: Sequence[Path]) -> Any:
         from runner.source.files_capture import Selection

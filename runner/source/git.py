@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from runner import swap
 from runner.errors import PersonNeeded, StepFailed, UsageError
@@ -20,6 +21,7 @@ from runner.source import (
     Captured,
     Content,
     Decode,
+    Examined,
     Fingerprint,
     Place,
     Source,
@@ -114,6 +116,22 @@ class GitSource:
     def scratch_destination(self, folder: Path) -> str:
         """A folder of the source's name."""
         return str(folder / self.name)
+
+    def placed(self, path: Path, destination: str) -> Path:  # noqa: ARG002 - there is one path
+        """The destination itself."""
+        return Path(destination)
+
+    def address(self, destination: str) -> str:
+        """The clone's path, or the URL."""
+        return destination or self._url or str(self._root)
+
+    def examine(self) -> Iterator[Examined]:
+        """Nothing more."""
+        yield from ()
+
+    def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:  # noqa: ARG002
+        """It holds no values."""
+        raise StepFailed(f"{self.name} is a git repository: it cannot be asked {kind}.")
 
     def stage(self, artifacts: Artifacts, place: Place) -> None:
         """Make the repository anew beside (or, for a folder that is there, inside) the
@@ -250,6 +268,10 @@ class GitSource:
         if self._url:
             return [f"# {folder} has all that {self._url} had: push from it what is missing there"]
         return place_lines(folder, self._root)
+
+    def load_commands(self, folder: str) -> list[str]:  # noqa: ARG002
+        """There is no server."""
+        return []
 
     def _live(self, place: Place) -> Path:
         if place.destination:

@@ -7,17 +7,20 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from runner.errors import PersonNeeded, UsageError
+from runner.errors import PersonNeeded, StepFailed, UsageError
 from runner.source import (
     Artifacts,
     Capture,
     Captured,
     Content,
     Decode,
+    Examined,
     Fingerprint,
     Place,
     Stored,
+    sqlite_ask,
     sqlite_capture,
     sqlite_compare,
     sqlite_live,
@@ -82,6 +85,24 @@ class SqliteSource:
     def scratch_destination(self, folder: Path) -> str:
         """A file of the same name in the folder."""
         return str(folder / self.path.name)
+
+    def placed(self, path: Path, destination: str) -> Path:  # noqa: ARG002 - there is one path
+        """The destination itself."""
+        return Path(destination)
+
+    def address(self, destination: str) -> str:
+        """The file's path."""
+        return destination or str(self.path)
+
+    def examine(self) -> Iterator[Examined]:
+        """Nothing more."""
+        yield from ()
+
+    def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:
+        """One value by SQL, read only."""
+        if kind != "sql":
+            raise StepFailed(f"{self.name} is a SQLite database: ask it SQL, not {kind}.")
+        return sqlite_ask.ask(Path(where) if where else self.path, question, timeout)
 
     def stage(self, artifacts: Artifacts, place: Place) -> None:
         """Write the file beside its destination."""
@@ -181,6 +202,10 @@ class SqliteSource:
             f"mv -T -- {quote(f'{folder}/{self.path.name}')} {old}",
             f"if [ -e {aside} ]; then {same}; fi",
         ]
+
+    def load_commands(self, folder: str) -> list[str]:  # noqa: ARG002
+        """There is no server."""
+        return []
 
     def _spot(self, place: Place) -> Spot:
         live = Path(place.destination).expanduser() if place.destination else self.path

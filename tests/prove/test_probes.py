@@ -20,7 +20,10 @@ from runner.errors import Interrupted
 from runner.prove.answer import judge
 from runner.prove.network import host_and_port
 from runner.prove.probes import KINDS, Asked, ask, shell_form
-from runner.spec.model import Probe
+from runner.prove.restored import asked_of
+from runner.registry import open_source
+from runner.source import Source
+from runner.spec.model import Probe, SourceSpec
 
 PASS, FAIL, SKIP, UNKNOWN = "PASS", "FAIL", "SKIP", "COULD-NOT-VERIFY"
 
@@ -42,8 +45,13 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
+def declared(kind: str, **options: Any) -> Source:
+    return open_source(SourceSpec("db", kind, options, Path("/nowhere")))
+
+
 def of(path: Path) -> Asked:
-    return Asked(type="sqlite", path=path)
+    source = declared("sqlite", path=str(path))
+    return asked_of(source, path, {}, isolated=False)
 
 
 @pytest.mark.parametrize(
@@ -159,10 +167,16 @@ def test_a_database_that_is_none_fails(tmp_path: Path, content: bytes | None) ->
     assert ask(Probe("sql", "select count(*) from players"), of(path)).verdict == FAIL
 
 
-def test_sql_names_the_types_it_knows(tmp_path: Path) -> None:
-    answer = ask(Probe("sql", "select 1"), Asked(type="files", path=tmp_path))
+def test_a_source_without_values_cannot_be_asked(tmp_path: Path) -> None:
+    asked = asked_of(declared("files", paths=["config"]), tmp_path, {}, isolated=False)
+    answer = ask(Probe("sql", "select 1"), asked)
     assert answer.verdict == UNKNOWN
-    assert answer.actual == "SQL can be asked of sqlite, not of files"
+    assert answer.actual == "db is made of files: it cannot be asked sql."
+
+
+def test_what_was_not_restored_cannot_be_asked() -> None:
+    asked = asked_of(declared("sqlite", path="x.db"), None, {}, isolated=True)
+    assert ask(Probe("sql", "select 1"), asked).verdict == UNKNOWN
 
 
 def test_a_file_must_be_there_and_not_empty(tmp_path: Path) -> None:
@@ -360,9 +374,11 @@ def test_in_isolation_the_live_system_is_not_asked(kind: str) -> None:
         assert Service.asked == 0
 
 
-def test_redis_is_not_known_yet() -> None:
-    answer = ask(Probe("redis", "DBSIZE", at_least=1), Asked(type="redis"))
+@pytest.mark.parametrize("kind", ["sql", "redis"])
+def test_a_value_is_asked_of_a_source(kind: str) -> None:
+    answer = ask(Probe(kind, "DBSIZE", at_least=1), Asked())
     assert (answer.verdict, answer.expected) == (UNKNOWN, "at least 1")
+    assert answer.actual == f"{kind} is asked of a source, and none is named"
 
 
 def test_asking_ends_when_the_run_is_stopped(tmp_path: Path) -> None:

@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
+from runner.daemon import end_daemons
 from runner.errors import StepFailed
 from runner.source import Captured, Place
 from tests.source.stack import (
@@ -46,8 +48,15 @@ class SourceConformance:
         return Stack(tmp_path / "production", self.sample)
 
     @pytest.fixture
-    def place(self) -> Place:
-        return Place(TOKEN)
+    def place(self, tmp_path: Path) -> Place:
+        return place_in(tmp_path)
+
+    @pytest.fixture(autouse=True)
+    def scratch_servers_end(self, tmp_path: Path) -> Iterator[None]:
+        """As the program does when a drill's folder goes."""
+        yield
+        for folder in tmp_path.iterdir():
+            end_daemons(folder)
 
     def test_capture_stores_artifacts_and_changes_nothing(self, stack: Stack) -> None:
         before = tree(stack.root)
@@ -171,7 +180,7 @@ class SourceConformance:
         stack.change()
         before = tree(stack.root)
         destination = stack.source.scratch_destination(tmp_path / "drill's folder")
-        place = Place(TOKEN, destination)
+        place = place_in(tmp_path, destination)
         stack.restore(artifacts, place)
         assert self.sample.observe_at(destination) == original
         stack.source.discard(place)
@@ -184,9 +193,8 @@ class SourceConformance:
         before = tree(stack.root)
         scratch = tmp_path / "scratch"
         destination = stack.source.scratch_destination(scratch)
-        place = Place(TOKEN, destination)
-        if stack.source.paths:
-            assert Path(destination).is_relative_to(scratch)
+        place = place_in(tmp_path, destination)
+        assert Path(destination).is_relative_to(scratch)
         stack.restore(artifacts, place)
         assert tree(stack.root) == before
         stack.source.unswap(place)
@@ -263,7 +271,7 @@ class SourceConformance:
                 _litter(path)
         artifacts = stack.capture(excluded=excluded)
         destination = stack.source.scratch_destination(tmp_path / "scratch")
-        stack.restore(artifacts, Place(TOKEN, destination))
+        stack.restore(artifacts, place_in(tmp_path, destination))
         assert self.sample.observe_at(destination) == original
 
     def _run_restore_commands(self, stack: Stack, artifacts: FolderArtifacts) -> str:
@@ -271,6 +279,13 @@ class SourceConformance:
         stored = artifacts.capture.stored
         bash(stack.source.restore_commands(stored, decode, folder), artifacts.capture.folder)
         return folder
+
+
+def place_in(folder: Path, destination: str = "") -> Place:
+    """A place whose workspace and safety copies, if it needs any, lie in `folder`."""
+    return Place(
+        TOKEN, destination, workspace=folder / "workspace", safety=folder / "safety copies"
+    )
 
 
 def _litter(folder: Path) -> None:

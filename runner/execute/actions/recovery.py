@@ -231,8 +231,9 @@ def _require_own_files(step: Step, context: Context) -> None:
         )
 
 
-def place_of(params: Any, spec: Spec, token: str) -> Place:
-    """Where and how a step restores."""
+def place_of(params: Any, spec: Spec, token: str, scratch: Path | None = None) -> Place:
+    """Where and how a step restores; `scratch` is the drill's folder."""
+    home = scratch or spec.state
     return Place(
         token=token,
         destination=params["destination"],
@@ -240,6 +241,8 @@ def place_of(params: Any, spec: Spec, token: str) -> Place:
         running=params["running"],
         existing=params["existing"],
         protected=protected_paths(spec, params["source"]),
+        workspace=home / "staging" / f"{token}-{params['source']}",
+        safety=home / "safety",
     )
 
 
@@ -258,7 +261,7 @@ def worst(answers: list[dict[str, Any]]) -> str:
 
 
 def _opened(step: Step, context: Context) -> tuple[Source, Place]:
-    place = place_of(step.params, context.spec, context.token)
+    place = place_of(step.params, context.spec, context.token, context.scratch)
     if context.scratch is not None:
         context.require_scratch(place.destination)
     return context.source(step.params["source"]), place

@@ -274,9 +274,17 @@ def _instructions(
     for name, entry in entries.items():
         source = open_source(context.spec.source(name))
         own = [Stored(a.part, a.form, a.key) for a in artifacts if a.source == name]
-        lines = source.restore_commands(own, decode, f"restored/{name}")
+        folder = f"restored/{name}"
         sections.append(
-            Section(name, entry.type, entry.taken_at, tuple(lines), entry.notes, source.describe())
+            Section(
+                name,
+                entry.type,
+                entry.taken_at,
+                source.restore_commands(own, decode, folder),
+                entry.notes,
+                source.describe(),
+                source.load_commands(folder),
+            )
         )
     return instructions(
         snapshot=step.params["snapshot"],

@@ -1,4 +1,4 @@
-"""SQL asked of a restored database, which is opened so that nothing can change it."""
+"""SQL asked of a SQLite database, which is opened so that nothing can change it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from runner.prove.answer import Asked, Reply, could_not, expectation, judge, refused
-from runner.spec.model import Probe
+from runner.errors import StepFailed
+from runner.source import Refused
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,36 +25,25 @@ _DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 _ABSENT = ("no such table", "no such column")
 
 
-def ask_sql(probe: Probe, asked: Asked, timeout: float) -> Reply:
-    """The first column of the first row, held against what the probe expects."""
-    asker = {"sqlite": _ask_sqlite}.get(asked.type)
-    if asker is None:
-        return could_not(
-            expectation(probe), f"SQL can be asked of sqlite, not of {asked.type or 'no source'}"
-        )
-    return asker(probe, asked, timeout)
+def ask(path: Path, query: str, timeout: float) -> Any:
+    """The first column of the first row; None without one.
 
-
-def _ask_sqlite(probe: Probe, asked: Asked, timeout: float) -> Reply:
+    Raises Refused when the content says no, StepFailed when it could not be asked.
+    """
     import sqlite3
 
-    expected = expectation(probe)
-    if asked.path is None:
-        return could_not(expected, "there is no database file")
-    if not asked.path.is_file():
-        return refused(expected, "the database file does not exist")
+    if not path.is_file():
+        raise Refused("the database file does not exist")
     try:
-        connection = _open(asked.path, min(LOCK_SECONDS, timeout))
+        connection = _open(path, min(LOCK_SECONDS, timeout))
         try:
             _guard(connection, timeout)
-            row = connection.execute(probe.value).fetchone()
+            row = connection.execute(query).fetchone()
         finally:
             connection.close()
     except (sqlite3.Error, sqlite3.Warning, UnicodeError, ValueError, OSError) as error:
-        if _says_no(error):
-            return refused(expected, str(error))
-        return could_not(expected, f"{error}")
-    return judge(probe, None if row is None else row[0])
+        raise (Refused if _says_no(error) else StepFailed)(str(error)) from error
+    return None if row is None else row[0]
 
 
 def _open(path: Path, timeout: float) -> sqlite3.Connection:
