@@ -19,7 +19,7 @@ from pathlib import Path
 
 from runner.daemon import PREFIX, end_daemons, note_daemon, note_folders
 from runner.durable import make_folder, write_bytes
-from runner.errors import PersonNeeded, StepFailed
+from runner.errors import PersonNeeded
 from runner.owner import owner_of
 from runner.process import CommandFailed, run
 from runner.swap import remove_tree
@@ -95,7 +95,7 @@ def start(home: Path, programs: Path) -> Cluster:
     """Start a new, empty cluster in `home`, or return the one that runs there already.
 
     `programs` is the folder of `initdb` and `pg_ctl`. Raises PersonNeeded when this machine
-    cannot run a scratch server, StepFailed when the server does not start.
+    cannot run a scratch server: that says nothing of what was to be proven.
     """
     found = find(home)
     if found is not None and _process_id(found) is not None:
@@ -122,7 +122,7 @@ def start(home: Path, programs: Path) -> Cluster:
     except BaseException as error:
         stop(home, cluster)
         if isinstance(error, OSError):
-            raise StepFailed(f"No scratch server can be started: {error}.") from error
+            raise PersonNeeded(f"No scratch server can be started: {error}.") from error
         raise
     document = {key: str(value) for key, value in vars(cluster).items()}
     write_bytes(home / FOUND, json.dumps(document).encode())
@@ -143,7 +143,7 @@ def stop(home: Path, cluster: Cluster | None = None) -> None:
 
 
 def _initialize(cluster: Cluster, runs_as: pwd.struct_passwd | None) -> None:
-    arguments = [
+    arguments: list[str | Path] = [
         cluster.programs / "initdb",
         f"--pgdata={cluster.data}",
         f"--username={SUPERUSER}",
@@ -159,7 +159,7 @@ def _initialize(cluster: Cluster, runs_as: pwd.struct_passwd | None) -> None:
 
 
 def _start(cluster: Cluster, runs_as: pwd.struct_passwd | None) -> None:
-    arguments = [
+    arguments: list[str | Path] = [
         cluster.programs / "pg_ctl",
         "start",
         "--wait",
@@ -191,7 +191,7 @@ def _run(
         )
     except CommandFailed as error:
         said = _tail(cluster.log) or error.outcome.stderr
-        raise StepFailed(
+        raise PersonNeeded(
             f"The scratch server cannot be started: {Path(arguments[0]).name} says: {said}",
             remedy="Check the disk's free space, and the programs: `holdfast doctor`.",
         ) from error
