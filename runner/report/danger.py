@@ -11,6 +11,7 @@ from runner.plan.facts import existing, host_name
 from runner.plan.model import Plan
 from runner.plan.recover import Wanted
 from runner.registry import open_source
+from runner.source import Place, Source
 from runner.spec.units import format_duration
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ def restore_danger(session: Session, plan: Plan, wanted: Wanted) -> Found | None
     """The danger of a single restore; None when nothing that exists is replaced."""
     (choice,) = wanted.choices
     if wanted.destination:
-        if not _occupied(wanted.destination):
+        source = open_source(session.spec.source(choice.source))
+        if not _occupied(source, wanted.destination):
             return None
         line = f"On {host_name()}, {wanted.destination} exists and would be replaced."
         return choice.source, (line, "What it is now is kept as a safety copy.")
@@ -69,7 +71,10 @@ def _losses(session: Session, taken: dict[str, str], sources: Sequence[str]) -> 
     return lines
 
 
-def _occupied(destination: str) -> bool:
+def _occupied(source: Source, destination: str) -> bool:
+    if not source.paths:
+        # Nothing is restored yet, so any token does.
+        return source.identity(Place("look", destination)) != "absent"
     path = Path(destination)
     if path.is_dir():
         return any(path.iterdir())

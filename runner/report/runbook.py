@@ -14,13 +14,14 @@ from runner.durable import make_folder, write_bytes
 from runner.execute.actions import action_named
 from runner.execute.session import Session
 from runner.plan.choose import Asked, choose
-from runner.plan.facts import existing, manifests
+from runner.plan.facts import manifests
 from runner.plan.model import Plan, Step
 from runner.plan.recover import Wanted, compile_recovery, recovery_entries
 from runner.report.markdown import fence, table, text
 from runner.report.outcome import Outcome
 from runner.spec.model import Spec
 from runner.spec.units import format_duration
+from runner.store.instructions import programs_in
 
 # Steps that only the tool needs: they stage beside, and tidy up after themselves.
 LEFT_TO_THE_TOOL = ("recovery.unswap", "recovery.discard", "recovery.prove", "recovery.confirm")
@@ -42,11 +43,7 @@ def compile_for_person(session: Session) -> Plan:
     sources = recovery_entries(spec, (), None)
     wanted = Wanted("dr-restore", choose(spec, session.catalog(), sources, Asked()), spec.profile)
     pairs = [(one.snapshot.id, one.target) for one in wanted.choices]
-    facts = replace(
-        session.facts,
-        exists=existing(spec, sources),
-        manifests=manifests(spec, session.targets, pairs),
-    )
+    facts = replace(session.facts, manifests=manifests(spec, session.targets, pairs))
     return compile_recovery(spec, facts, wanted)
 
 
@@ -67,7 +64,7 @@ def render(spec: Spec, plan: Plan) -> str:
         "",
         "## Before you begin",
         "",
-        *_needs(spec),
+        *_needs(spec, plan),
         "",
         *fence(_prologue(spec)),
         "",
@@ -97,17 +94,19 @@ def _snapshots(plan: Plan) -> Iterable[str]:
     return table(("Source", "Snapshot", "Content of", "Where it lies"), rows)
 
 
-def _needs(spec: Spec) -> Iterable[str]:
+def _needs(spec: Spec, plan: Plan) -> Iterable[str]:
     objective = spec.objectives.get("system")
     if objective is not None and objective.rto is not None:
         yield f"- The promise: everything is back within {format_duration(objective.rto)}."
-    yield "- Programs: bash, sha256sum, tar, zstd or gzip, git; sqlite3 to look at a database."
+    shown = [step for step in plan.steps if step.action not in LEFT_TO_THE_TOOL]
+    lines = [line for step in shown for line in action_named(step.action).commands(step, spec)]
+    yield f"- Programs: {', '.join(['bash', 'coreutils', *programs_in(lines)])}."
     if spec.encryption is None:
         yield "- Nothing is encrypted."
         return
     identity = spec.encryption.identity
     where = f" (declared as {text(identity.reference)})" if identity else ""
-    yield "- The program age, and the identity that opens what is encrypted" + where + "."
+    yield f"- The identity that opens what is encrypted{where}."
 
 
 def _prologue(spec: Spec) -> list[str]:

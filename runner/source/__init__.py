@@ -191,7 +191,9 @@ class Source(Protocol):
         """
 
     def identity(self, place: Place) -> str:
-        """What stands at the destination now: differs when somebody exchanged it."""
+        """What stands at the destination now: differs when somebody exchanged it. For a server
+        `absent` when nothing does.
+        """
 
     def gate(self, place: Place) -> None:
         """Raise PersonNeeded with the remedy if the live content is in use by an application."""

@@ -130,12 +130,16 @@ def _section(number: int, section: Section) -> Iterator[str]:
 
 def _needs(encrypted: bool, sections: Iterable[Section]) -> list[str]:
     lines = [line for one in sections for line in (*one.lines, *one.server_lines)]
-    words = {word for line in lines for word in re.findall(r"[A-Za-z0-9_-]+", line)}
-    programs = [text for name, text in _PROGRAMS.items() if name in words]
-    needs = ["bash, coreutils", *programs]
+    needs = ["bash, coreutils", *programs_in(lines)]
     if encrypted:
         needs.append("the file with the age identity (the private key) of a recipient")
     return needs
+
+
+def programs_in(lines: Iterable[str]) -> list[str]:
+    """The programs worth naming that shell lines call, as a person knows them."""
+    words = {word for line in lines for word in re.findall(r"[A-Za-z0-9_-]+", line)}
+    return [text for name, text in _PROGRAMS.items() if name in words]
 
 
 def _block(fence: str, lines: Iterable[str]) -> str:
