@@ -23,7 +23,7 @@ from runner.plan.backup import compile_backup
 from runner.plan.choose import LATEST, Asked, choose
 from runner.plan.delete import compile_delete
 from runner.plan.due import last_marks, wanted_policies
-from runner.plan.facts import changed_marks, existing, manifests
+from runner.plan.facts import changed_marks, identities, manifests
 from runner.plan.model import Plan, plan_from_json
 from runner.plan.prune import compile_prune
 from runner.plan.recover import Wanted as WantedRecovery
@@ -332,9 +332,11 @@ def _recovery(
 
 def _compile(session: Session, wanted: WantedRecovery) -> Plan:
     pairs = [(one.snapshot.id, one.target) for one in wanted.choices]
+    names = [one.source for one in wanted.choices]
+    live = wanted.scratch is None
     facts = replace(
         session.facts,
-        exists=existing(session.spec, [one.source for one in wanted.choices]),
+        identities=identities(session.spec, names, wanted.destination) if live else {},
         manifests=manifests(session.spec, session.targets, pairs, wanted.profile),
     )
     return compile_recovery(session.spec, facts, wanted)

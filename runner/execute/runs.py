@@ -17,6 +17,7 @@ from runner.execute import journal as journals
 from runner.execute.actions import action_named
 from runner.execute.context import Context
 from runner.execute.driver import Driver, exit_code
+from runner.execute.guards import require_same_destinations
 from runner.execute.journal import Journal, Listener, RunState, StepResult
 from runner.execute.locks import RUN_LOCK, SETTLE_LOCK, SNAPSHOT_LOCK, held
 from runner.plan.model import Plan
@@ -56,9 +57,12 @@ class Settings:
     details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {}
 
 
-def execute(plan: Plan, context: Context, settings: Settings) -> Finished:
-    """Run a plan from its beginning."""
+def execute(plan: Plan, context: Context, settings: Settings, *, guarded: bool = True) -> Finished:
+    """Run a plan from its beginning. Raises PersonNeeded for a stale one, if it is `guarded`."""
     with _locks(plan, context, settings):
+        if guarded:
+            # Another run may have been waited for.
+            require_same_destinations(plan, context.spec)
         journal = journals.create_run(context.spec.state, context.run, plan, settings.listeners)
         return _drive(plan, context, journal, settings)
 

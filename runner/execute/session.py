@@ -13,6 +13,7 @@ from typing import Any
 from runner.errors import UsageError
 from runner.execute import journal, runs
 from runner.execute.context import Approval, Context
+from runner.execute.guards import require_same_destinations
 from runner.execute.journal import Listener
 from runner.execute.runs import Finished, Settings
 from runner.plan.facts import Facts, look
@@ -116,10 +117,15 @@ class Session:
         scratch: Path | None = None,
         details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {},
     ) -> Finished:
-        """Run a plan, after what killed runs left was taken back."""
-        self.settle()
+        """Run a plan, after what killed runs left was taken back.
+
+        Raises PersonNeeded for a stale one.
+        """
+        require_same_destinations(plan, self.spec)
+        # What is put back is not what the plan saw, and yet what it was made for.
+        taken_back = self.settle()
         context = self.context(plan, self.facts.run_id(plan.kind), scratch)
-        return runs.execute(plan, context, self.settings(details))
+        return runs.execute(plan, context, self.settings(details), guarded=not taken_back)
 
     def resume(
         self,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from runner.errors import HoldfastError
 from runner.registry import open_source
 from runner.spec.model import Spec
 from runner.store.snapshot import Manifest
@@ -24,7 +25,8 @@ class Facts:
     now: datetime  # UTC, whole seconds
     token: str  # six random hex digits: of the run, and of the snapshots it makes
     host: str
-    exists: Mapping[str, bool] = field(default_factory=dict)  # source: is there live content
+    # source: what stands where it is restored to, as `Source.identity` tells; None: not known
+    identities: Mapping[str, str | None] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)  # source: its `changed_mark` now
     manifests: Mapping[str, Manifest] = field(default_factory=dict)  # of snapshots that are read
 
@@ -46,6 +48,22 @@ def host_name() -> str:
 def existing(spec: Spec, names: Iterable[str]) -> dict[str, bool]:
     """Whether each source has live content now."""
     return {name: open_source(spec.source(name)).exists() for name in names}
+
+
+def identities(spec: Spec, names: Iterable[str], destination: str = "") -> dict[str, str | None]:
+    """What stands at the place of each source, or at `destination`: differs when it was
+    exchanged. None where it cannot be asked, as on a machine that has no server yet.
+    """
+    return {name: _identity(spec, name, destination) for name in names}
+
+
+def _identity(spec: Spec, name: str, destination: str) -> str | None:
+    from runner.source import Place
+
+    try:
+        return open_source(spec.source(name)).identity(Place("", destination))
+    except (HoldfastError, OSError):
+        return None
 
 
 def changed_marks(spec: Spec, names: Iterable[str]) -> dict[str, str]:

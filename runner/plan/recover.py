@@ -343,7 +343,7 @@ def _place(builder: _Builder, choice: Choice, needs: tuple[str, ...]) -> str:
         params={
             **params,
             "snapshot": choice.snapshot.id,
-            "existed": builder.facts.exists.get(name, False),
+            "identity": builder.facts.identities.get(name),
         },
         needs=needs,
         effect="destroys",

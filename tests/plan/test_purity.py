@@ -43,7 +43,7 @@ FACTS: dict[str, Any] = {
     "now": "2026-11-20T02:15:00+00:00",
     "token": "7f3a9c",
     "host": "quay1",
-    "exists": dict.fromkeys(SOURCES, True),
+    "identities": dict.fromkeys(SOURCES, "2049:131"),
     "snapshots": [SNAPSHOT],
 }
 

@@ -100,7 +100,7 @@ def world(spec: Spec, document: Mapping[str, Any]) -> World:
         now=datetime.fromisoformat(document["now"]),
         token=document["token"],
         host=document["host"],
-        exists=document.get("exists", {}),
+        identities=document.get("identities", {}),
         marks=document.get("marks", {}),
         manifests={one.id: one for one in manifests},
     )

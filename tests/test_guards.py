@@ -1,0 +1,150 @@
+"""A saved plan replaces what it was made for, and nothing that came to stand there since."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.inside import Inside
+from tests.service import SPEC, Service
+from tests.tools import run
+
+PLACES = {"db": "data/quaybot.db", "config": "config", "code": "code/.git"}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """A service with a snapshot."""
+    service = Service(tmp_path_factory.mktemp("guards") / "original").build()
+    Inside(service.folder)("backup", status=0)
+    return service
+
+
+@pytest.fixture
+def service(original: Service, tmp_path: Path) -> Service:
+    """A copy of that service, of this test alone."""
+    shutil.copytree(original.folder, tmp_path / "service", symlinks=True)
+    return Service(tmp_path / "service")
+
+
+@pytest.fixture
+def holdfast(service: Service) -> Inside:
+    return Inside(service.folder)
+
+
+def exchange(path: Path) -> None:
+    """Put an equal copy where something stands, as a restore by hand does."""
+    copy = path.with_name(f"{path.name}.new")
+    if path.is_dir():
+        shutil.copytree(path, copy, symlinks=True)
+    else:
+        shutil.copy2(path, copy)
+    path.rename(path.with_name(f"{path.name}.old"))
+    copy.rename(path)
+
+
+def remove(path: Path) -> None:
+    path.rename(path.with_name(f"{path.name}.gone"))
+
+
+class TestASavedRestore:
+    @pytest.mark.parametrize("source", PLACES)
+    @pytest.mark.parametrize("change", [exchange, remove])
+    def test_is_refused_once_somebody_exchanged_what_it_replaces(
+        self, service: Service, holdfast: Inside, source: str, change: Callable[[Path], None]
+    ) -> None:
+        holdfast("restore", "--source", source, "--dry-run", "--out", "plan.json", status=0)
+        change(service.folder / PLACES[source])
+        before = service.observe()
+        refused = holdfast.json("apply", "--plan", "plan.json", "--confirm", source, status=7)
+        message = refused["error"]["message"]
+        assert "The plan is stale" in message
+        assert f"({source})" in message
+        assert str(service.folder / PLACES[source].removesuffix("/.git")) in message
+        assert service.observe() == before
+        assert service.log() == []
+        assert service.leftovers() == []
+
+    @pytest.mark.parametrize("source", PLACES)
+    def test_applies_where_only_the_content_changed(
+        self, service: Service, holdfast: Inside, source: str
+    ) -> None:
+        holdfast("restore", "--source", source, "--dry-run", "--out", "plan.json", status=0)
+        service.change()
+        holdfast("apply", "--plan", "plan.json", "--confirm", source, status=0)
+
+    def test_applies_where_nothing_stood_and_nothing_stands(
+        self, service: Service, holdfast: Inside
+    ) -> None:
+        service.destroy()
+        holdfast("restore", "--source", "db", "--dry-run", "--out", "plan.json", status=0)
+        holdfast("apply", "--plan", "plan.json", "--confirm", "db", status=0)
+        assert (service.folder / PLACES["db"]).is_file()
+
+    def test_is_refused_where_something_came_into_being(
+        self, service: Service, holdfast: Inside
+    ) -> None:
+        asked = ("restore", "--source", "db", "--to", "copy.db")
+        holdfast(*asked, "--dry-run", "--out", "plan.json", status=0)
+        (service.folder / "copy.db").write_text("somebody's only copy\n")
+        refused = holdfast.json("apply", "--plan", "plan.json", "--confirm", "db", status=7)
+        assert "absent then" in refused["error"]["message"]
+        assert (service.folder / "copy.db").read_text() == "somebody's only copy\n"
+
+
+class TestASavedRecovery:
+    def test_is_refused_once_somebody_exchanged_one_of_its_places(
+        self, service: Service, holdfast: Inside
+    ) -> None:
+        holdfast("dr-restore", "--dry-run", "--out", "plan.json", status=0)
+        exchange(service.folder / PLACES["db"])
+        refused = holdfast.json("apply", "--plan", "plan.json", "--confirm", "quaybot", status=7)
+        assert "(db)" in refused["error"]["message"]
+        assert service.log() == []
+
+    def test_is_not_refused_for_what_its_own_earlier_steps_replaced(
+        self, service: Service, holdfast: Inside
+    ) -> None:
+        # git brings tracked files into the place of another source, and a command makes the last.
+        spec = SPEC.replace("paths: [config, .env]", "paths: [code/settings, .env]")
+        provision = "recovery:\n  - {name: provision, run: 'mkdir -p data; touch data/quaybot.db'}"
+        (service.folder / "backup.yaml").write_text(spec.replace("recovery:", provision))
+        code = service.folder / "code"
+        (code / "settings").mkdir()
+        (code / "settings" / "app.toml").write_text("name = 'quay'\n")
+        commit(code)
+        holdfast("backup", status=0)
+        expected = service.observe()
+        service.destroy()
+        holdfast("dr-restore", "--dry-run", "--out", "plan.json", status=0)
+        holdfast("apply", "--plan", "plan.json", "--confirm", "quaybot", status=0)
+        found = service.observe()
+        assert (found["db"], found["code"]) == (expected["db"], expected["code"])
+        assert (code / "settings" / "app.toml").read_text() == "name = 'quay'\n"
+
+
+def commit(repository: Path) -> None:
+    run("git", "add", ".", folder=repository)
+    run("git", "commit", "-q", "-m", "settings", folder=repository)
+
+
+def test_a_resumed_run_is_not_held_to_what_was_there_at_its_beginning(
+    service: Service, holdfast: Inside
+) -> None:
+    manual = SPEC.replace("recovery:", 'recovery:\n  - {name: disk, manual: "Mount the disk."}')
+    (service.folder / "backup.yaml").write_text(manual)
+    stopped = holdfast.json("dr-restore", "--confirm", "quaybot", status=7)
+    exchange(service.folder / PLACES["db"])
+    holdfast(*stopped["next"].split()[1:], status=0)
+
+
+def test_a_plan_of_the_same_world_is_the_same_plan(holdfast: Inside) -> None:
+    asked = ("dr-restore", "--dry-run")
+    assert holdfast.json(*asked)["plan"] == holdfast.json(*asked)["plan"]
+
+
+def test_a_drill_is_not_held_to_what_is_live(holdfast: Inside) -> None:
+    holdfast("drill", status=0)
