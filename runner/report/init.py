@@ -5,26 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from runner.durable import make_folder, write_bytes
 from runner.errors import UsageError
+from runner.report.look_around import ENVIRONMENT, Found, look_around, quoted
 from runner.report.outcome import Outcome
 from runner.store.age import keygen
-
-SQLITE_MAGIC = b"SQLite format 3\0"
-DEEPEST = 4
-SKIPPED = {"node_modules", "venv", ".venv", "__pycache__", ".git", ".holdfast", "backups"}
-CONFIGURATION = (
-    ".env",
-    "config",
-    "conf",
-    "docker-compose.yml",
-    "docker-compose.yaml",
-    "compose.yml",
-    "compose.yaml",
-)
 
 TASKS = '''"""Holdfast's commands by `invoke`: `invoke backup --profile prod`."""
 
@@ -34,22 +21,13 @@ __all__ = ["namespace"]
 '''
 
 
-@dataclass(frozen=True)
-class Found:
-    """What there is to protect."""
-
-    databases: tuple[Path, ...]  # SQLite files, relative to the folder
-    configuration: tuple[str, ...]
-    repository: bool
-
-
 def initialise(folder: Path, file: Path, *, force: bool, tasks: bool) -> Outcome:
     """Write the spec and the key. Nothing that exists is replaced unless `force` says so."""
     found = look_around(folder)
-    if not (found.databases or found.configuration or found.repository):
+    if not found.sources:
         raise UsageError(
-            f"Nothing to protect was found in {folder}: no SQLite database, no {CONFIGURATION[0]}, "
-            "no configuration folder, no git repository.",
+            f"Nothing to protect was found in {folder}: no SQLite database, no {ENVIRONMENT} that "
+            "names a server, no configuration folder, no git repository.",
             remedy="Go to the folder of your service, or write backup.yaml by hand.",
         )
     if file.exists() and not force:
@@ -63,34 +41,6 @@ def initialise(folder: Path, file: Path, *, force: bool, tasks: bool) -> Outcome
     notes.append("Next: holdfast validate && holdfast backup && holdfast drill")
     data = {"file": str(file), "key": str(key), "recipient": recipient}
     return Outcome("init", data, notes=tuple(notes))
-
-
-def look_around(folder: Path) -> Found:
-    """What lies in a folder that a backup should have."""
-    return Found(
-        databases=tuple(sorted(path.relative_to(folder) for path in _databases(folder))),
-        configuration=tuple(name for name in CONFIGURATION if (folder / name).exists()),
-        repository=(folder / ".git").exists(),
-    )
-
-
-def _databases(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        here = Path(parent)
-        deep = len(here.relative_to(folder).parts) >= DEEPEST
-        folders[:] = [] if deep else sorted(set(folders) - SKIPPED)
-        for name in files:
-            path = here / name
-            if path.is_file() and not path.is_symlink() and _is_sqlite(path):
-                yield path
-
-
-def _is_sqlite(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
-    except OSError:
-        return False
 
 
 def _project(folder: Path) -> str:
@@ -119,12 +69,12 @@ def _key(project: str) -> tuple[Path, str]:
 
 
 def _spec(found: Found, project: str, key: Path, recipient: str) -> str:
-    sources = list(_sources(found))
+    sources = found.sources
     lines = [
         "# yaml-language-server: $schema=schema/spec.json",
         "version: 1",
         f"project: {project}",
-        *(["env_file: [.env]"] if ".env" in found.configuration else []),
+        *(["env_file: [.env]"] if found.environment else []),
         "",
         "sources:",
         *(f"  {name}: {{{options}}}" for name, options in sources),
@@ -135,7 +85,7 @@ def _spec(found: Found, project: str, key: Path, recipient: str) -> str:
         "",
         "encryption:",
         f"  recipients: [{recipient}]",
-        f"  identity: {{secret: {_quoted('file:' + str(key))}}}",
+        f"  identity: {{secret: {quoted('file:' + str(key))}}}",
         "",
         "policies:",
         "  nightly:",
@@ -148,28 +98,6 @@ def _spec(found: Found, project: str, key: Path, recipient: str) -> str:
         *(f"  {name}: {{rpo: 26h}}" for name, _ in sources),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _sources(found: Found) -> Iterator[tuple[str, str]]:
-    names: set[str] = set()
-    for path in found.databases:
-        stem = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_")[:50] or "db"
-        name = stem if stem not in names and stem not in ("config", "code") else f"{stem}-db"
-        while name in names:
-            name += "2"
-        names.add(name)
-        yield name, f"type: sqlite, path: {_quoted(str(path))}"
-    if found.configuration:
-        yield "config", f"type: files, paths: [{', '.join(map(_quoted, found.configuration))}]"
-    if found.repository:
-        yield "code", "type: git, path: ."
-
-
-def _quoted(text: str) -> str:
-    import json
-
-    escaped = text.replace("$", "$$")
-    return escaped if re.fullmatch(r"[A-Za-z0-9_./-]+", text) else json.dumps(escaped)
 
 
 def _write_tasks(folder: Path, *, force: bool) -> str:

@@ -1,0 +1,150 @@
+"""What a folder holds that a backup should have: databases, caches, configuration, a repository."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+SQLITE_MAGIC = b"SQLite format 3\0"
+DEEPEST = 4
+SKIPPED = {"node_modules", "venv", ".venv", "__pycache__", ".git", ".holdfast", "backups"}
+ENVIRONMENT = ".env"
+COMPOSE = ("docker-compose.yml", "docker-compose.yaml", "compose.yml", "compose.yaml")
+CONFIGURATION = (ENVIRONMENT, "config", "conf", *COMPOSE)
+
+POSTGRES = ("postgres", "postgresql")
+REDIS = ("redis", "rediss")
+TAKEN = ("config", "code", "system", "latest", "this-run", "default")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is to protect."""
+
+    sources: tuple[tuple[str, str], ...]  # a name, and its options as they stand in a spec
+    environment: bool  # whether there is a .env
+    repository: bool
+
+
+def look_around(folder: Path) -> Found:
+    """What lies in a folder, or is named by its .env, that a backup should have."""
+    names = _Names()
+    files = sorted(path.relative_to(folder) for path in _databases(folder))
+    sources = [(names.of(one.stem), f"type: sqlite, path: {quoted(str(one))}") for one in files]
+    sources += _servers(folder, names)
+    configuration = [name for name in CONFIGURATION if (folder / name).exists()]
+    if configuration:
+        sources.append(("config", f"type: files, paths: [{', '.join(map(quoted, configuration))}]"))
+    repository = (folder / ".git").exists()
+    if repository:
+        sources.append(("code", "type: git, path: ."))
+    return Found(tuple(sources), (folder / ENVIRONMENT).is_file(), repository)
+
+
+def quoted(text: str) -> str:
+    """A text as a YAML scalar in which nothing is expanded."""
+    escaped = text.replace("$", "$$")
+    return escaped if re.fullmatch(r"[A-Za-z0-9_./-]+", text) else json.dumps(escaped)
+
+
+class _Names:
+    """Names of sources, each given once."""
+
+    def __init__(self) -> None:
+        self._given: set[str] = set()
+
+    def of(self, wish: str) -> str:
+        name = re.sub(r"[^a-z0-9_-]+", "-", wish.lower()).strip("-_")[:50] or "db"
+        if name in TAKEN:
+            name = f"{name}-db"
+        while name in self._given:
+            name += "2"
+        self._given.add(name)
+        return name
+
+
+def _databases(folder: Path) -> Iterator[Path]:
+    for parent, folders, files in os.walk(folder):
+        here = Path(parent)
+        deep = len(here.relative_to(folder).parts) >= DEEPEST
+        folders[:] = [] if deep else sorted(set(folders) - SKIPPED)
+        for name in files:
+            path = here / name
+            if path.is_file() and not path.is_symlink() and _is_sqlite(path):
+                yield path
+
+
+def _is_sqlite(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
+    except OSError:
+        return False
+
+
+def _servers(folder: Path, names: _Names) -> Iterator[tuple[str, str]]:
+    """The servers that variables of the .env name; a password stays there, by reference."""
+    from runner.spec.expand import read_env_file
+
+    values, _ = read_env_file(folder / ENVIRONMENT)
+    composed = _compose_services(folder)
+    seen: set[str] = set()
+    for variable, value in values.items():
+        scheme = value.partition("://")[0].partition("+")[0]
+        kind = "postgres" if scheme in POSTGRES else "redis" if scheme in REDIS else ""
+        if kind and value not in seen:
+            seen.add(value)
+            name = "main" if variable == "DATABASE_URL" else "cache" if kind == "redis" else ""
+            options = _of_url(kind, variable, value, composed)
+            yield names.of(name or variable.lower().removesuffix("_url")), options
+    if not seen and values.get("POSTGRES_DB"):
+        yield names.of("main"), _of_variables(values, composed)
+
+
+def _of_url(kind: str, variable: str, value: str, composed: Mapping[str, str]) -> str:
+    try:
+        parts = urlsplit(value)
+        host = parts.hostname or ""
+    except ValueError:
+        host, parts = "", urlsplit("")
+    # Only containers of the same file can resolve such a name: the programs run in there.
+    if kind == "postgres" and host in composed:
+        told = {"dbname": unquote(parts.path.lstrip("/")), "user": unquote(parts.username or "")}
+        fields = [f"{name}: {quoted(text)}" for name, text in told.items() if text]
+        return ", ".join(["type: postgres", f"exec: {quoted(_inside(host))}", *fields])
+    return f'type: {kind}, url: {{secret: "env:{variable}"}}'
+
+
+def _of_variables(values: Mapping[str, str], composed: Mapping[str, str]) -> str:
+    """A server as the official container's variables declare it."""
+    told = {"dbname": values["POSTGRES_DB"], "user": values.get("POSTGRES_USER", "postgres")}
+    fields = [f"{name}: {quoted(text)}" for name, text in told.items()]
+    container = next((name for name, image in composed.items() if "postgres" in image), None)
+    if container is not None:
+        return ", ".join(["type: postgres", f"exec: {quoted(_inside(container))}", *fields])
+    if values.get("POSTGRES_PASSWORD"):
+        fields.append('password: {secret: "env:POSTGRES_PASSWORD"}')
+    return ", ".join(["type: postgres", "host: 127.0.0.1", *fields])
+
+
+def _inside(service: str) -> str:
+    return f"docker compose exec -T {service}"
+
+
+def _compose_services(folder: Path) -> dict[str, str]:
+    """The services of a compose file that starts containers here, with their images."""
+    import yaml
+
+    for name in COMPOSE:
+        try:
+            document = yaml.safe_load((folder / name).read_text())
+            services = document["services"].items()
+            return {str(one): str((it or {}).get("image", "")) for one, it in services}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
+            continue
+    return {}
