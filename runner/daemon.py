@@ -48,6 +48,12 @@ def end_daemons(folder: Path) -> None:
     cannot be removed.
     """
     for note in list(_notes(folder, DEEPEST)):
+        end_daemon(note)
+
+
+def end_daemon(note: Path) -> None:
+    """End the server that one note names, and remove its folders and the note; see above."""
+    with contextlib.suppress(FileNotFoundError):
         owner, folders = _read(note)
         if owner is not None:
             _end(owner)
