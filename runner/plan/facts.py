@@ -61,7 +61,7 @@ def _identity(spec: Spec, name: str, destination: str) -> str | None:
     from runner.source import Place
 
     try:
-        return open_source(spec.source(name)).identity(Place("", destination))
+        return open_source(spec.source(name)).identity(Place("look", destination))
     except (HoldfastError, OSError):
         return None
 
