@@ -20,7 +20,7 @@ from runner.execute.driver import Driver, exit_code
 from runner.execute.guards import require_same_destinations
 from runner.execute.journal import Journal, Listener, RunState, StepResult
 from runner.execute.locks import RUN_LOCK, SETTLE_LOCK, SNAPSHOT_LOCK, held
-from runner.plan.model import Plan
+from runner.plan.model import Plan, Step
 from runner.prove.scratch import sweep
 
 # Kinds of runs that read or replace live sources never overlap; the others may.
@@ -160,12 +160,26 @@ def _kept(plan: Plan, context: Context, state: RunState, again: set[str]) -> dic
             if result.status in ("done", "skipped") and {*step.after, step.undoes} <= {*kept, None}:
                 kept[step.id] = result
             continue
-        if action_named(step.action).observe(step, context, result) != "done":
+        if not _holds(step, context, result):
             continue
         if set(step.needs) & {one.id for one in plan.steps if one.id not in kept}:
             continue
         kept[step.id] = replace(result, status="skipped" if result.status == "skipped" else "done")
     return kept
+
+
+def _holds(step: Step, context: Context, result: StepResult) -> bool:
+    """Whether a step's effect is there. Raises PersonNeeded where it is half there, and the step
+    can neither go on from that nor begin anew.
+    """
+    observed = action_named(step.action).observe(step, context, result)
+    if observed == "partial" and not step.repeatable:
+        raise PersonNeeded(
+            f"{step.id} was interrupted; nobody knows how far it got.",
+            remedy=f"Look. Then go on with --done {step.id}, or run it again with "
+            f"--start-at {step.id}.",
+        )
+    return observed == "done"
 
 
 @contextlib.contextmanager

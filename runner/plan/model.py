@@ -25,7 +25,7 @@ class Step:
     effect: str = "reads"
     when: str = "success"  # failure: if one of `after` was not done; always: whatever happened
     undoes: str | None = None  # runs only if that step was started
-    repeatable: bool = True  # may run again if it was interrupted
+    repeatable: bool = True  # if it was interrupted, it may go on, or run again, unasked
     timeout: float | None = None  # seconds
     expected: float | None = None  # seconds
     retries: int = 0

@@ -163,9 +163,9 @@ class TestAnInterruptedCommandOfTheUser:
         )
         return load_spec(write_spec(tmp_path, SMALL + recovery), None, environment={})
 
-    def begin(self, context_of: Callable[..., Context]) -> Any:
+    def begin(self, context_of: Callable[..., Context], *, repeatable: bool = False) -> Any:
         params = {"entry": "deploy", "command": "echo ran >> log"}
-        deploy = Step("deploy", "command.run", "Run deploy", params=params, repeatable=False)
+        deploy = Step("deploy", "command.run", "Run deploy", params=params, repeatable=repeatable)
         abandoned(context_of(deploy), ("deploy", "started"))
         return deploy
 
@@ -185,6 +185,13 @@ class TestAnInterruptedCommandOfTheUser:
     ) -> None:
         deploy = self.begin(context_of)
         assert resume(deploy, again=("deploy",)).exit_code == 0
+        assert (tmp_path / "log").read_text() == "ran\n"
+
+    def test_runs_again_unasked_where_the_plan_says_that_it_may(
+        self, context_of: Callable[..., Context], resume: Run, tmp_path: Path
+    ) -> None:
+        deploy = self.begin(context_of, repeatable=True)
+        assert resume(deploy).exit_code == 0
         assert (tmp_path / "log").read_text() == "ran\n"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 
-from runner.errors import PersonNeeded
 from runner.execute.actions.base import Outputs
 from runner.execute.asking import entry_named, environment_of
 from runner.execute.context import Context
@@ -39,17 +38,11 @@ class RunCommand:
         )
         return {"output": outcome.stdout.decode(errors="replace")[-2000:]}
 
-    def observe(self, step: Step, context: Context, result: StepResult) -> str:
+    def observe(self, step: Step, context: Context, result: StepResult) -> str:  # noqa: ARG002
         """Nobody can tell how far an interrupted command got."""
         if result.status in ("done", "skipped"):
             return "done"
-        if result.status in ("failed", "blocked", "undone") or step.id in context.reported:
-            return "absent"
-        raise PersonNeeded(
-            f"The command {step.id} was interrupted; nobody knows how far it got.",
-            remedy=f"Look. Then go on with --done {step.id}, or run it again with "
-            f"--start-at {step.id}.",
-        )
+        return "absent" if result.status in ("failed", "blocked", "undone") else "partial"
 
 
 ACTIONS = {"run": RunCommand()}
