@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ GRACE_SECONDS = 5.0
 TAIL_BYTES = 4096
 
 _running: dict[subprocess.Popen[bytes], str] = {}  # with the scope that each was started in
+_stoppable: dict[object, tuple[str, Callable[[], None]]] = {}  # with their scopes
 _running_lock = threading.Lock()
 _stopping = threading.Event()
 _scope: ContextVar[str] = ContextVar("scope", default="")
@@ -60,10 +61,34 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 def stop_all() -> None:
     """Kill every group that this process started: called when a run is interrupted."""
     _stopping.set()
+    _stop(None)
+
+
+def _stop(scope: str | None) -> None:
     with _running_lock:
-        processes = list(_running)
+        processes = [one for one, other in _running.items() if scope in (None, other)]
+        stops = [stop for other, stop in _stoppable.values() if scope in (None, other)]
+    for stop in stops:
+        stop()
     for process in processes:
         kill_group(process)
+
+
+@contextlib.contextmanager
+def stoppable(stop: Callable[[], None]) -> Iterator[None]:
+    """`stop` is called when the processes that the block could start are killed.
+
+    For what waits and is no process: a connection. It is called in another thread, and must
+    neither fail nor take long.
+    """
+    key = object()
+    with _running_lock:
+        _stoppable[key] = (_scope.get(), stop)
+    try:
+        yield
+    finally:
+        with _running_lock:
+            del _stoppable[key]
 
 
 @contextlib.contextmanager
@@ -81,10 +106,7 @@ def scope(name: str) -> Iterator[None]:
 
 def stop_scope(name: str) -> None:
     """Kill the groups that were started in one scope: called when a step's time is over."""
-    with _running_lock:
-        processes = [process for process, scope in _running.items() if scope == name]
-    for process in processes:
-        kill_group(process)
+    _stop(name)
 
 
 def allow_again() -> None:

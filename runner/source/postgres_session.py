@@ -7,9 +7,12 @@ surrogates. Each session pins what would make the same value look different else
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 from collections.abc import Iterator
 from typing import Any, Protocol, cast
 
+from runner import process
 from runner.source.postgres_errors import said
 from runner.source.postgres_server import APPLICATION, Server
 
@@ -36,6 +39,7 @@ PINNED = {
     "idle_session_timeout": "0",
     "max_parallel_workers_per_gather": "0",
 }
+CANCEL_SECONDS = 5.0
 
 
 class Session(Protocol):
@@ -128,6 +132,7 @@ class _LibpqSession:
 
         self.server = server
         self._error = psycopg.Error
+        self._open = contextlib.ExitStack()
         password = server.secret()
         secret = {"password": password} if password else {}
         try:
@@ -140,6 +145,8 @@ class _LibpqSession:
             )
         except psycopg.Error as error:
             raise said(f"Connecting to {server.describe()}", str(error)) from error
+        self._open.callback(self._connection.close)
+        self._open.enter_context(process.stoppable(self._stop))
 
     def rows(self, sql: str) -> list[Row]:
         result = self._run(sql).pgresult
@@ -156,10 +163,18 @@ class _LibpqSession:
 
     def cancel(self) -> None:
         with contextlib.suppress(self._error):
-            self._connection.cancel()
+            self._connection.cancel_safe(timeout=CANCEL_SECONDS)
 
     def close(self) -> None:
-        self._connection.close()
+        self._open.close()
+
+    def _stop(self) -> None:
+        """End what runs, and let nothing run from now on."""
+        self.cancel()
+        with contextlib.suppress(self._error, OSError):
+            descriptor = os.dup(self._connection.fileno())
+            with socket.socket(fileno=descriptor) as connected:
+                connected.shutdown(socket.SHUT_RDWR)
 
     def _run(self, sql: str) -> Any:
         try:
