@@ -119,7 +119,7 @@ def require_room(
     if data is None:
         folder = value(session, _DATA)
         host = session.server.keywords().get("host", "")
-        if not folder or session.server.exec or not (host in ("", "localhost") or host[0] == "/"):
+        if not folder or session.server.exec or host[:1] not in ("", "/"):
             return
         data = Path(folder)
     try:

@@ -1,0 +1,114 @@
+"""A dump brought from its artifact into an empty database."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, cast
+
+from runner.errors import StepFailed
+from runner.source.postgres_programs import Programs, feeding_client, run_client
+from runner.source.postgres_server import Server
+
+MOST_JOBS = 4
+BLOCK = 1024 * 1024
+_DUMP = b"PGDMP"
+_INSIDE = re.compile(r"(?:[^/]+/)?([A-Za-z0-9_.]*[A-Za-z0-9_])")  # what a directory dump holds
+
+
+def decode(chunks: Iterator[bytes], folder: Path) -> Path:
+    """Write a dump to a file or, from a tar, to a folder, so that it can be read at any place.
+
+    Raises StepFailed if what was stored is damaged.
+    """
+    first = next(chunks, b"")
+    if first.startswith(_DUMP):
+        dump = folder / "database.pgdump"
+        with dump.open("wb") as file:
+            file.write(first)
+            for chunk in chunks:
+                file.write(chunk)
+        return dump
+    dump = folder / "database"
+    dump.mkdir()
+    stream = _Chunks(first, chunks)
+    try:
+        with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", bufsize=BLOCK) as tar:
+            for entry in tar:
+                _unpack(tar, entry, dump)
+    except tarfile.TarError as error:
+        stream.finish()
+        raise StepFailed(f"The dump is neither one of pg_dump's nor a tar: {error}.") from error
+    stream.finish()
+    return dump
+
+
+def _unpack(tar: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path) -> None:
+    if entry.isdir():
+        return
+    name = _INSIDE.fullmatch(entry.name)
+    content = tar.extractfile(entry) if entry.isfile() else None
+    if name is None or content is None:
+        raise StepFailed(f"The dump holds {entry.name!r}, which pg_dump does not write.")
+    with (folder / name[1]).open("wb") as file:
+        while block := content.read(BLOCK):
+            file.write(block)
+
+
+class _Chunks:
+    """Chunks as a file to read from."""
+
+    def __init__(self, first: bytes, chunks: Iterator[bytes]) -> None:
+        self._left = first
+        self._chunks = chunks
+
+    def read(self, size: int = -1) -> bytes:
+        while size < 0 or len(self._left) < size:
+            more = next(self._chunks, None)
+            if more is None:
+                break
+            self._left += more
+        found, self._left = (self._left, b"") if size < 0 else (
+            self._left[:size], self._left[size:])  # fmt: skip
+        return found
+
+    def finish(self) -> None:
+        """Read to the end: what was stored is judged there."""
+        for _ in self._chunks:
+            pass
+
+
+def load(
+    server: Server,
+    programs: Programs,
+    dump: Path,
+    *,
+    no_tablespaces: bool = False,
+    more: Sequence[str] = (),
+) -> None:
+    """Restore a dump into a database, with several processes where the file can be reached."""
+    arguments = ["--exit-on-error", *more]
+    if no_tablespaces:
+        arguments.append("--no-tablespaces")
+    if not server.exec:
+        jobs = max(1, min(MOST_JOBS, os.cpu_count() or 1))
+        run_client(server, programs, "pg_restore", *arguments, f"--jobs={jobs}", str(dump))
+        return
+    if dump.is_dir():
+        raise StepFailed(
+            "A dump in several files cannot be restored through `exec`.",
+            remedy="Restore with --to a URL that this machine can reach.",
+        )
+    with (
+        feeding_client(server, programs, "pg_restore", *arguments) as feed,
+        dump.open("rb") as file,
+    ):
+        _copy(file, feed)
+
+
+def _copy(origin: IO[bytes], to: IO[bytes]) -> None:
+    while block := origin.read(BLOCK):
+        to.write(block)

@@ -1,0 +1,171 @@
+"""Databases restored beside the live ones, under names of their own, or in a scratch server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runner.durable import make_folder
+from runner.errors import PersonNeeded, StepFailed
+from runner.source import Artifacts, Fingerprint, postgres_checks, postgres_roles, postgres_scratch
+from runner.source.postgres_create import create_database, describe, drop_database
+from runner.source.postgres_load import decode, load
+from runner.source.postgres_place import (
+    Member,
+    Note,
+    Spot,
+    created,
+    maintenance,
+    oids,
+    plan_members,
+    scratch_server,
+    staged_pattern,
+)
+from runner.source.postgres_programs import Programs, available, programs_for
+from runner.source.postgres_server import Server
+from runner.source.postgres_session import Session, literal, open_session
+from runner.swap import remove_tree
+
+GLOBALS = "globals"
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """What one stage works with."""
+
+    spot: Spot
+    artifacts: Artifacts
+    server: Server
+    databases: Mapping[str, Mapping[str, Any]]  # what the fingerprint says of each
+    programs: Programs
+    no_tablespaces: bool
+
+    @property
+    def scratch(self) -> bool:
+        """Whether it goes to a scratch server."""
+        return self.spot.home is not None
+
+
+def databases_of(fingerprint: Fingerprint) -> dict[str, Mapping[str, Any]]:
+    """What a fingerprint says of each database, by its name."""
+    return dict(fingerprint["databases"])
+
+
+def stage(spot: Spot, artifacts: Artifacts) -> None:
+    """Restore every database of a snapshot. Raises before anything is made if it cannot be."""
+    databases = databases_of(artifacts.fingerprint)
+    start_scratch(spot, artifacts.fingerprint, databases)
+    members = plan_members(spot, [(one["part"], name) for name, one in databases.items()])
+    server = spot.server
+    text = _globals(artifacts)
+    with maintenance(server) as session:
+        looked = postgres_checks.look(session)
+        postgres_checks.require(
+            session,
+            looked,
+            databases,
+            version=artifacts.fingerprint.get("server"),
+            coming=postgres_roles.names_in(text),
+            scratch=spot.home is not None,
+        )
+        programs = programs_for(server, looked.major, "pg_restore")
+        spot.write(Note(members))
+        wanted = postgres_checks.roles_of(databases)
+        roles = postgres_roles.make_missing(session, text, wanted, scratch=spot.home is not None)
+        spot.write(Note(members, roles=tuple(roles)))
+        lost = postgres_checks.needs_default_tablespace(session, databases)
+        restoring = Restoring(spot, artifacts, server, databases, programs, lost)
+        for member in members:
+            _restore(restoring, session, member)
+    spot.write(replace(spot.noted(), whole=True))
+
+
+def start_scratch(
+    spot: Spot, fingerprint: Fingerprint, databases: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Start the scratch server, where a restore goes to one."""
+    if spot.home is None:
+        return
+    major = postgres_checks.major_of(fingerprint.get("server"))
+    programs = scratch_programs(spot.source, major)
+    cluster = postgres_scratch.start(spot.home, Path(programs.folder))
+    with open_session(scratch_server(spot.home)) as session:
+        postgres_checks.require_room(session, databases, cluster.data)
+
+
+def scratch_programs(source: Server, major: int) -> Programs:
+    """The programs of a server of that major, or of the next one.
+
+    Raises PersonNeeded when this machine has none.
+    """
+    where = Server(bin="" if source.exec else source.bin, folder=source.folder)
+    found = {one.folder: one for one in available(where, "initdb") if one.major >= major}
+    if where.bin and not found:
+        found = {one.folder: one for one in available(Server(), "initdb") if one.major >= major}
+    if not found:
+        raise PersonNeeded(
+            f"This machine has no server of PostgreSQL {major} to try the restore in.",
+            remedy=f"apt-get install postgresql-{major} (from apt.postgresql.org where the system "
+            "has none); it need not run.",
+        )
+    return min(found.values(), key=lambda one: one.major)
+
+
+def discard(spot: Spot) -> None:
+    """Remove what was staged and not swapped in."""
+    note = spot.note()
+    if note is None:
+        remove_tree(spot.workspace)
+        return
+    with maintenance(spot.server) as session:
+        pattern = literal(staged_pattern(spot.token).replace("_", r"\_") + "%")
+        query = f"SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE {pattern}"  # noqa: S608
+        for (name,) in session.rows(query):
+            drop_database(session, str(name))
+        standing = oids(session, [one.live for one in note.members]).values()
+        if not {one.oid for one in note.members} & set(standing):
+            postgres_roles.drop_made(session, note.roles)
+    remove_tree(spot.workspace)
+
+
+def _globals(artifacts: Artifacts) -> str:
+    if GLOBALS not in artifacts.parts:
+        return ""
+    return b"".join(artifacts.read(GLOBALS)).decode(errors="surrogateescape")
+
+
+def _restore(restoring: Restoring, session: Session, member: Member) -> None:
+    spot = restoring.spot
+    described = restoring.databases[member.origin]
+    remove_tree(spot.files)
+    make_folder(spot.files)
+    try:
+        dump = decode(restoring.artifacts.read(member.part), spot.files)
+        exact = create_database(session, member.staged, described, scratch=restoring.scratch)
+        found = oids(session, [member.staged])[member.staged]
+        spot.write(created(spot.noted(), member.staged, found))
+        describe(session, member.staged, described, scratch=restoring.scratch)
+        there = restoring.server.database(member.staged)
+        try:
+            load(there, restoring.programs, dump, no_tablespaces=restoring.no_tablespaces)
+        except StepFailed as error:
+            if exact:
+                raise
+            raise PersonNeeded(
+                f"The scratch server lacks the locale of {member.origin}, and may have failed for "
+                f"that: {error.message}",
+                remedy="Make the locale on this machine (locale-gen), and try again.",
+            ) from error
+    except OSError as error:
+        raise StepFailed(
+            f"{member.origin} cannot be unpacked: {error.strerror or error}.",
+            remedy="Free some room on the disk of the state folder.",
+        ) from error
+    finally:
+        remove_tree(spot.files)
+    with open_session(there) as inside:
+        inside.execute("ANALYZE")
+    settings = [(role, setting) for role, setting in described.get("settings") or ()]
+    postgres_roles.apply_settings(session, member.staged, settings, lenient=restoring.scratch)
