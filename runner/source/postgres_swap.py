@@ -29,7 +29,7 @@ MOST_NAMED = 5
 
 # One without rights sees of others' sessions who they are, but not what they are.
 _CLIENTS = (
-    "SELECT pid, datname, COALESCE(usename, '?'), application_name, COALESCE(client_addr::text, '') "
+    "SELECT pid, datname, COALESCE(usename, '?'), application_name, client_addr "
     "FROM pg_catalog.pg_stat_activity WHERE pid <> pg_catalog.pg_backend_pid() "
     "AND COALESCE(backend_type, 'client backend') NOT LIKE 'autovacuum%' AND datname IN "
 )
