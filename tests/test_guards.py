@@ -148,3 +148,28 @@ def test_a_plan_of_the_same_world_is_the_same_plan(holdfast: Inside) -> None:
 
 def test_a_drill_is_not_held_to_what_is_live(holdfast: Inside) -> None:
     holdfast("drill", status=0)
+
+
+class TestACommandThatNeedsAVariable:
+    @pytest.fixture(autouse=True)
+    def spec(self, service: Service) -> None:
+        deploy = 'deploy, env: {WHERE: "${QUAY_HOST}"}, run: "echo to $WHERE >> service.log", '
+        text = SPEC.replace('deploy, run: "test -s .env && echo deployed >> service.log", ', deploy)
+        assert deploy in text
+        (service.folder / "backup.yaml").write_text(text)
+
+    def test_is_not_run_without_it(self, service: Service, holdfast: Inside) -> None:
+        ended = holdfast.json("dr-restore", "--confirm", "quaybot", status=4)
+        assert ended["error"]["kind"] == "spec"
+        assert ended["error"]["step"] == "deploy"
+        assert "${QUAY_HOST} has no value" in ended["error"]["message"]
+        assert "to" not in service.log()
+
+    def test_gets_it_from_the_env_file_that_an_earlier_step_restored(
+        self, service: Service, holdfast: Inside
+    ) -> None:
+        (service.folder / ".env").write_text("TOKEN=abc\nQUAY_HOST=harbour\n")
+        holdfast("backup", status=0)
+        service.destroy()
+        holdfast("dr-restore", "--confirm", "quaybot", status=0)
+        assert service.log()[-2:] == ["to", "harbour"]

@@ -21,6 +21,7 @@ from runner.errors import HoldfastError, Interrupted, PersonNeeded, StepFailed
 from runner.execute.actions import action_named
 from runner.execute.actions.base import Skipped
 from runner.execute.context import Context
+from runner.execute.guards import require_values
 from runner.execute.journal import Journal, RunState, StepResult
 from runner.execute.order import ENDED, decide
 from runner.plan.model import Plan, Step
@@ -189,6 +190,7 @@ class Driver:
         scope = f"{self._context.run}/{step.id}"
         with _Deadline(step.timeout, scope) as deadline, process.scope(scope):
             try:
+                require_values(step, self._context.spec)
                 outputs = action_named(step.action).perform(step, self._context)
                 return Ended(step, "done", dict(outputs))
             except Skipped as skipped:

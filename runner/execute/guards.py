@@ -1,13 +1,14 @@
-"""Guards: what a plan replaces must still be what stood there when the plan was made.
+"""Guards: what must hold before a plan, or one of its steps, is executed.
 
-They are read once, before the first step: what a plan's own steps then change is its own work.
+What a plan replaces must still be what stood there when the plan was made. That is read once,
+before the first step: what the plan's own steps then change is its own work.
 """
 
 from __future__ import annotations
 
 from runner.errors import PersonNeeded
 from runner.plan.facts import identities
-from runner.plan.model import Plan
+from runner.plan.model import Plan, Step
 from runner.registry import open_source
 from runner.spec.model import Spec
 
@@ -28,3 +29,17 @@ def require_same_destinations(plan: Plan, spec: Spec) -> None:
                 "exchanged, made or removed it. Nothing was done.",
                 remedy="Look at what is there now, and plan again.",
             )
+
+
+def require_values(step: Step, spec: Spec) -> None:
+    """Raise SpecError where what the step does still waits for a variable, by now: an earlier
+    step may have brought back the env file that sets it.
+    """
+    if step.action in ("command.run", "probe.ask"):
+        names = [entry.name for entry in spec.recovery]
+        if step.params["entry"] in names:
+            spec.require(f"recovery[{names.index(step.params['entry'])}]")
+    elif step.action == "service.start":
+        spec.require(f"services.{step.params['service']}")
+    elif step.action == "recovery.check":
+        spec.require(f"checks.{step.params['source']}")

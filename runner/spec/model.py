@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,6 @@ Named = TypeVar("Named")
 VERIFY_LEVELS = ("stored", "readable", "restored")
 DEFAULT_POLICY = "default"
 DEFAULT_PROFILE = "default"
-
-_WORDS = re.compile(r"[^.\[\]]+")
 
 
 class Options(Mapping[str, Any]):
@@ -215,11 +212,12 @@ class Spec:
             paths.append(self.encryption.identity.file)
         return tuple(path.absolute() for path in paths)
 
-    def require(self, *names: str) -> None:
-        """Raise SpecError if one of these waits for a variable: the name of a source, a target or
-        a service, `recovery`, or `checks`. Only a spec loaded with `unset="keep"` can be waiting.
+    def require(self, part: str) -> None:
+        """Raise SpecError if something in a part of the spec (`services.bot`, `recovery[1]`,
+        `checks`) waits for a variable. Only a spec loaded with `unset="keep"` can be waiting.
         """
-        waiting = [one for one in self.unset if {*_WORDS.findall(one.path)[:2]} & {*names}]
+        inside = (f"{part}.", f"{part}[")
+        waiting = [one for one in self.unset if f"{one.path}.".startswith(inside)]
         if waiting:
             raise unset_error(waiting)
 

@@ -178,12 +178,12 @@ def test_a_variable_may_be_missing_until_its_target_is_needed(tmp_path: Path) ->
         spec.targets["disk"].options["path"]
     with pytest.raises(SpecError, match="DISK"):
         dict(spec.targets["disk"].options)
-    spec.require("db", "config")
+    spec.require("sources")
     with pytest.raises(SpecError, match="DISK") as caught:
-        spec.require("db", "disk")
+        spec.require("targets.disk")
     assert len(caught.value.problems) == 2
     whole = load_spec(spec.file, environment={"DISK": "d", "FREE": "1MB"}, unset="keep")
-    whole.require("disk")
+    whole.require("targets.disk")
     assert whole.targets["disk"].options["min_free"] == 1_000_000
 
 
@@ -197,9 +197,10 @@ def test_the_recovery_may_wait_for_what_it_restores(tmp_path: Path) -> None:
     probe = spec.recovery[1].probe
     assert probe is not None
     assert probe.value == "http://${HOST}/"
-    spec.require("db", "disk")
-    with pytest.raises(SpecError, match="HOST"):
-        spec.require("recovery")
+    spec.require("recovery[0]")
+    for part in ("recovery[1]", "recovery[1].probe.http", "recovery"):
+        with pytest.raises(SpecError, match="HOST"):
+            spec.require(part)
 
 
 def test_an_unknown_home_folder_is_told(tmp_path: Path) -> None:
