@@ -91,13 +91,6 @@ def read_entry(line: bytes | str) -> Entry:
     return Entry(*loads(line))
 
 
-def read_entries(path: Path) -> Iterator[Entry]:
-    """All entries of a list."""
-    with path.open("rb") as lines:
-        for line in lines:
-            yield read_entry(line)
-
-
 def order(name: str) -> list[bytes]:
     """The key that sorts names as a walk meets them."""
     return [] if name == "." else raw(name).split(b"/")
