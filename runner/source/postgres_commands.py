@@ -1,0 +1,176 @@
+"""What a person types to dump, decode and load PostgreSQL databases with ordinary tools."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from runner.source import Decode, Stored
+from runner.source.postgres_server import Server
+
+quote = shlex.quote
+
+GLOBALS = "globals"
+FINGERPRINT = "fingerprint"
+# The fields of a spec that client programs also read from variables.
+VARIABLES = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "user": "PGUSER",
+    "service": "PGSERVICE",
+    "sslmode": "PGSSLMODE",
+    "sslrootcert": "PGSSLROOTCERT",
+    "sslcert": "PGSSLCERT",
+    "sslkey": "PGSSLKEY",
+}
+
+# Nobody's data is in `template1`: whatever else is renamed or made, one can connect to it.
+_ASK = r"""
+ask() { PREFIXpsql -X -q -A -t -v ON_ERROR_STOP=1 -d template1 "$@"; }
+"""
+
+# What exists is altered, nothing is dropped, and the role that does it stays what it is. A folder
+# of a tablespace is another machine's: what was in one goes to the default.
+_ROLES = r"""
+owners='--no-owner --no-acl'
+if [ -e FOLDER/globals.sql ]; then
+  owners=
+  me=$(ask <<< 'SELECT quote_ident(current_user)')
+  export me
+  fenced() { cat; }
+  if ask > /dev/null 2>&1 <<< '\restrict x'; then
+    key=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    fenced() { printf '\\restrict %s\n' "$key"; cat; printf '\\unrestrict %s\n' "$key"; }
+  fi
+  awk '
+    /^\\/ || /TABLESPACE/ { next }
+    index($0, "ALTER ROLE " ENVIRON["me"] " ") == 1 { next }
+    /^CREATE ROLE .*;$/ {
+      sub(/;$/, "")
+      print "DO $made$ BEGIN " $0 "; EXCEPTION WHEN duplicate_object THEN NULL; END $made$;"
+      next
+    }
+    { print }
+  ' FOLDER/globals.sql | fenced | ask
+fi
+"""
+
+_DATABASES = r"""
+for dump in FOLDER/*; do
+  case "$dump" in *globals.sql) continue ;; esac
+  name=$(LISTED | sed -n 's/^; *dbname: //p' | sed -n 1p)
+ASIDE
+  there=$(ask -v name="$name" <<< "SELECT count(*) FROM pg_database WHERE datname = :'name'")
+  if [ "$there" = 0 ]; then
+    PREFIXpg_restore --exit-on-error --no-tablespaces $owners --create -d template1 GIVEN
+  else
+    into="dbname='$(sed "s/[\\\\']/\\\\&/g" <<< "$name")'"
+    full=$(PREFIXpsql -X -A -t -d "$into" <<< "SELECT count(*) FROM pg_class c, pg_namespace n
+      WHERE n.oid = c.relnamespace AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'")
+    if [ "$full" != 0 ]; then
+      printf 'The database %s is there and is not empty.\n' "$name" >&2
+      exit 1
+    fi
+    PREFIXpg_restore --exit-on-error --no-tablespaces $owners -d "$into" GIVEN
+  fi
+done
+"""
+
+_SET_ASIDE = r"""
+  ask -v name="$name" <<< "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = :'name'" > /dev/null
+  ask -v name="$name" <<< "SELECT format('ALTER DATABASE %I RENAME TO %I', datname,
+    left(datname, 46) || '_before_recovery') FROM pg_database WHERE datname = :'name' \gexec"
+"""
+
+_EVERY = r"""
+ask <<< 'SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate' |
+while IFS= read -r name; do
+  PREFIXpg_dump -Fc -Z0 -d "dbname='$name'" < /dev/null | zstd -3 -T0 > NAME."$name".pgdump.zst
+done
+"""
+
+
+def capture_commands(server: Server, name: str, *, globals_too: bool, every: bool) -> list[str]:
+    """Dumps as a person would make them; no fingerprint."""
+    lines, prefix = variables(server), _prefix(server)
+    if globals_too:
+        lines.append(f"{prefix}pg_dumpall --globals-only > {quote(f'{name}.globals.sql')}")
+    if every:
+        return [*lines, *_filled(_ASK + _EVERY, PREFIX=prefix, NAME=quote(name))]
+    database = f" -d {quote(_conninfo(server.dbname))}" if server.dbname else ""
+    file = quote(f"{name}.pgdump.zst")
+    return [*lines, f"{prefix}pg_dump -Fc -Z0{database} | zstd -3 -T0 > {file}"]
+
+
+def restore_commands(stored: Sequence[Stored], decode: Decode, folder: str) -> list[str]:
+    """Decode: each database to `<part>.pgdump` or a folder, roles to `globals.sql`."""
+    lines = [f"mkdir -p -- {quote(folder)}"]
+    for one in stored:
+        path = f"{folder}/{one.part or 'database'}"
+        if one.part == FINGERPRINT:
+            continue
+        if one.form == "tar":
+            lines.append(f"mkdir -p -- {quote(path)}")
+            lines.append(f"{decode(one)} | tar -x -f - -C {quote(path)} --strip-components=1")
+        else:
+            lines.append(f"{decode(one)} > {quote(f'{path}.{one.form}')}")
+    return lines
+
+
+def load_commands(folder: str) -> list[str]:
+    """Load what `restore_commands` made into the server that the `PG*` variables name.
+
+    Missing roles are made first. A database must not be there yet, or be empty.
+    """
+    return _load(folder, "")
+
+
+def place_commands(server: Server, folder: str) -> list[str]:
+    """The same for the server of the spec, where `<name>_before_recovery` keeps what is there."""
+    return [*variables(server), *_load(folder, _prefix(server), aside=True)]
+
+
+def variables(server: Server) -> list[str]:
+    """Tell the client programs which server it is; a password comes from the person."""
+    if server.exec:
+        found = {name: server.fields[name] for name in ("user",) if name in server.fields}
+        return [f"export {VARIABLES[name]}={quote(value)}" for name, value in found.items()]
+    lines = []
+    if server.url is not None:
+        lines.append("# PGHOST, PGPORT, PGUSER: as in the URL of the spec")
+    known = server.fields.items()
+    lines += [f"export {VARIABLES[key]}={quote(value)}" for key, value in known if key in VARIABLES]
+    if server.password is not None:
+        lines.append(f"# PGPASSWORD or ~/.pgpass: the password in {server.password.reference}")
+    return lines
+
+
+def _load(folder: str, prefix: str, *, aside: bool = False) -> list[str]:
+    listed, given = 'pg_restore --list "$dump"', '--jobs="$(nproc)" "$dump"'
+    if prefix:
+        listed, given = f'{prefix}pg_restore --list < "$dump"', '< "$dump"'
+    return _filled(
+        _ASK + _ROLES + _DATABASES.replace("ASIDE\n", _SET_ASIDE.strip("\n") + "\n" if aside else ""),
+        PREFIX=prefix,
+        FOLDER=quote(folder),
+        LISTED=listed,
+        GIVEN=given,
+    )
+
+
+def _filled(template: str, **values: str) -> list[str]:
+    """Lines of a template; what is filled in is quoted already, or is a command of ours."""
+    pattern = re.compile("|".join(values))
+    text = pattern.sub(lambda found: values[found[0]], template)
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _prefix(server: Server) -> str:
+    return f"{shlex.join(server.exec)} " if server.exec else ""
+
+
+def _conninfo(name: str) -> str:
+    escaped = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{escaped}'"
