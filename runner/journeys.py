@@ -228,11 +228,12 @@ def prune(call: Call, *, policies: Sequence[str] = (), targets: Sequence[str] = 
 
 def delete(call: Call, *, snapshot: str) -> Prepared:
     """Remove one snapshot everywhere, because a person said so."""
+    from runner.report.danger import plan_danger
+
     session = Session.open(call)
     plan = compile_delete(session.spec, session.catalog(), snapshot)
-    found = plan.facts["snapshot"]
-    lines = (f"This removes {found} from {', '.join(plan.facts['targets'])}, for good.",)
-    return Prepared(session, plan, results.prune_outcome, Danger(found, lines))
+    danger = plan_danger(session, plan)
+    return Prepared(session, plan, results.prune_outcome, danger and Danger(*danger))
 
 
 def apply(call: Call, *, file: Path) -> Prepared:

@@ -8,7 +8,7 @@ from runner.execute.actions.base import Outputs
 from runner.execute.actions.snapshot import remove_snapshot
 from runner.execute.context import Context
 from runner.plan.model import Step
-from runner.store.catalog import read_catalog
+from runner.store.catalog import Catalog, read_catalog
 from runner.store.records import obsolete, read_records
 from runner.store.retention import decide, newest_is_unverified
 from runner.store.snapshot import MANIFEST, SnapshotId, folder_of
@@ -24,7 +24,12 @@ def prune_and_sweep(step: Step, context: Context) -> Outputs:
     target = context.target(params["target"])
     parent = folder_of(spec.project, spec.profile)
     with target.lock(f"{parent}/.prune", f"run {context.run}"):
-        removed = [one for one in params["remove"] if one in _still_let_go(step, context, target)]
+        now = datetime.fromisoformat(params["now"])
+        catalog = read_catalog(
+            {target.name: target}, spec.project, spec.profile, cache=None, now=now
+        )
+        let_go = _let_go(step, context, catalog, now)
+        removed = [one for one in params["remove"] if one in let_go]
         for snapshot in removed:
             remove_snapshot(target, folder_of(spec.project, spec.profile, snapshot))
         swept = sweep_abandoned(target, spec.project, spec.profile)
@@ -36,6 +41,9 @@ def prune_and_sweep(step: Step, context: Context) -> Outputs:
             for one, reasons in params["kept"].items()
         ],
         "swept": swept,
+        "damaged": [
+            {"id": one, "target": name, "reason": reason} for name, one, reason in catalog.damaged
+        ],
     }
 
 
@@ -59,20 +67,19 @@ def sweep_abandoned(target: Target, project: str, profile: str) -> list[str]:
     return [*swept, *target.sweep(parent, ABANDONED_SECONDS)]
 
 
-def _still_let_go(step: Step, context: Context, target: Target) -> set[str]:
-    spec, params = context.spec, step.params
-    now = datetime.fromisoformat(params["now"])
-    catalog = read_catalog({target.name: target}, spec.project, spec.profile, cache=None, now=now)
-    policy = spec.policy(params["policy"])
-    known = catalog.at_target(target.name)
+def _let_go(step: Step, context: Context, catalog: Catalog, now: datetime) -> set[str]:
+    """The snapshots of one target that retention lets go by what is there now."""
+    spec, target = context.spec, step.params["target"]
+    policy = spec.policy(step.params["policy"])
+    known = catalog.at_target(target)
     decisions = decide(
         known,
-        spec.keep_at(policy, target.name),
+        spec.keep_at(policy, target),
         now=now,
         timezone=spec.timezone,
         policy=policy.name,
-        target=target.name,
-        unverified=newest_is_unverified(known, policy.name, target.name),
+        target=target,
+        unverified=newest_is_unverified(known, policy.name, target),
     )
     return {one.id for one in decisions if not one.keep}
 

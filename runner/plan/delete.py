@@ -9,32 +9,30 @@ from runner.store.catalog import Catalog
 
 
 def compile_delete(spec: Spec, catalog: Catalog, snapshot: str) -> Plan:
-    """The plan of a removal. Pure. Raises PersonNeeded where other snapshots need this one."""
-    found = catalog.find(snapshot)
-    dependants = [
-        one.id
-        for one in catalog.snapshots
-        if found.id in one.bases or found.id in one.unchanged.values()
-    ]
-    if dependants:
-        raise PersonNeeded(
-            f"{found.id} has content that {', '.join(dependants[:3])} needs.",
-            remedy="Delete those first, or keep it.",
-        )
-    if found.pinned:
-        raise PersonNeeded(
-            f"{found.id} is pinned.", remedy=f"First: holdfast unpin --snapshot {found.id}"
-        )
+    """The plan of a removal. Pure. Raises PersonNeeded where other snapshots need this one.
+
+    One whose manifest is damaged must be named by its whole id.
+    """
+    known = snapshot not in catalog.by_id and any(one == snapshot for _, one, _ in catalog.damaged)
+    found = None if known else catalog.find(snapshot)
+    name = snapshot if found is None else found.id
+    _require_unneeded(catalog, name)
+    if found is not None and found.pinned:
+        raise PersonNeeded(f"{name} is pinned.", remedy=f"First: holdfast unpin --snapshot {name}")
+    damaged = {target: reason for target, one, reason in catalog.damaged if one == name}
+    whole = () if found is None else found.targets
+    targets = [target for target in spec.targets if target in whole or target in damaged]
     steps = tuple(
         Step(
-            id=f"{found.id}.delete.{target}",
+            id=f"{name}.delete.{target}",
             action="snapshot.delete",
-            title=f"Remove {found.id} from {target}",
-            params={"snapshot": found.id, "target": target},
+            title=f"Remove {name} from {target}",
+            params={"snapshot": name, "target": target},
             effect="destroys",
-            reason="asked for",
+            reason="asked for"
+            + (f"; its manifest is damaged: {damaged[target]}" if target in damaged else ""),
         )
-        for target in found.targets
+        for target in targets
     )
     return Plan(
         "delete",
@@ -42,5 +40,16 @@ def compile_delete(spec: Spec, catalog: Catalog, snapshot: str) -> Plan:
         spec.profile,
         spec.digest,
         steps,
-        facts={"snapshot": found.id, "targets": list(found.targets)},
+        facts={"snapshot": name, "targets": targets, "damaged": damaged},
     )
+
+
+def _require_unneeded(catalog: Catalog, name: str) -> None:
+    dependants = [
+        one.id for one in catalog.snapshots if name in one.bases or name in one.unchanged.values()
+    ]
+    if dependants:
+        raise PersonNeeded(
+            f"{name} has content that {', '.join(dependants[:3])} needs.",
+            remedy="Delete those first, or keep it.",
+        )

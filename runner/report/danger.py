@@ -42,7 +42,7 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
     """The danger of a plan, from the plan alone."""
     spec = session.spec
     if plan.kind == "delete":
-        return plan.facts["snapshot"], (f"This removes {plan.facts['snapshot']}, for good.",)
+        return plan.facts["snapshot"], tuple(_removal(plan))
     if plan.kind not in ("restore", "dr-restore"):
         return None
     taken = plan.facts["taken_at"]
@@ -52,6 +52,16 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
     lines.append("What is there now is kept as a safety copy.")
     name = spec.project if plan.kind == "dr-restore" else next(iter(taken))
     return name, tuple(lines)
+
+
+def _removal(plan: Plan) -> list[str]:
+    facts = plan.facts
+    lines = [f"This removes {facts['snapshot']} from {', '.join(facts['targets'])}, for good."]
+    lines += [
+        f"Its manifest at {target} is damaged ({reason}): nobody can say what it holds there."
+        for target, reason in facts["damaged"].items()
+    ]
+    return lines
 
 
 def _losses(session: Session, taken: dict[str, str], sources: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from runner.execute.journal import StepResult
 from runner.execute.runs import Finished
 from runner.plan.model import Plan
 from runner.report.outcome import Outcome
+from runner.spec.model import DEFAULT_PROFILE
 from runner.store.chain import Gap
 
 # What the contract calls a step that did not run for another's sake.
@@ -96,10 +97,30 @@ def prune_outcome(plan: Plan, finished: Finished) -> Outcome:
         {
             "kept": [one for out in outputs for one in out.get("kept", [])],
             "removed": [one for out in outputs for one in out.get("removed", [])],
+            "damaged": _left_alone(plan, finished),
         },
         finished.exit_code,
         finished.error,
+        notes=tuple(
+            f"the manifest of {plan.facts['snapshot']} at {target} was damaged: {reason}"
+            for target, reason in plan.facts.get("damaged", {}).items()
+        ),
     )
+
+
+def _left_alone(plan: Plan, finished: Finished) -> list[dict[str, str]]:
+    """What a prune did not touch because its manifest is damaged, and the line that removes it."""
+    profile = "" if plan.profile == DEFAULT_PROFILE else f" --profile {plan.profile}"
+    found = {
+        (one["id"], one["target"]): one
+        for step in plan.steps
+        if step.id in finished.results
+        for one in finished.results[step.id].outputs.get("damaged", [])
+    }
+    return [
+        {**one, "next": f"holdfast delete --snapshot {name} --confirm {name}{profile}"}
+        for (name, _), one in found.items()
+    ]
 
 
 def steps_of(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, Any]]:
@@ -177,6 +198,9 @@ def _snapshot(
 
 
 def _notes(plan: Plan, finished: Finished) -> Iterable[str]:
+    for one in _left_alone(plan, finished):
+        yield f"{one['id']} at {one['target']} is damaged, and is not pruned: {one['reason']}"
+        yield f"To remove it: {one['next']}"
     for step in plan.steps:
         result = finished.results.get(step.id)
         if result is None:

@@ -256,6 +256,10 @@ def _prune(outcome: Outcome) -> Lines:
         yield f"removed  {one['id']} at {one['target']}"
     for one in outcome.data["kept"]:
         yield f"kept     {one['id']} at {one['target']}: {', '.join(one['reasons'])}"
+    for one in outcome.data["damaged"]:
+        yield f"left     {one['id']} at {one['target']}: its manifest is damaged: {one['reason']}"
+        yield f"         To remove it: {one['next']}"
+    yield from (f"Note: {note}" for note in outcome.notes)
 
 
 def _pin(outcome: Outcome) -> Lines:
