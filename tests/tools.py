@@ -23,6 +23,7 @@ PROGRAMS = {
     "getfattr": "attr",
     "git": "git",
     "gzip": "gzip",
+    "psql": "postgresql",
     "setfacl": "acl",
     "sqlite3": "sqlite3",
     "ssh-keygen": "openssh-client",
