@@ -39,10 +39,11 @@ class Sizes:
     files_bytes: int  # in all
     memory: tuple[int, ...]  # bytes of each database whose backup's memory is shown
     snapshots: int
+    pgbench: int  # the scale: hundreds of thousands of rows, 15 MB
 
 
-FULL = Sizes(1024 * MIB, 50_000, 700 * MIB, (102 * MIB, 1024 * MIB, 5120 * MIB), 10_000)
-SMALL = Sizes(100 * MIB, 5_000, 70 * MIB, (10 * MIB, 100 * MIB), 1_000)
+FULL = Sizes(1024 * MIB, 50_000, 700 * MIB, (102 * MIB, 1024 * MIB, 5120 * MIB), 10_000, 50)
+SMALL = Sizes(100 * MIB, 5_000, 70 * MIB, (10 * MIB, 100 * MIB), 1_000, 5)
 
 
 def small_bot(bench: Bench, _: Sizes) -> Iterator[Result]:
@@ -166,6 +167,42 @@ def large_catalog(bench: Bench, sizes: Sizes) -> Iterator[Result]:
         yield Result(f"{title}: {' '.join(arguments)}", ours, "", None, 1.0)
 
 
+def postgres(bench: Bench, sizes: Sizes) -> Iterator[Result]:
+    """A database whose rows hardly compress, there and back with its content proven."""
+    folder = _folder(bench, "postgres")
+    with data.postgres_server(folder / "server") as server:
+        apart(data.pgbench, server, sizes.pgbench)
+        where = f"host: {server.host}, port: {server.port}, user: {server.user}"
+        write_spec(folder, {"db": f"{{type: postgres, {where}, dbname: bench}}"})
+        psql, dump, load = (server.command(name) for name in ("psql -Xq", "pg_dump", "pg_restore"))
+        title = f"PostgreSQL, {15 * sizes.pgbench} MB"
+        plain, ours = _alternate(
+            bench,
+            lambda: bench.shell(f"{dump} -Fc -Z0 bench | zstd -q -3 -T0 -f -o dump.zst", folder),
+            lambda: bench.once([HOLDFAST, "backup"], folder),
+            lambda: _remove(folder / "backups", folder / ".holdfast"),
+        )
+        yield Result(f"{title}: backup", ours, "pg_dump -Fc -Z0 | zstd -3 -T0", plain, 1.35)
+        gzip = bench.once(["bash", "-c", f"{dump} -Fc bench > dump.gz"], folder)
+        yield Result(f"{title}: backup", ours, "pg_dump -Fc", gzip, 0.4)
+        bench.shell(f"{dump} -Fd -Z0 -j2 -f dump bench", folder)
+        theirs, ours = _alternate(
+            bench,
+            lambda: bench.shell(
+                f"{psql} -c 'create database back' postgres && {load} -j2 -d back dump"
+                f" && {psql} -c '{data.SCAN}' back > scan",
+                folder,
+            ),
+            lambda: bench.once([HOLDFAST, "restore", "--source", "db", "--to", "again"], folder),
+            lambda: bench.shell(
+                "for name in back again; do"
+                f' {psql} -c "drop database if exists $name with (force)" postgres; done',
+                folder,
+            ),
+        )
+        yield Result(f"{title}: restore", ours, "pg_restore -j2 && the same scan", theirs, 1.3)
+
+
 Case = Callable[[Bench, Sizes], Iterator[Result]]
 CASES: dict[str, Case] = {
     "bot": small_bot,
@@ -173,6 +210,7 @@ CASES: dict[str, Case] = {
     "files": many_files,
     "memory": memory,
     "catalog": large_catalog,
+    "postgres": postgres,
 }
 
 
@@ -194,7 +232,7 @@ def _alternate(
     bench: Bench,
     theirs: Callable[[], Measured],
     ours: Callable[[], Measured],
-    clean: Callable[[], None],
+    clean: Callable[[], object],
 ) -> tuple[Measured, Measured]:
     """Both medians, measured in turn, so that a slow minute of the machine hits both."""
     pairs = []

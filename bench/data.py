@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
+import shlex
 import sqlite3
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.measure import Bench
+from runner.source import postgres_scratch
+from runner.source.postgres_programs import available
+from runner.source.postgres_server import Server
 from runner.store.snapshot import (
     INSTRUCTIONS,
     MANIFEST,
@@ -127,3 +134,52 @@ def catalog(target: Path, count: int) -> None:
         (folder / SUMS).write_bytes(sums(manifest, data))
         (folder / MANIFEST).write_bytes(data)
         predecessor = {"id": name, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+# What a fingerprint reads of pgbench's tables, in one connection.
+SCAN = "select count(*), sum(hashtextextended(t::text, 0)) from only pgbench_accounts as t"
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A scratch server of this machine's newest PostgreSQL."""
+
+    programs: Path
+    host: str  # the folder of its socket
+    port: int = postgres_scratch.PORT
+    user: str = postgres_scratch.SUPERUSER
+
+    def command(self, line: str) -> str:
+        """A shell command that runs one of its programs there."""
+        where = f"-h {shlex.quote(self.host)} -p {self.port} -U {self.user}"
+        name, _, arguments = line.partition(" ")
+        return f"{shlex.quote(str(self.programs / name))} {where} {arguments}"
+
+
+@contextlib.contextmanager
+def postgres_server(home: Path) -> Iterator[PostgresServer]:
+    """A server for as long as the block lasts."""
+    programs = Path(max(available(Server(), "initdb"), key=lambda one: one.major).folder)
+    try:
+        yield PostgresServer(programs, str(postgres_scratch.start(home, programs).socket))
+    finally:
+        postgres_scratch.stop(home)
+
+
+def pgbench(server: PostgresServer, scale: int) -> None:
+    """The database `bench`, made by pgbench but for its rows: its own compress to nothing."""
+
+    def run(line: str, stdin: str = "") -> None:
+        arguments = ["bash", "-euc", server.command(line)]
+        subprocess.run(arguments, check=True, text=True, input=stdin, capture_output=True)
+
+    run("createdb bench")
+    run(f"pgbench -q -i -I dt -s {scale} bench")
+    run("psql -Xq -v ON_ERROR_STOP=1 bench", f"""
+        insert into pgbench_accounts
+        select n, n / 100000, n % 1000, left(md5(n::text) || md5(n || '-') || md5(n || '.'), 84)
+        from generate_series(1, {scale * 100_000}) as n;
+        insert into pgbench_branches select n, 0 from generate_series(1, {scale}) as n;
+        insert into pgbench_tellers select n, n / 10, 0 from generate_series(1, {scale * 10}) as n;
+    """)  # fmt: skip
+    run("pgbench -q -i -I vp bench")
