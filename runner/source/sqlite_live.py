@@ -14,16 +14,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runner.errors import StepFailed
-from runner.source.sqlite_names import has_header, has_wal_mode, side, unchanging, uri
+from runner.source.sqlite_names import SIDES, has_header, has_wal_mode, side, unchanging, uri
 
 if TYPE_CHECKING:
     import sqlite3
 
-PAGES = 1000  # copied at once; between two of these a copy can be ended
+BLOCK = 1024 * 1024  # copied at once; between two of these a copy can be ended
 PATIENCE = 30.0  # seconds that another's lock is waited for
 SPARE = 16 * 1024 * 1024  # bytes left free beside a copy
 SETTLED = 50_000_000  # ns; a WAL written to since then may change again within the same time stamp
@@ -42,14 +43,19 @@ def alone_with(path: Path) -> Iterator[None]:
 
 
 def copy_live(live: Path, copy: Path) -> datetime:
-    """Copy the live database, under any writers, into the new file `copy`; return its instant.
+    """Copy the live database, under any writers, into the file `copy`; return its instant.
 
-    One read transaction is held from the first page to the last: a writer can neither change
-    what is copied nor make the copy start again. Raises StepFailed when there is nothing to
-    copy, or no room for it.
+    One read transaction is held from the first byte to the last. Without a WAL nobody writes to
+    the file meanwhile. With one, only pages are written over that the WAL holds, and that does
+    not begin anew: file and WAL, copied one after the other, make a whole commit, the one that
+    the transaction sees or a later one. Raises StepFailed when there is nothing to copy, or no
+    room for it.
     """
     must_be_file(live)
-    with alone_with(live), explained(live):
+    for suffix in ("", *SIDES):  # what a killed copy left
+        side(copy, suffix).unlink(missing_ok=True)
+    # Closed last: its end drops the locks of the connection.
+    with alone_with(live), explained(live), live.open("rb", buffering=0) as file:
         without_locks = _cannot_lock(live)
         before = _standing(live)
         connection = _open_to_read(live, without_locks)
@@ -58,8 +64,9 @@ def copy_live(live: Path, copy: Path) -> datetime:
             taken_at = datetime.now(UTC)
             connection.execute("BEGIN")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            _check_room(connection, copy.parent)
-            _copy_pages(connection, copy)
+            if not os.path.samestat(os.fstat(file.fileno()), live.stat()):
+                raise StepFailed(f"{live} was replaced while it was opened.", remedy="Try again.")
+            _copy_files(live, file, copy)
         finally:
             connection.close()
         if without_locks and _standing(live) != before:
@@ -67,6 +74,7 @@ def copy_live(live: Path, copy: Path) -> datetime:
                 f"{live} changed while it was copied without locks.",
                 remedy="Let this user write to its folder: SQLite keeps its locks there.",
             )
+    _take_in_wal(copy)
     return taken_at
 
 
@@ -205,28 +213,46 @@ def _standing(live: Path) -> tuple[int, int, int, bool]:
     return (status.st_ino, status.st_size, status.st_mtime_ns, side(live, "-wal").exists())
 
 
-def _check_room(connection: sqlite3.Connection, folder: Path) -> None:
-    pages, size = (connection.execute(f"PRAGMA {name}").fetchone()[0]
-                   for name in ("page_count", "page_size"))  # fmt: skip
-    free = shutil.disk_usage(folder).free
-    if free < pages * size + SPARE:
-        raise StepFailed(
-            f"The copy needs {pages * size:,} bytes in {folder}, where {free:,} are free.",
-            remedy="Free some room there, or point `state` to a larger disk.",
-        )
+def _copy_files(live: Path, file: FileIO, copy: Path) -> None:
+    """Copy the open database and then its WAL, if there is one."""
+    with contextlib.ExitStack() as stack:
+        files = [(file, copy)]
+        with contextlib.suppress(FileNotFoundError):
+            wal = stack.enter_context(side(live, "-wal").open("rb", buffering=0))
+            files.append((wal, side(copy, "-wal")))
+        sizes = sum(os.fstat(one.fileno()).st_size for one, _ in files)
+        free = shutil.disk_usage(copy.parent).free
+        if free < sizes + SPARE:
+            raise StepFailed(
+                f"The copy needs {sizes:,} bytes in {copy.parent}, where {free:,} are free.",
+                remedy="Free some room there, or point `state` to a larger disk.",
+            )
+        try:
+            for one, new in files:
+                with new.open("wb", buffering=0) as output:
+                    shutil.copyfileobj(one, output, BLOCK)
+        except OSError as error:
+            raise StepFailed(
+                f"{live} cannot be copied to {copy.parent}: {error.strerror}.",
+                remedy="Free some room there, and look for errors of both disks.",
+            ) from error
 
 
-def _copy_pages(source: sqlite3.Connection, copy: Path) -> None:
+def _take_in_wal(copy: Path) -> None:
+    """Make a closed database one file."""
     import sqlite3
 
-    target = sqlite3.connect(uri(copy, "mode=rwc"), uri=True, isolation_level=None)
-    try:
-        # Nobody needs the copy after a crash.
-        target.execute("PRAGMA journal_mode=OFF")
-        target.execute("PRAGMA synchronous=OFF")
-        source.backup(target, pages=PAGES)
-    finally:
-        target.close()
+    if not side(copy, "-wal").exists():
+        return
+    with explained(copy):
+        connection = sqlite3.connect(uri(copy, "mode=rw"), uri=True, isolation_level=None)
+        try:
+            # Nobody needs the copy after a crash, and nobody else has it open.
+            connection.execute("PRAGMA synchronous=OFF")
+            connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.close()
 
 
 def _impatient(live: Path) -> Callable[[int, int, int], None]:

@@ -114,7 +114,6 @@ def write_into_running(spot: Spot) -> list[Path]:
     if not spot.written.exists():
         make_folder(spot.folder)
         copy = spot.folder / "safety"
-        copy.unlink(missing_ok=True)
         copy_live(spot.live, copy)
         _give(copy, spot.live.stat())
         _sync(copy)

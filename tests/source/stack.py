@@ -129,6 +129,8 @@ class _FileSink:
         return len(data)
 
     def close(self) -> None:
+        # Without any write there would not even be an empty frame.
+        self._file.write(b"")
         self._file.close()
 
 
