@@ -10,7 +10,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,13 @@ def _carry_out(
     if outcome is not None:
         _print(outcome, wants_json=wants_json, quiet=bool(values.get("quiet")))
         raise Exit(code=outcome.exit_code)
+
+
+def refuse(error: UsageError, arguments: Sequence[str]) -> Exit:
+    """Tell what is wrong with a command line that could not be parsed; return what ends it."""
+    failed = Outcome("error", {}, error.exit_code, error.as_json())
+    _print(failed, wants_json="--json" in arguments, quiet=False)
+    return Exit(code=error.exit_code)
 
 
 def _told(error: BaseException) -> HoldfastError:

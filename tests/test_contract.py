@@ -192,6 +192,27 @@ class TestExitCodes:
             assert answer.status == 1, str(answer)
             assert assert_contract(answer, "error")["error"]["kind"] == "usage"
 
+    @pytest.mark.parametrize(
+        ("line", "words"),
+        [
+            ("backup --no-such-flag", "There is no `--no-such-flag` here."),
+            ("restore --sorce db", "There is no `--sorce` here. Did you mean `--source`?"),
+            ("bakcup", "There is no `bakcup` here. Did you mean `backup`?"),
+            ("backup stray", "There is no `stray` here. `holdfast --list`"),
+            ("restore --source db --snapshot", "--snapshot has no value"),
+            ("--quiet backup", "There is no `--quiet` here. It stands after `backup`."),
+        ],
+    )
+    def test_1_for_a_line_that_cannot_be_parsed(
+        self, holdfast: Inside, line: str, words: str
+    ) -> None:
+        document = assert_contract(holdfast(*line.split(), "--json", status=1), "error")
+        assert document["error"]["kind"] == "usage"
+        assert words in document["error"]["message"]
+        plain = holdfast(*line.split(), status=1)
+        assert plain.stdout == ""
+        assert plain.stderr.startswith(f"Error: {words}")
+
     def test_3_for_a_wrong_spec(self, service: Service, holdfast: Inside) -> None:
         (service.folder / "backup.yaml").write_text(SPEC.replace("type: sqlite", "type: squirrel"))
         document = assert_contract(holdfast("validate", "--json", status=3), "validate")
