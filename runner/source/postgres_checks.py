@@ -95,14 +95,17 @@ def require(
 
 def roles_of(databases: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """Every role that the databases need."""
-    return {
-        str(role) for one in databases.values() for role in one.get("owners") or ()
-    } | owners_of(databases)
+    used = owners_of(databases)
+    for one in databases.values():
+        used |= set(one.get("owners") or ()) | set(one.get("settings") or ())
+        used |= {role for role, *_ in one.get("database", {}).get("grants") or ()}
+    return used - {""}  # all roles
 
 
 def owners_of(databases: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """The owners of the databases themselves."""
-    return {str(one["owner"]) for one in databases.values() if one.get("owner")}
+    owners = (one.get("database", {}).get("owner") for one in databases.values())
+    return {str(owner) for owner in owners if owner}
 
 
 def needs_default_tablespace(session: Session, databases: Mapping[str, Mapping[str, Any]]) -> bool:

@@ -10,6 +10,9 @@ from runner.errors import StepFailed
 from runner.source.postgres_errors import ServerSaid
 from runner.source.postgres_session import Session, identifier, literal
 
+# Those that a database must be told of, by the catalog's letter, with the clause of their locale.
+PROVIDERS = {"i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}
+
 
 def create_database(
     session: Session, name: str, described: Mapping[str, Any], *, scratch: bool
@@ -19,7 +22,7 @@ def create_database(
     Only a scratch server makes do with another.
     """
     words = f"CREATE DATABASE {identifier(name)} TEMPLATE template0"
-    owner = described.get("owner")
+    owner = described.get("database", {}).get("owner")
     if owner:
         words += f" OWNER {identifier(owner)}"
     words += f" ENCODING {literal(described.get('encoding') or 'UTF8')}"
@@ -40,10 +43,10 @@ def create_database(
 def locale_words(locale: Mapping[str, Any]) -> str:
     """The clauses of CREATE DATABASE that give it a locale."""
     clauses = {"LC_COLLATE": locale.get("collate"), "LC_CTYPE": locale.get("ctype")}
-    provider = locale.get("provider") or "libc"
-    if provider != "libc":
-        clauses["LOCALE_PROVIDER"] = provider
-        clauses["ICU_LOCALE" if provider == "icu" else "BUILTIN_LOCALE"] = locale.get("locale")
+    provider = PROVIDERS.get(str(locale.get("provider")))
+    if provider is not None:
+        name, clause = provider
+        clauses |= {"LOCALE_PROVIDER": name, clause: locale.get("locale")}
         clauses["ICU_RULES"] = locale.get("rules")
     return "".join(f" {name} {literal(text)}" for name, text in clauses.items() if text)
 
@@ -52,25 +55,18 @@ def describe(
     session: Session, database: str, described: Mapping[str, Any], *, scratch: bool
 ) -> None:
     """Give a new database the rights and the comment that the captured one had."""
-    name = identifier(database)
-    comment = described.get("comment")
-    if comment:
-        session.execute(f"COMMENT ON DATABASE {name} IS {literal(comment)}")
-    if not described.get("acl"):
+    was, name = described.get("database", {}), identifier(database)
+    if was.get("comment"):
+        session.execute(f"COMMENT ON DATABASE {name} IS {literal(was['comment'])}")
+    if was.get("grants") is None:
         return
     session.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
-    asked = (
-        "SELECT CASE WHEN a.grantee = 0 THEN 'PUBLIC' "  # noqa: S608
-        "ELSE pg_catalog.quote_ident(r.rolname) END, a.privilege_type, a.is_grantable "
-        f"FROM pg_catalog.aclexplode({literal(described['acl'])}::pg_catalog.aclitem[]) a "
-        "LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee"
-    )
-    with contextlib.ExitStack() as stack:
-        if scratch:
-            stack.enter_context(contextlib.suppress(ServerSaid))
-        for grantee, privilege, grantable in session.rows(asked):
-            option = " WITH GRANT OPTION" if grantable == "t" else ""
-            session.execute(f"GRANT {privilege} ON DATABASE {name} TO {grantee}{option}")
+    for role, privilege, grantable in was["grants"]:
+        option = " WITH GRANT OPTION" if grantable else ""
+        whom = identifier(role) if role else "PUBLIC"
+        # A role that could not be made in a scratch server gets nothing there.
+        with contextlib.suppress(*([ServerSaid] if scratch else [])):
+            session.execute(f"GRANT {privilege} ON DATABASE {name} TO {whom}{option}")
 
 
 def drop_database(session: Session, name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -41,6 +41,7 @@ class Member:
     live: str  # its name once it is swapped in
     staged: str  # its name until then
     safety: str  # what is live then has this name afterwards
+    limit: int = -1  # of connections, once it is live; -1: none
     oid: int = 0  # of what was staged; 0: not created yet
 
 
@@ -112,6 +113,11 @@ class Spot:
             raise StepFailed(f"Nothing is staged for {self.source.describe()}.")
         return note
 
+    @property
+    def expected_file(self) -> Path:
+        """The snapshot's fingerprint, for the one that is taken anew."""
+        return self.workspace / "postgres-expected.json"
+
     def write(self, note: Note) -> None:
         """Remember what is staged."""
         make_folder(self.workspace)
@@ -152,8 +158,8 @@ def scratch_server(home: Path, dbname: str = "postgres") -> Server:
     )
 
 
-def plan_members(spot: Spot, databases: Sequence[tuple[str, str]]) -> tuple[Member, ...]:
-    """The names of a restore of (part, database) pairs.
+def plan_members(spot: Spot, databases: Mapping[str, Mapping[str, Any]]) -> tuple[Member, ...]:
+    """The names of a restore of databases that a fingerprint describes.
 
     Raises UsageError when one name is given for several.
     """
@@ -164,10 +170,12 @@ def plan_members(spot: Spot, databases: Sequence[tuple[str, str]]) -> tuple[Memb
             remedy="Give a server without a database: --to postgresql://USER@HOST/",
         )
     members: list[Member] = []
-    for number, (part, origin) in enumerate(databases):
+    for number, (origin, described) in enumerate(databases.items()):
         live = given if given and len(databases) == 1 else origin
         safety = _safety(live, spot.token, [one.safety for one in members])
-        members.append(Member(part, origin, live, _staged(spot.token, number), safety))
+        limit = int(described.get("database", {}).get("connections", -1))
+        staged = f"{staged_pattern(spot.token)}{number}"
+        members.append(Member(described["part"], origin, live, staged, safety, limit))
     return tuple(members)
 
 
@@ -231,10 +239,6 @@ def _given_name(spot: Spot) -> str:
     if spot.home is not None:
         return ""
     return spot.server.dbname
-
-
-def _staged(token: str, number: int) -> str:
-    return f"{staged_pattern(token)}{number}"
 
 
 def _safety(live: str, token: str, taken: Sequence[str]) -> str:

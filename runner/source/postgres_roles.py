@@ -7,7 +7,7 @@ What `pg_dumpall --globals-only` wrote is executed statement by statement, by a 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.source.postgres_errors import ServerSaid
@@ -97,12 +97,12 @@ def drop_made(session: Session, made: Collection[str]) -> None:
 def apply_settings(
     session: Session,
     database: str,
-    settings: Collection[tuple[str | None, str]],
+    settings: Mapping[str, Sequence[str]],
     *,
     lenient: bool = False,
 ) -> None:
-    """Give a database its settings: for all, or for one role, each as `name=value`."""
-    for role, setting in settings:
+    """Give a database its settings, each as `name=value`, by role; the empty one is everybody."""
+    for role, setting in ((role, one) for role, many in settings.items() for one in many):
         name, _, stored = setting.partition("=")
         whom = f"ROLE {identifier(role)} IN " if role else ""
         text = f"ALTER {whom}DATABASE {identifier(database)} SET {_dotted(name)} TO "

@@ -27,6 +27,7 @@ from runner.swap import remove_tree
 NOTE = "postgres.process"
 FOUND = "postgres.json"
 DATA = "data"
+RESTORED = "databases.json"
 
 # No role that comes out of a snapshot bears it: such a one could be told to be no superuser.
 SUPERUSER = "holdfast_scratch_superuser"
@@ -132,7 +133,8 @@ def start(home: Path, programs: Path) -> Cluster:
 def stop(home: Path, cluster: Cluster | None = None) -> None:
     """End the cluster of a home, and remove all of it; harmless where there is none."""
     cluster = cluster or find(home)
-    (home / FOUND).unlink(missing_ok=True)
+    for name in (FOUND, RESTORED):
+        (home / name).unlink(missing_ok=True)
     process = cluster and _process_id(cluster)
     if process:
         with contextlib.suppress(OSError):
@@ -140,6 +142,19 @@ def stop(home: Path, cluster: Cluster | None = None) -> None:
             os.kill(process, signal.SIGQUIT)
     end_daemons(home)
     remove_tree(home / DATA)
+
+
+def note_databases(home: Path, names: Sequence[str]) -> None:
+    """Remember what was restored into a scratch server, the first first."""
+    write_bytes(home / RESTORED, json.dumps(list(names)).encode())
+
+
+def databases(home: Path) -> list[str]:
+    """What was restored into a scratch server."""
+    try:
+        return list(json.loads((home / RESTORED).read_bytes()))
+    except FileNotFoundError:
+        return []
 
 
 def _initialize(cluster: Cluster, runs_as: pwd.struct_passwd | None) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runner.durable import make_folder
+from runner.durable import make_folder, write_bytes
 from runner.errors import PersonNeeded, StepFailed
-from runner.source import Artifacts, Fingerprint, postgres_checks, postgres_roles, postgres_scratch
+from runner.source import (
+    Artifacts,
+    Fingerprint,
+    postgres_checks,
+    postgres_roles,
+    postgres_scratch,
+    postgres_swap,
+)
 from runner.source.postgres_create import create_database, describe, drop_database
 from runner.source.postgres_load import decode, load
 from runner.source.postgres_place import (
@@ -57,7 +65,7 @@ def stage(spot: Spot, artifacts: Artifacts) -> None:
     """Restore every database of a snapshot. Raises before anything is made if it cannot be."""
     databases = databases_of(artifacts.fingerprint)
     start_scratch(spot, artifacts.fingerprint, databases)
-    members = plan_members(spot, [(one["part"], name) for name, one in databases.items()])
+    members = plan_members(spot, databases)
     server = spot.server
     text = _globals(artifacts)
     with maintenance(server) as session:
@@ -72,6 +80,7 @@ def stage(spot: Spot, artifacts: Artifacts) -> None:
         )
         programs = programs_for(server, looked.major, "pg_restore")
         spot.write(Note(members))
+        write_bytes(spot.expected_file, json.dumps(artifacts.fingerprint).encode())
         wanted = postgres_checks.roles_of(databases)
         roles = postgres_roles.make_missing(session, text, wanted, scratch=spot.home is not None)
         spot.write(Note(members, roles=tuple(roles)))
@@ -116,9 +125,16 @@ def scratch_programs(source: Server, major: int) -> Programs:
 def discard(spot: Spot) -> None:
     """Remove what was staged and not swapped in."""
     note = spot.note()
-    if note is None:
-        remove_tree(spot.workspace)
-        return
+    if note is not None and spot.home is None:
+        _drop_staged(spot, note)
+    elif spot.home is not None and postgres_swap.progress(spot) == "absent":
+        postgres_scratch.stop(spot.home)
+    # First, or what is gone would look as if it had never been exchanged.
+    postgres_swap.forget(spot)
+    remove_tree(spot.workspace)
+
+
+def _drop_staged(spot: Spot, note: Note) -> None:
     with maintenance(spot.server) as session:
         pattern = literal(staged_pattern(spot.token).replace("_", r"\_") + "%")
         query = f"SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE {pattern}"  # noqa: S608
@@ -127,7 +143,6 @@ def discard(spot: Spot) -> None:
         standing = oids(session, [one.live for one in note.members]).values()
         if not {one.oid for one in note.members} & set(standing):
             postgres_roles.drop_made(session, note.roles)
-    remove_tree(spot.workspace)
 
 
 def _globals(artifacts: Artifacts) -> str:
@@ -167,5 +182,5 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
         remove_tree(spot.files)
     with open_session(there) as inside:
         inside.execute("ANALYZE")
-    settings = [(role, setting) for role, setting in described.get("settings") or ()]
+    settings = described.get("settings") or {}
     postgres_roles.apply_settings(session, member.staged, settings, lenient=restoring.scratch)

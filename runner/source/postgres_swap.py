@@ -48,11 +48,10 @@ class Exchange:
     limit: int = -1  # of connections, once it is live; -1: none
 
 
-def exchange(spot: Spot, limits: dict[str, int]) -> list[str]:
+def exchange(spot: Spot) -> list[str]:
     """Swap every database of a restore; return the names of the safety copies.
 
-    `limits` are the connections that each may have, by its live name. Raises StepFailed when
-    somebody stays connected; then nothing is exchanged.
+    Raises StepFailed when somebody stays connected; then nothing is exchanged.
     """
     noted = spot.noted()
     avoid = [name for one in noted.members for name in (one.live, one.staged)]
@@ -62,7 +61,7 @@ def exchange(spot: Spot, limits: dict[str, int]) -> list[str]:
             standing = oids(session, [one.live for one in noted.members])
             exchanges = [
                 Exchange(one.live, one.staged, one.safety, one.oid, standing.get(one.live, 0),
-                         limits.get(one.live, -1))
+                         one.limit)
                 for one in noted.members
             ]  # fmt: skip
             make_folder(spot.workspace)
