@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from typing import IO
 
@@ -25,6 +26,7 @@ class PsqlSession:
 
     def __init__(self, server: Server, application: str) -> None:
         self.server = server
+        self._lock = threading.Lock()  # one statement at a time
         self._mark = os.urandom(16).hex()
         self._open = contextlib.ExitStack()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with all that is open
@@ -90,10 +92,11 @@ class PsqlSession:
             f"{sql.rstrip().rstrip(';')}\n;\n"
             f"\\echo {mark} :SQLSTATE\n\\echo :LAST_ERROR_MESSAGE\n\\echo {mark}\n"
         )
-        self._send(text.encode(errors="surrogateescape"))
-        lines = list(self._until(mark))
+        with self._lock:
+            self._send(text.encode(errors="surrogateescape"))
+            lines = list(self._until(mark))
+            words = "\n".join(self._until(mark, whole=True))
         state = lines.pop().removeprefix(mark).strip()
-        words = "\n".join(self._until(mark, whole=True))
         if state not in ("00000", "02000"):
             raise said(f"Asking {self.server.describe()}", words, state)
         return lines

@@ -89,6 +89,8 @@ def connect(server: Server, application: str = APPLICATION) -> Session:
     else:
         session = _LibpqSession(server, application)
     try:
+        # First, since a database may have a limit that even the next statement exceeds.
+        session.execute("SET statement_timeout = 0")
         values = ", ".join(f"({literal(name)}, {literal(to)})" for name, to in PINNED.items())
         session.rows(
             "SELECT pg_catalog.set_config(name, v.wanted, false) "  # noqa: S608 - quoted

@@ -1,0 +1,271 @@
+"""The capture of databases: each dumped at one instant, and described at that very instant."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import os
+import tarfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, TypeVar, cast
+
+from runner.errors import StepFailed
+from runner.source import Capture, Captured
+from runner.source.postgres_databases import database_names, part_of
+from runner.source.postgres_fingerprint import CONNECTIONS, joined, sequences, settled, take
+from runner.source.postgres_globals import GLOBALS, globals_fingerprint, globals_text
+from runner.source.postgres_moment import Moment, held
+from runner.source.postgres_programs import Programs, programs_for, reading_client, run_client
+from runner.source.postgres_server import APPLICATION, Server
+from runner.source.postgres_session import Session, literal, open_session, value, version_of
+from runner.source.postgres_tables import Selection
+from runner.store.seal import Sink
+
+OLDEST_MAJOR = 12
+BLOCK = 1024 * 1024
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a spec asks a capture to hold."""
+
+    databases: str | tuple[str, ...] = ""  # empty: the server's own; `all`; or names
+    globals: bool = False
+    selection: Selection = field(default_factory=Selection)
+    level: str = "content"  # of the fingerprint
+    counted: tuple[str, ...] = ()  # patterns of tables that are not hashed
+    jobs: int = 1  # more than one: a directory-format dump, in a tar
+    lock_seconds: float = 60.0
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Wanted:
+        """What a spec's options ask."""
+        names = options.get("databases", "")
+        return cls(
+            names if isinstance(names, str) else tuple(names),
+            bool(options.get("globals", False)),
+            Selection.of(options),
+            options.get("fingerprint", "content"),
+            tuple(options.get("fingerprint_counts", ())),
+            options.get("parallel", 1),
+            options.get("lock_timeout", 60.0),
+        )
+
+
+def capture_server(server: Server, wanted: Wanted, capture: Capture) -> Captured:
+    """Store a dump of each database that is wanted, and what belongs to none.
+
+    Raises StepFailed, and stores nothing that anybody would take for whole, when any of it fails.
+    """
+    first = server
+    if wanted.databases and not server.dbname:
+        first = server.database("postgres")
+    with open_session(first) as session:
+        programs = programs_for(server, _major(session))
+        names, notes = database_names(session, wanted.databases)
+        version = value(session, "SELECT pg_catalog.current_setting('server_version')").split()[0]
+        found: dict[str, Any] = {"level": wanted.level, "server": version, "databases": {}}
+        if wanted.globals:
+            found["globals"] = globals_fingerprint(session)
+            text, missing = globals_text(session, programs)
+            capture.store("sql", functools.partial(_send, text), part=GLOBALS)
+            notes += missing
+    instants: list[datetime] = []
+    for name in names:
+        part = part_of(name) if wanted.databases else ""
+        at, one = _Capturing(first.database(name), programs, wanted, capture).run(part)
+        instants.append(at)
+        found["databases"][name] = {"part": part, **one}
+        notes += [f"{name}: {note}" if part else note for note in _notes(one)]
+    if len(names) > 1:
+        notes.append("the databases were taken one after another, each as of an instant of its own")
+    versions = {"postgresql": version, "pg_dump": programs.version}
+    return Captured(min(instants), found, versions=versions, notes=tuple(notes))
+
+
+def _major(session: Session) -> int:
+    major = version_of(session) // 10000
+    if major < OLDEST_MAJOR:
+        raise StepFailed(
+            f"The server of {session.server.describe()} is PostgreSQL {major}.",
+            remedy=f"PostgreSQL {OLDEST_MAJOR} and later can be backed up: upgrade the server.",
+        )
+    return major
+
+
+@dataclass(frozen=True)
+class _Capturing:
+    """The capture of one database."""
+
+    server: Server
+    programs: Programs
+    wanted: Wanted
+    capture: Capture
+    application: str = field(default_factory=lambda: f"{APPLICATION}-{os.urandom(4).hex()}")
+
+    def run(self, part: str) -> tuple[datetime, dict[str, Any]]:
+        wanted, server = self.wanted, self.server
+        with (
+            _nothing_left(server, self.application),
+            open_session(server, application=self.application) as session,
+            held(session, wanted.selection, wanted.lock_seconds) as moment,
+            joined(server, moment, CONNECTIONS - 1, self.application) as others,
+        ):
+            before = sequences(session, moment.chosen)
+            encoding = value(session, "SELECT pg_catalog.getdatabaseencoding()")
+            sessions = [session, *others]
+            describe = functools.partial(
+                take, sessions, moment.chosen, wanted.level, wanted.counted
+            )
+            with _Beside(describe, sessions) as described:
+                self._store(moment, encoding, part, described)
+                found = described.result()
+            after = sequences(session, moment.chosen)
+        return moment.at, {**found, "sequences": settled(before, after)}
+
+    def _store(
+        self, moment: Moment, encoding: str, part: str, described: _Beside[dict[str, Any]]
+    ) -> None:
+        arguments = [
+            f"--snapshot={moment.snapshot}",
+            f"--lock-wait-timeout={max(1, round(self.wanted.lock_seconds * 1000))}",
+            f"--encoding={encoding}",
+            # The next major may have more reserved words.
+            "--quote-all-identifiers",
+            "--compress=0",
+            "--no-password",
+            *moment.chosen.arguments,
+        ]
+        if self.wanted.jobs > 1:
+            produce = functools.partial(self._send_folder, arguments)
+            self.capture.store("tar", produce, part=part)
+        else:
+            stream = functools.partial(self._stream, arguments, described)
+            self.capture.store("pgdump", stream, part=part)
+
+    def _stream(
+        self, arguments: Sequence[str], described: _Beside[dict[str, Any]], sink: Sink
+    ) -> None:
+        with reading_client(
+            self.server,
+            self.programs,
+            "pg_dump",
+            "--format=custom",
+            *arguments,
+            application=self.application,
+        ) as output:
+            while block := output.read(BLOCK):
+                described.check()
+                sink.write(block)
+
+    def _send_folder(self, arguments: Sequence[str], sink: Sink) -> None:
+        folder = self.capture.scratch / "dump"
+        run_client(
+            self.server,
+            self.programs,
+            "pg_dump",
+            "--format=directory",
+            f"--jobs={self.wanted.jobs}",
+            f"--file={folder}",
+            *arguments,
+            application=self.application,
+        )
+        with tarfile.open(
+            mode="w|", fileobj=cast("Any", sink), bufsize=BLOCK, format=tarfile.PAX_FORMAT
+        ) as tar:
+            for path in sorted(folder.iterdir()):
+                tar.add(path, path.name, recursive=False, filter=_anonymous)
+                path.unlink()
+        folder.rmdir()
+
+
+class _Beside(Generic[Found]):
+    """Work on sessions in a thread, while something else goes on.
+
+    When the block is left by an error, what the sessions do is cancelled.
+    """
+
+    def __init__(self, work: Callable[[], Found], sessions: Sequence[Session]) -> None:
+        self._work = work
+        self._sessions = sessions
+        self._found: list[Found] = []
+        self._error: BaseException | None = None
+        run = contextvars.copy_context().run
+        self._thread = threading.Thread(target=run, args=(self._run,))
+
+    def _run(self) -> None:
+        try:
+            self._found.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - raised by `check` and `result`
+            self._error = error
+
+    def check(self) -> None:
+        """Raise what the work has failed with, if it has."""
+        if self._error is not None:
+            raise self._error
+
+    def result(self) -> Found:
+        """What the work came to, once it has ended."""
+        self._thread.join()
+        self.check()
+        return self._found[0]
+
+    def __enter__(self) -> _Beside[Found]:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        while kind is not None and self._thread.is_alive():
+            for session in self._sessions:
+                session.cancel()
+            # Again and again: the next query may just have begun.
+            self._thread.join(1.0)
+        self._thread.join()
+
+
+@contextlib.contextmanager
+def _nothing_left(server: Server, application: str) -> Iterator[None]:
+    """End what a failed capture left at the server.
+
+    A prefix command that is killed may leave what it started: docker exec, for one.
+    """
+    try:
+        yield
+    except BaseException:
+        if server.exec:
+            with contextlib.suppress(StepFailed), open_session(server) as session:
+                session.rows(
+                    "SELECT pg_catalog.pg_terminate_backend(pid) "  # noqa: S608 - quoted
+                    "FROM pg_catalog.pg_stat_activity "
+                    f"WHERE application_name = {literal(application)}"
+                )
+        raise
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode = 0o600
+    return member
+
+
+def _send(data: bytes, sink: Sink) -> None:
+    sink.write(data)
+
+
+def _notes(found: Mapping[str, Any]) -> Iterator[str]:
+    counted = [name for name, table in found.get("tables", {}).items() if "sum" not in table]
+    objects = found.get("large_objects", {})
+    if objects.get("rows") and "sum" not in objects:
+        yield "large objects are counted, not hashed: the role may not read pg_largeobject"
+    if counted and any("sum" in table for table in found["tables"].values()):
+        yield f"counted, not hashed: {', '.join(counted[:10])}"
+    foreign = [name for name in found["objects"] if name.startswith("foreign table ")]
+    if foreign:
+        yield f"the rows of foreign tables are elsewhere: {len(foreign)} not included"

@@ -1,0 +1,184 @@
+"""The fingerprint of one database at one instant: its rows, its schema, and what it stands on."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from runner.source.postgres_moment import Moment, held, join
+from runner.source.postgres_objects import objects
+from runner.source.postgres_rows import LARGE_OBJECTS, Rows, measure, tasks
+from runner.source.postgres_server import Server
+from runner.source.postgres_session import Session, open_session, value
+from runner.source.postgres_tables import Chosen, Selection, printable, shown
+
+CONNECTIONS = 2
+LOCK_SECONDS = 600.0  # in a database that was just restored, autovacuum alone may be in the way
+
+_SEQUENCES = """
+SELECT schemaname, sequencename, last_value, increment_by, cycle FROM pg_catalog.pg_sequences
+"""
+_EXTENSIONS = """
+SELECT e.extname, e.extversion, n.nspname FROM pg_catalog.pg_extension e
+JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace ORDER BY 1
+"""
+_DATABASE = """
+SELECT pg_catalog.to_jsonb(d), pg_catalog.pg_encoding_to_char(d.encoding),
+       pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.shobj_description(d.oid, 'pg_database'),
+       (SELECT t.spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = d.dattablespace)
+FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
+"""
+_GRANTS = """
+SELECT CASE x.grantee WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(x.grantee) END,
+       x.privilege_type, x.is_grantable
+FROM pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) x
+WHERE d.datname = pg_catalog.current_database() ORDER BY 1, 2
+"""
+_SETTINGS = """
+SELECT CASE s.setrole WHEN 0 THEN '' ELSE pg_catalog.pg_get_userbyid(s.setrole) END, c
+FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase,
+     pg_catalog.unnest(s.setconfig) WITH ORDINALITY u(c, n)
+WHERE d.datname = pg_catalog.current_database() ORDER BY 1, u.n
+"""
+# The names that majors gave to one thing: what collates where the provider is not libc.
+_LOCALES = ("datlocale", "daticulocale")
+
+
+def take(
+    sessions: Sequence[Session], chosen: Chosen, level: str, counted: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The fingerprint of what was chosen, as all of the sessions see it: they are in one instant.
+    The sequences are in none: see `sequences`.
+
+    `level` is content, counts or none; `counted` are patterns of tables that are not hashed.
+    Raises StepFailed when something may not be read.
+    """
+    first = sessions[0]
+    found = _standing(first)
+    made = list(objects(first, chosen))
+    found["objects"] = {f"{one.kind} {one.name}": one.made_of for one in made}
+    found["rights"] = {
+        f"{one.kind} {one.name}": [one.owner, one.rights] for one in made if one.owner or one.rights
+    }
+    found["owners"] = sorted(
+        {one.owner for one in made if one.owner}
+        | {grant.partition("=")[0] for one in made for grant in _grants(one.rights)} - {"PUBLIC"}
+    )
+    whole = json.dumps(found["objects"], sort_keys=True).encode()
+    found["schema"] = hashlib.sha256(whole).hexdigest()
+    if level != "none":
+        rows = measure(sessions, tasks(first, chosen, level, counted))
+        found |= _rows(rows, chosen, hashed=level == "content")
+    return found
+
+
+def database_fingerprint(server: Server, like: Mapping[str, Any], level: str) -> dict[str, Any]:
+    """The fingerprint of a restored database, to be compared with the one it was restored from.
+
+    What was only counted there is only counted here.
+    """
+    tables = like.get("tables", {}).items() if level == "content" else ()
+    counted = [name for name, table in tables if "sum" not in table]
+    with (
+        open_session(server) as session,
+        held(session, Selection(), LOCK_SECONDS) as moment,
+        joined(server, moment, CONNECTIONS - 1) as others,
+    ):
+        found = take([session, *others], moment.chosen, level, counted)
+        return {**found, "sequences": sequences(session, moment.chosen)}
+
+
+@contextlib.contextmanager
+def joined(
+    server: Server, moment: Moment, count: int, application: str = ""
+) -> Iterator[list[Session]]:
+    """More sessions that see the instant."""
+    with contextlib.ExitStack() as stack:
+        names = {"application": application} if application else {}
+        found = [stack.enter_context(open_session(server, **names)) for _ in range(count)]
+        for one in found:
+            join(one, moment)
+        yield found
+
+
+def sequences(session: Session, chosen: Chosen) -> dict[str, Any]:
+    """How far the sequences are: they belong to no instant, so these are bounds."""
+    wanted = {one.shown for one in chosen.sequences}
+    if not wanted:
+        return {}
+    found = {}
+    for schema, name, last, step, cycle in session.rows(_SEQUENCES):
+        key = shown(str(schema), str(name))
+        if key in wanted:
+            found[key] = {
+                "last": None if last is None else int(last),
+                "step": int(step or 1),
+                "cycle": cycle == "t",
+            }
+    return found
+
+
+def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The bounds that hold for sequences that were read in between, even if one was set back."""
+    found = {}
+    for name, one in before.items():
+        values = [one["last"], after.get(name, one)["last"]]
+        bound = None if None in values else (min if one["step"] > 0 else max)(values)
+        found[name] = {**one, "last": bound}
+    return found
+
+
+def _standing(session: Session) -> dict[str, Any]:
+    """What a new database must be given to hold the same."""
+    row, encoding, owner, comment, tablespace = session.rows(_DATABASE)[0]
+    database = json.loads(row or "{}")
+    settings: dict[str, list[str]] = {}
+    for role, setting in session.rows(_SETTINGS):
+        settings.setdefault(printable(role or ""), []).append(printable(setting or ""))
+    return {
+        "server": value(session, "SELECT pg_catalog.current_setting('server_version')").split()[0],
+        "encoding": encoding,
+        "locale": {
+            "provider": database.get("datlocprovider", "c"),
+            "collate": database["datcollate"],
+            "ctype": database["datctype"],
+            "locale": next((database[one] for one in _LOCALES if database.get(one)), None),
+            "rules": database.get("daticurules"),
+        },
+        "database": {
+            "owner": printable(owner or ""),
+            "comment": None if comment is None else printable(comment),
+            "connections": database["datconnlimit"],
+            "tablespace": tablespace,
+            "grants": [
+                [printable(role or ""), privilege, grantable == "t"]
+                for role, privilege, grantable in session.rows(_GRANTS)
+            ]
+            if database["datacl"] is not None
+            else None,
+        },
+        "settings": settings,
+        "extensions": {
+            str(name): {"version": version, "schema": printable(schema or "")}
+            for name, version, schema in session.rows(_EXTENSIONS)
+        },
+    }
+
+
+def _grants(rights: str) -> Iterator[str]:
+    for part in rights.split(";"):
+        # A column's begin with its name.
+        yield from (one for one in part.rpartition(":")[2].split(",") if "=" in one)
+
+
+def _rows(rows: Mapping[str, Rows], chosen: Chosen, *, hashed: bool) -> dict[str, Any]:
+    nothing = Rows(0, 0 if hashed else None)
+    tables = {one.shown: nothing.to_json() for one in chosen.empty}
+    tables |= {one.shown: rows[one.shown].to_json() for one in chosen.full}
+    found: dict[str, Any] = {"tables": dict(sorted(tables.items()))}
+    if LARGE_OBJECTS in rows:
+        found["large_objects"] = rows[LARGE_OBJECTS].to_json()
+    return found
