@@ -221,12 +221,15 @@ class _Beside(Generic[Found]):
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
+        cause = self._error
         while kind is not None and self._thread.is_alive():
             for session in self._sessions:
                 session.cancel()
             # Again and again: the next query may just have begun.
             self._thread.join(1.0)
         self._thread.join()
+        if cause is not None:
+            raise cause
 
 
 @contextlib.contextmanager

@@ -81,7 +81,7 @@ def _queries() -> list[str]:
     text = Path(__file__).with_suffix(".sql").read_text()
     lines = (line for line in text.splitlines() if not line.startswith("--"))
     whole = _MACRO.sub(_expanded, "\n".join(lines))
-    return [one.strip() for one in whole.split(";\n") if one.strip()]
+    return [one.strip() for one in re.split(r";\s*(?:\n|$)", whole) if one.strip()]
 
 
 def _expanded(found: re.Match[str]) -> str:

@@ -1,0 +1,148 @@
+"""How a restored database differs from the snapshot's instant, in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+from runner.source.postgres_tables import matcher
+
+Database = Mapping[str, Any]
+
+# Objects that a new database has by itself, or that the system names.
+_TABLE_KINDS = ("table", "foreign table", "view", "materialized view", "sequence")
+_PART = re.compile(r'"((?:[^"]|"")*)"|([^".]+)')
+
+
+def compare(
+    expected: Mapping[str, Any],
+    found: Mapping[str, Any],
+    only: Sequence[str] = (),
+    *,
+    rights: bool = True,
+) -> list[str]:
+    """What of the expected content is missing or other in what was found; empty: nothing.
+
+    `only` are patterns of tables: nothing else was restored. Without `rights`, whose an object is
+    and who may use it are left out: a restore into a server with other roles.
+    """
+    differences: list[str] = []
+    several = len(expected["databases"]) > 1
+    for name, wanted in expected["databases"].items():
+        before = f"{name}: " if several else ""
+        if name not in found["databases"]:
+            differences.append(f"database {name} is missing")
+            continue
+        found_one = found["databases"][name]
+        differences += [
+            f"{before}{words}" for words in compare_database(wanted, found_one, only, rights=rights)
+        ]
+    return differences
+
+
+def compare_database(
+    expected: Database, found: Database, only: Sequence[str] = (), *, rights: bool = True
+) -> Iterator[str]:
+    """The differences of one database."""
+    kept = _Kept(only)
+    yield from _tables(expected.get("tables", {}), found.get("tables", {}), kept)
+    yield from _sequences(expected["sequences"], found["sequences"], kept)
+    if not only:
+        yield from _large_objects(expected.get("large_objects"), found.get("large_objects"))
+    yield from _objects(expected, found, kept, rights=rights)
+
+
+class _Kept:
+    """Which names are compared."""
+
+    def __init__(self, only: Sequence[str]) -> None:
+        self.everything = not only
+        self._pattern = matcher(only)
+
+    def __call__(self, name: str) -> bool:
+        """Whether a qualified name, as a fingerprint has it, is."""
+        return self.everything or self._pattern.fullmatch("\0".join(parts(name))) is not None
+
+
+def parts(name: str) -> list[str]:
+    """The schema and the name of a qualified name, without their quotes."""
+    return [quoted.replace('""', '"') if quoted else plain for quoted, plain in _PART.findall(name)]
+
+
+def _tables(expected: Mapping[str, Any], found: Mapping[str, Any], kept: _Kept) -> Iterator[str]:
+    for name, wanted in expected.items():
+        if not kept(name):
+            continue
+        there = found.get(name)
+        if there is None:
+            yield f"table {name} is missing"
+        elif there["rows"] != wanted["rows"]:
+            yield f"table {name} has {there['rows']} rows instead of {wanted['rows']}"
+        elif "sum" in wanted and there.get("sum") != wanted["sum"]:
+            yield f"table {name} has other content in its {wanted['rows']} rows"
+    if kept.everything and expected:
+        for name in sorted(found.keys() - expected.keys()):
+            yield f"table {name} is not in the snapshot"
+
+
+def _sequences(expected: Mapping[str, Any], found: Mapping[str, Any], kept: _Kept) -> Iterator[str]:
+    for name, wanted in expected.items():
+        if not kept(name):
+            continue
+        if name not in found:
+            yield f"sequence {name} is missing"
+        elif wanted["last"] is not None and not wanted["cycle"]:
+            last = found[name]["last"]
+            behind = last is None or (last - wanted["last"]) * wanted["step"] < 0
+            if behind:
+                yield f"sequence {name} is at {last} instead of {wanted['last']} or beyond"
+
+
+def _large_objects(
+    expected: Mapping[str, Any] | None, found: Mapping[str, Any] | None
+) -> Iterator[str]:
+    if expected is None:
+        return
+    there = found or {"rows": 0}
+    if there["rows"] != expected["rows"]:
+        yield f"there are {there['rows']} large objects instead of {expected['rows']}"
+    elif "sum" in expected and there.get("sum", expected["sum"]) != expected["sum"]:
+        yield f"the {expected['rows']} large objects have other content"
+
+
+def _objects(expected: Database, found: Database, kept: _Kept, *, rights: bool) -> Iterator[str]:
+    """Definitions can be compared where the same major wrote them; elsewhere, what there is."""
+    same = _major(expected) == _major(found)
+    for name, made_of in expected["objects"].items():
+        if not kept.everything and not _is_kept_table(name, kept):
+            continue
+        if name not in found["objects"]:
+            yield f"{name} is missing"
+        elif same and found["objects"][name] != made_of:
+            yield f"{name} is defined in another way"
+        elif rights and same and found["rights"].get(name) != expected["rights"].get(name):
+            yield _other_rights(name, expected["rights"].get(name), found["rights"].get(name))
+
+
+def _other_rights(name: str, wanted: Any, there: Any) -> str:
+    (owner, grants), (owner_there, grants_there) = wanted or ["", ""], there or ["", ""]
+    if owner != owner_there:
+        return f"{name} belongs to {owner_there or 'nobody'} instead of {owner or 'nobody'}"
+    lost = ", ".join(_without(grants, grants_there)) or "nothing"
+    more = ", ".join(_without(grants_there, grants)) or "nothing"
+    return f"{name}: other rights (lost: {lost}; gained: {more})"
+
+
+def _without(grants: str, others: str) -> list[str]:
+    known: Collection[str] = set(re.split("[,;]", others))
+    return [one for one in re.split("[,;]", grants) if one and one not in known]
+
+
+def _is_kept_table(name: str, kept: _Kept) -> bool:
+    kind = next((one for one in _TABLE_KINDS if name.startswith(f"{one} ")), "")
+    return bool(kind) and kept(name.removeprefix(f"{kind} "))
+
+
+def _major(database: Database) -> str:
+    return str(database["server"]).partition(".")[0]
