@@ -1,0 +1,174 @@
+"""A snapshot's file, an RDB or RESP text, as keys that a server takes one by one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from runner.errors import StepFailed
+from runner.source.redis_rdb import TYPES, Entry, Rdb, payloads
+from runner.source.redis_resp import commands
+
+BLOCK = 1024 * 1024
+AT_ONCE = 2000  # entries whose checksums are computed together
+AT_ONCE_BYTES = 16 * 1024 * 1024
+TAIL = 10  # bytes of a payload behind its value: version and checksum
+
+
+# Entries, each with what RESTORE takes for its value.
+Batch = Sequence[tuple[Entry, bytes]]
+
+
+class Reading(Protocol):
+    """A file that is being read. What it tells is whole once `batches` were read to its end."""
+
+    functions: list[bytes]  # the code of each library
+    version: int  # of the payloads
+
+    def batches(self) -> Iterator[Batch]:
+        """All entries, in the file's order, at most `AT_ONCE` together."""
+
+
+@dataclass
+class Summary:
+    """What a file holds, in numbers."""
+
+    version: int = 0
+    keys: Counter[int] = field(default_factory=Counter)  # by database
+    kinds: Counter[int] = field(default_factory=Counter)  # by the first byte of a value
+    functions: int = 0
+    memory: int = 0  # bytes that the captured server took for it; 0: not known
+    asked_for: int = 0  # keys that a restore of a part wants
+
+    def to_json(self) -> dict[str, Any]:
+        """The form that is noted."""
+        return {
+            **vars(self),
+            "keys": {str(one): number for one, number in sorted(self.keys.items())},
+            "kinds": {str(one): number for one, number in sorted(self.kinds.items())},
+        }
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Summary:
+        """Read the note."""
+        keys = Counter({int(one): number for one, number in document["keys"].items()})
+        kinds = Counter({int(one): number for one, number in document["kinds"].items()})
+        return cls(**(document | {"keys": keys, "kinds": kinds}))
+
+    @property
+    def types(self) -> dict[str, int]:
+        """Keys by what TYPE calls them."""
+        found: Counter[str] = Counter()
+        for kind, number in self.kinds.items():
+            found[TYPES.get(kind, "other")] += number
+        return dict(found)
+
+
+class _RdbReading:
+    def __init__(self, chunks: Iterable[bytes], version: int) -> None:
+        self.rdb = Rdb(chunks)
+        self.functions = self.rdb.functions
+        self.version = version or self.rdb.version
+
+    def batches(self) -> Iterator[Batch]:
+        entries = self.rdb.entries()
+        while batch := _some(entries):
+            found = payloads([entry.value for entry in batch], self.version)
+            yield list(zip(batch, found, strict=True))
+        if self.rdb.beside:
+            raise StepFailed(
+                "What was stored holds data that modules keep beside the keys: no server takes "
+                "it key by key.",
+                remedy="Restore the file itself: declare `data_dir`, `stop` and `start`.",
+            )
+
+
+class _RespReading:
+    def __init__(self, chunks: Iterable[bytes], version: int) -> None:
+        self.functions: list[bytes] = []
+        self.version = 0
+        self._asked = version
+        self._chunks = chunks
+
+    def batches(self) -> Iterator[Batch]:
+        entries = self._entries()
+        while batch := _some(entries):
+            version = self._asked or self.version
+            found = payloads([entry.value for entry in batch], version)
+            yield list(zip(batch, found, strict=True))
+
+    def _entries(self) -> Iterator[Entry]:
+        database = 0
+        for command in commands(self._chunks):
+            match command:
+                case [b"RESTORE", name, expires, payload, *_] if len(payload) > TAIL:
+                    self.version = int.from_bytes(payload[-TAIL:-8], "little")
+                    yield Entry(database, name, int(expires) or None, payload[:-TAIL])
+                case [b"SELECT", number]:
+                    database = int(number)
+                case [b"FUNCTION", b"LOAD", *_, code]:
+                    self.functions.append(code)
+                case _:
+                    raise StepFailed(
+                        f"What was stored has an unknown command: {command[0][:20]!r}."
+                    )
+
+
+def read(path: Path, form: str, version: int = 0) -> Reading:
+    """A file that was staged; `version` is what its payloads are to say, if not their own."""
+    return reading(_chunks(path), form, version)
+
+
+def reading(chunks: Iterable[bytes], form: str, version: int = 0) -> Reading:
+    """The content of a file of this form: `rdb` or `resp`."""
+    return _RdbReading(chunks, version) if form == "rdb" else _RespReading(chunks, version)
+
+
+def summarize(chunks: Iterable[bytes], form: str) -> tuple[Summary, Iterator[Sequence[bytes]]]:
+    """What a file holds, and the names of its keys in lists: read these to the end first."""
+    summary = Summary()
+    return summary, (_rdb_names if form == "rdb" else _resp_names)(chunks, summary)
+
+
+def _rdb_names(chunks: Iterable[bytes], summary: Summary) -> Iterator[Sequence[bytes]]:
+    rdb = Rdb(chunks)
+    entries = rdb.entries()
+    while batch := _some(entries):
+        summary.keys.update(entry.database for entry in batch)
+        summary.kinds.update(entry.value[0] for entry in batch)
+        yield [entry.key for entry in batch]
+    summary.version = rdb.version
+    summary.functions = len(rdb.functions)
+    memory = rdb.auxiliary.get("used-mem", "0")
+    summary.memory = int(memory) if memory.isdigit() else 0
+
+
+def _resp_names(chunks: Iterable[bytes], summary: Summary) -> Iterator[Sequence[bytes]]:
+    read = _RespReading(chunks, 0)
+    for batch in read.batches():
+        summary.keys.update(entry.database for entry, _ in batch)
+        summary.kinds.update(entry.value[0] for entry, _ in batch)
+        yield [entry.key for entry, _ in batch]
+    summary.version, summary.functions = read.version, len(read.functions)
+
+
+def _some(entries: Iterator[Entry]) -> list[Entry]:
+    """The next entries, few enough to be held in memory twice."""
+    found: list[Entry] = []
+    size = 0
+    for entry in islice(entries, AT_ONCE):
+        found.append(entry)
+        size += len(entry.value)
+        if size >= AT_ONCE_BYTES:
+            break
+    return found
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(BLOCK):
+            yield chunk
