@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from runner.errors import StepFailed, UsageError
+from runner.errors import StepFailed
 from runner.source.redis_address import Address
 
 CONNECT_SECONDS = 10.0
@@ -214,13 +214,10 @@ def connect(address: Address, silence: float = SILENCE_SECONDS) -> RawConnection
         ) from error
     connection = RawConnection(opened, address.where)
     try:
-        if password:
-            connection.call("AUTH", *([address.user] if address.user else []), password)
-        elif address.user:
-            raise UsageError(
-                f"The Redis user {address.user} has no password here.",
-                remedy="Declare `password` of the source.",
-            )
+        if address.user:  # one without a password takes any
+            connection.call("AUTH", address.user, password)
+        elif password:
+            connection.call("AUTH", password)
     except BaseException:
         connection.close()
         raise
