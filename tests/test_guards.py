@@ -173,3 +173,48 @@ class TestACommandThatNeedsAVariable:
         service.destroy()
         holdfast("dr-restore", "--confirm", "quaybot", status=0)
         assert service.log()[-2:] == ["to", "harbour"]
+
+
+class TestARemoteRepository:
+    """Nothing is written to a remote, so a recovery needs to know where its clone stands."""
+
+    def declare(self, service: Service, more: str = "") -> None:
+        url = f"file://{service.folder}/origin.git"
+        text = SPEC.replace("path: code", f'url: "{url}"{more}')
+        (service.folder / "backup.yaml").write_text(text)
+
+    @pytest.fixture(autouse=True)
+    def remote(self, service: Service, holdfast: Inside) -> Path:
+        """A backup of the remote exists, and the remote does not any more."""
+        (service.folder / "code").rename(service.folder / "origin.git")
+        self.declare(service)
+        holdfast("backup", status=0)
+        return (service.folder / "origin.git").rename(service.folder / "lost.git")
+
+    def test_without_a_place_is_told_before_anything_is_done(
+        self, service: Service, holdfast: Inside
+    ) -> None:
+        for more in (("--confirm", "quaybot"), ("--dry-run",)):
+            message = holdfast.json("dr-restore", *more, status=7)["error"]["message"]
+            assert "Add `path: FOLDER` to `sources.code`" in message
+        assert service.log() == []
+        assert holdfast.json("history")["runs"][0]["kind"] == "backup"
+
+    def test_comes_back_as_a_clone_where_one_is_declared(
+        self, service: Service, holdfast: Inside, remote: Path
+    ) -> None:
+        self.declare(service, ", path: code")
+        holdfast("dr-restore", "--confirm", "quaybot", status=0)
+        clone = service.folder / "code"
+        assert (clone / "bot.py").read_text() == "print('quay')\n"
+        listing = ("git", "for-each-ref", "refs/heads", "refs/tags")
+        assert run(*listing, folder=clone).stdout == run(*listing, folder=remote).stdout
+
+    def test_is_drilled_without_a_place(self, service: Service, holdfast: Inside) -> None:
+        holdfast("drill", status=0)
+        assert not (service.folder / "code").exists()
+
+    def test_stands_in_the_runbook_either_way(self, service: Service, holdfast: Inside) -> None:
+        assert "push from it what is missing there" in holdfast("runbook", status=0).stdout
+        self.declare(service, ", path: code")
+        assert f"{service.folder}/code" in holdfast("runbook", status=0).stdout

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from runner.errors import HoldfastError
+from runner.errors import HoldfastError, PersonNeeded
 from runner.registry import open_source
 from runner.spec.model import Spec
 from runner.store.snapshot import Manifest
@@ -53,6 +53,8 @@ def existing(spec: Spec, names: Iterable[str]) -> dict[str, bool]:
 def identities(spec: Spec, names: Iterable[str], destination: str = "") -> dict[str, str | None]:
     """What stands at the place of each source, or at `destination`: differs when it was
     exchanged. None where it cannot be asked, as on a machine that has no server yet.
+
+    Raises PersonNeeded, with what to add to the spec, for a source that has no place.
     """
     return {name: _identity(spec, name, destination) for name in names}
 
@@ -62,6 +64,8 @@ def _identity(spec: Spec, name: str, destination: str) -> str | None:
 
     try:
         return open_source(spec.source(name)).identity(Place("look", destination))
+    except PersonNeeded:
+        raise
     except (HoldfastError, OSError):
         return None
 

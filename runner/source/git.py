@@ -52,30 +52,33 @@ def open_source(spec: SourceSpec) -> Source:
 
 
 class GitSource:
-    """One repository, on this machine (`path`) or a remote (`url`)."""
+    """One repository: on this machine (`path`), or a remote (`url`), which is restored to its
+    working clone (`path` beside it), or nowhere of its own.
+    """
 
     def __init__(self, spec: SourceSpec) -> None:
         self.name = spec.name
         self._url: str | None = spec.options.get("url")
+        self._has_place = self._url is None or "path" in spec.options
         self._root = spec.folder / Path(spec.options.get("path", ".")).expanduser()
         self._root = Path(os.path.normpath(self._root.absolute()))
         self._uncommitted = bool(spec.options.get("uncommitted", False))
 
     @property
     def paths(self) -> Sequence[Path]:
-        """The repository's root; nothing for a remote."""
-        return () if self._url else (self._root,)
+        """The repository's root, or that of the clone; nothing for a remote without one."""
+        return (self._root,) if self._has_place else ()
 
     def describe(self) -> str:
-        """The path or the URL."""
-        return f"git repository {self._url or self._root}"
+        """The path or the URL, and where its clone stands."""
+        clone = f", its clone {self._root}" if self._url and self._has_place else ""
+        return f"git repository {self._url or self._root}{clone}"
 
     def exists(self) -> bool:
-        """Whether there is a repository."""
-        if self._url:
-            return git("ls-remote", "--", self._url, environment=environment(remote=True),
-                       accept=range(256)).status == 0  # fmt: skip
-        return find(self._root) is not None
+        """Whether there is a repository, or its remote answers."""
+        if self._has_place and find(self._root) is not None:
+            return True
+        return self._url is not None and _answers(self._url)
 
     def changed_mark(self, excluded: Sequence[Path] = ()) -> str | None:
         """A hash of refs, HEAD and config; and of what is uncommitted, as far as times tell."""
@@ -123,11 +126,16 @@ class GitSource:
 
     def address(self, destination: str) -> str:
         """The clone's path, or the URL."""
-        return destination or self._url or str(self._root)
+        if destination or self._has_place:
+            return destination or str(self._root)
+        return str(self._url)
 
     def examine(self) -> Iterator[Examined]:
-        """Nothing more."""
-        yield from ()
+        """Whether the remote answers, where its clone says that there is live content."""
+        if self._url and self._has_place:
+            there = _answers(self._url)
+            words = self._url + ("" if there else " does not answer")
+            yield Examined(f"remote of {self.name}", "ok" if there else "FAIL", words)
 
     def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:  # noqa: ARG002
         """It holds no values."""
@@ -265,7 +273,7 @@ class GitSource:
 
     def place_commands(self, folder: str) -> list[str]:
         """Copy it to where it stood; a remote is written to by a person alone."""
-        if self._url:
+        if not self._has_place:
             return [f"# {folder} has all that {self._url} had: push from it what is missing there"]
         return place_lines(folder, self._root)
 
@@ -276,10 +284,11 @@ class GitSource:
     def _live(self, place: Place) -> Path:
         if place.destination:
             return Path(os.path.normpath(Path(place.destination).expanduser().absolute()))
-        if self._url:
+        if not self._has_place:
             raise PersonNeeded(
                 f"The source {self.name} is the remote {self._url}: nothing is written there.",
-                remedy="Restore it with --to FOLDER, and push from there what is missing.",
+                remedy=f"Add `path: FOLDER` to `sources.{self.name}`, where its working clone is "
+                "to stand, or restore it alone with --to FOLDER. Push from there what is missing.",
             )
         return self._root
 
@@ -297,6 +306,11 @@ class GitSource:
         old = find(live)
         tracked = exchange.tracked(old) if old is not None else frozenset[bytes]()
         return exchange.entries(staging.tree, live, place.token, protected, tracked)
+
+
+def _answers(url: str) -> bool:
+    remote = environment(remote=True)
+    return git("ls-remote", "--", url, environment=remote, accept=range(256)).status == 0
 
 
 def _inside(live: Path, place: Place, name: str) -> Path:

@@ -154,6 +154,19 @@ def _unrestored(spec: Spec) -> Iterator[Doubt]:
             yield ("sources", name), message
 
 
+def _without_a_place(spec: Spec) -> Iterator[Doubt]:
+    """Remotes that a recovery cannot write to, with no clone that it could restore instead."""
+    restored = {name for step in spec.recovery for name in step.restore}
+    for name, source in spec.sources.items():
+        remote = source.type == "git" and "url" in source.options
+        if remote and "path" not in source.options and name in restored:
+            message = (
+                f"The recovery has no place to restore `{name}` to. Add `path: FOLDER` beside "
+                "`url`: where its working clone is to stand."
+            )
+            yield ("sources", name), message
+
+
 def _not_incremental(spec: Spec) -> Iterator[Doubt]:
     for name, policy in spec.policies.items():
         if policy.kind == "incremental":
@@ -173,6 +186,7 @@ _RULES: tuple[Callable[[Spec], Iterator[Doubt]], ...] = (
     _too_few_targets,
     _forgets_too_soon,
     _unrestored,
+    _without_a_place,
     _not_incremental,
     misplaced_keys,
     late_folders,

@@ -306,9 +306,37 @@ def test_a_remote(tmp_path: Path, repo: Path) -> None:
     assert (again / "main.txt").read_text() == "main\n"
     commit(repo, "more.txt", "more\n")
     assert source.changed_mark() != before
-    with pytest.raises(PersonNeeded, match="nothing is written there"):
+    with pytest.raises(PersonNeeded, match="nothing is written there") as caught:
         source.stage(artifacts, Place(TOKEN))
+    assert f"Add `path: FOLDER` to `sources.{source.name}`" in caught.value.remedy
     assert source.paths == ()
+
+
+def test_a_remote_is_restored_to_its_clone(tmp_path: Path, repo: Path) -> None:
+    git(tmp_path, "clone", "-q", str(repo), "clone")
+    source = source_of(tmp_path, url=f"file://{repo}", path="clone")
+    assert source.paths == (tmp_path / "clone",)
+    artifacts, _ = captured(source, tmp_path / "snapshot")
+    commit(tmp_path / "clone", "main.txt", "not captured\n")
+    before = git(repo, "for-each-ref")
+    place = Place(TOKEN)
+    source.stage(artifacts, place)
+    source.swap(place)
+    source.confirm(place)
+    source.discard(place)
+    assert (tmp_path / "clone" / "main.txt").read_text() == "main\n"
+    assert git(tmp_path / "clone", "config", "remote.origin.url") == f"file://{repo}\n"
+    assert git(repo, "for-each-ref") == before
+
+
+def test_a_clone_is_there_without_its_remote(tmp_path: Path, repo: Path) -> None:
+    url = f"file://{tmp_path / 'gone.git'}"
+    git(tmp_path, "clone", "-q", str(repo), "clone")
+    source = source_of(tmp_path, url=url, path="clone")
+    assert source.exists()
+    (found,) = source.examine()
+    assert (found.verdict, found.found) == ("FAIL", f"{url} does not answer")
+    assert not source_of(tmp_path, url=url, path="elsewhere").exists()
 
 
 def test_a_remote_that_is_a_program_is_refused(tmp_path: Path) -> None:

@@ -58,9 +58,9 @@ def test_what_is_allowed(tmp_path: Path, declared: str) -> None:
 
 
 def test_options_that_exclude_each_other_are_told(tmp_path: Path) -> None:
-    code = "  code: {type: git, path: ., url: file:///srv/code.git}\ntargets:"
-    problems = problems_of(tmp_path, SMALL.replace("targets:", code))
-    assert "`path` and `url` exclude each other" in told(problems)["sources.code"]
+    main = "  main: {type: postgres, dbname: quay, schemas: [a], tables: [b]}\ntargets:"
+    problems = problems_of(tmp_path, SMALL.replace("targets:", main))
+    assert "`schemas` and `tables` exclude each other" in told(problems)["sources.main"]
 
 
 @pytest.mark.parametrize("name", ["Bad", "a b", "-a", "system", "latest", "default", "x" * 64, "é"])
