@@ -36,7 +36,7 @@ _ROLES = r"""
 owners='--no-owner --no-acl'
 if [ -e FOLDER/globals.sql ]; then
   owners=
-  me=$(ask <<< 'SELECT quote_ident(current_user)')
+  me=$(ask <<< "SELECT format('\"%s\"', replace(current_user, '\"', '\"\"'))")
   export me
   fenced() { cat; }
   if ask > /dev/null 2>&1 <<< '\restrict x'; then
@@ -113,7 +113,7 @@ def restore_commands(stored: Sequence[Stored], decode: Decode, folder: str) -> l
             continue
         if one.form == "tar":
             lines.append(f"mkdir -p -- {quote(path)}")
-            lines.append(f"{decode(one)} | tar -x -f - -C {quote(path)} --strip-components=1")
+            lines.append(f"{decode(one)} | tar -x -f - -C {quote(path)}")
         else:
             lines.append(f"{decode(one)} > {quote(f'{path}.{one.form}')}")
     return lines
@@ -152,7 +152,9 @@ def _load(folder: str, prefix: str, *, aside: bool = False) -> list[str]:
     if prefix:
         listed, given = f'{prefix}pg_restore --list < "$dump"', '< "$dump"'
     return _filled(
-        _ASK + _ROLES + _DATABASES.replace("ASIDE\n", _SET_ASIDE.strip("\n") + "\n" if aside else ""),
+        _ASK
+        + _ROLES
+        + _DATABASES.replace("ASIDE\n", _SET_ASIDE.strip("\n") + "\n" if aside else ""),
         PREFIX=prefix,
         FOLDER=quote(folder),
         LISTED=listed,

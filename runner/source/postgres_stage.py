@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from runner.durable import make_folder, write_bytes
-from runner.errors import PersonNeeded, StepFailed
+from runner.errors import PersonNeeded, StepFailed, UsageError
 from runner.source import (
     Artifacts,
     Fingerprint,
@@ -17,7 +17,9 @@ from runner.source import (
     postgres_roles,
     postgres_scratch,
     postgres_swap,
+    postgres_toc,
 )
+from runner.source.postgres_compare import parts
 from runner.source.postgres_create import create_database, describe, drop_database
 from runner.source.postgres_load import decode, load
 from runner.source.postgres_place import (
@@ -34,6 +36,7 @@ from runner.source.postgres_place import (
 from runner.source.postgres_programs import Programs, available, programs_for
 from runner.source.postgres_server import Server
 from runner.source.postgres_session import Session, literal, open_session
+from runner.source.postgres_tables import matcher, matches
 from runner.swap import remove_tree
 
 GLOBALS = "globals"
@@ -49,6 +52,7 @@ class Restoring:
     databases: Mapping[str, Mapping[str, Any]]  # what the fingerprint says of each
     programs: Programs
     no_tablespaces: bool
+    include: Sequence[str] = ()  # patterns of tables; none: everything
 
     @property
     def scratch(self) -> bool:
@@ -61,9 +65,12 @@ def databases_of(fingerprint: Fingerprint) -> dict[str, Mapping[str, Any]]:
     return dict(fingerprint["databases"])
 
 
-def stage(spot: Spot, artifacts: Artifacts) -> None:
-    """Restore every database of a snapshot. Raises before anything is made if it cannot be."""
-    databases = databases_of(artifacts.fingerprint)
+def stage(spot: Spot, artifacts: Artifacts, include: Sequence[str] = ()) -> None:
+    """Restore every database of a snapshot, or those tables that `include` names.
+
+    Raises before anything is made if it cannot be.
+    """
+    databases = chosen_databases(artifacts.fingerprint, include)
     start_scratch(spot, artifacts.fingerprint, databases)
     members = plan_members(spot, databases)
     server = spot.server
@@ -85,10 +92,40 @@ def stage(spot: Spot, artifacts: Artifacts) -> None:
         roles = postgres_roles.make_missing(session, text, wanted, scratch=spot.home is not None)
         spot.write(Note(members, roles=tuple(roles)))
         lost = postgres_checks.needs_default_tablespace(session, databases)
-        restoring = Restoring(spot, artifacts, server, databases, programs, lost)
+        restoring = Restoring(spot, artifacts, server, databases, programs, lost, include)
         for member in members:
             _restore(restoring, session, member)
     spot.write(replace(spot.noted(), whole=True))
+
+
+def chosen_databases(
+    fingerprint: Fingerprint, include: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+    """The databases that hold what is wanted. Raises UsageError when none does."""
+    databases = databases_of(fingerprint)
+    if not include:
+        return databases
+    found = {name: one for name, one in databases.items() if wanted_tables(one, include)}
+    if not found:
+        raise UsageError(
+            f"The snapshot has no table {', '.join(include)}.",
+            remedy="`holdfast ls` lists them; a table is named with its schema: sales.orders",
+        )
+    return found
+
+
+def wanted_tables(described: Mapping[str, Any], include: Sequence[str]) -> list[str]:
+    """The tables of a database that patterns name."""
+    pattern = matcher(include)
+    known = known_tables(described)
+    return [name for name in known if matches(pattern, *_qualified(name))]
+
+
+def known_tables(described: Mapping[str, Any]) -> list[str]:
+    """Every table of a database, also those whose rows are all in partitions."""
+    objects = (name.removeprefix("table ") for name in described.get("objects", {})
+               if name.startswith("table "))  # fmt: skip
+    return sorted({*objects, *described.get("tables", {})})
 
 
 def start_scratch(
@@ -164,7 +201,9 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
         describe(session, member.staged, described, scratch=restoring.scratch)
         there = restoring.server.database(member.staged)
         try:
-            load(there, restoring.programs, dump, no_tablespaces=restoring.no_tablespaces)
+            more = _listed(restoring, described, dump)
+            lost = restoring.no_tablespaces
+            load(there, restoring.programs, dump, no_tablespaces=lost, more=more)
         except StepFailed as error:
             if exact:
                 raise
@@ -184,3 +223,26 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
         inside.execute("ANALYZE")
     settings = described.get("settings") or {}
     postgres_roles.apply_settings(session, member.staged, settings, lenient=restoring.scratch)
+
+
+def _listed(restoring: Restoring, described: Mapping[str, Any], dump: Path) -> list[str]:
+    """The argument that restores some tables alone, where only some are wanted."""
+    if not restoring.include:
+        return []
+    if restoring.server.exec:
+        raise UsageError(
+            "Some tables alone cannot be restored through `exec`.",
+            remedy="Restore with --to a URL that this machine can reach.",
+        )
+    entries = postgres_toc.read(restoring.server, restoring.programs, str(dump))
+    wanted = map(_qualified, wanted_tables(described, restoring.include))
+    known = map(_qualified, known_tables(described))
+    lines = postgres_toc.of_tables(entries, wanted, known)
+    path = restoring.spot.files / "list"
+    path.write_text("".join(f"{line}\n" for line in lines), errors="surrogateescape")
+    return [f"--use-list={path}"]
+
+
+def _qualified(shown: str) -> tuple[str, str]:
+    schema, name = parts(shown)
+    return schema, name

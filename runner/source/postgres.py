@@ -1,0 +1,237 @@
+"""The `postgres` source: databases of one server, dumped while they are used, proven by content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from runner.errors import HoldfastError, StepFailed, UsageError
+from runner.source import (
+    Artifacts,
+    Capture,
+    Captured,
+    Content,
+    Decode,
+    Examined,
+    Fingerprint,
+    Place,
+    Stored,
+    postgres_ask,
+    postgres_commands,
+    postgres_examine,
+    postgres_scratch,
+    postgres_stage,
+    postgres_swap,
+)
+from runner.source.postgres_capture import Wanted, capture_server
+from runner.source.postgres_compare import compare
+from runner.source.postgres_fingerprint import database_fingerprint
+from runner.source.postgres_place import (
+    Member,
+    Spot,
+    document,
+    maintenance,
+    names_of,
+    oids,
+    reach,
+    scratch_home,
+)
+from runner.source.postgres_server import Server
+from runner.source.postgres_session import value
+from runner.spec.model import SourceSpec
+
+
+def open_source(spec: SourceSpec) -> PostgresSource:
+    """The source that a spec declares."""
+    return PostgresSource(spec.name, Server.of(spec.options, spec.folder), spec.options)
+
+
+@dataclass(frozen=True)
+class PostgresSource:
+    """One or several databases of a server. See the protocol `runner.source.Source`."""
+
+    name: str
+    server: Server
+    options: Mapping[str, Any]
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """None: the content is a server's."""
+        return []
+
+    def describe(self) -> str:
+        """The database and its server."""
+        return self.server.describe()
+
+    def exists(self) -> bool:
+        """Whether the server answers and has the databases, or any of them."""
+        try:
+            with maintenance(self.server) as session:
+                wanted = self.options.get("databases")
+                if wanted == "all":
+                    return True
+                names = wanted or [self.server.dbname or value(session, "SELECT current_user")]
+                return bool(oids(session, names))
+        except (HoldfastError, OSError):
+            return False
+
+    def changed_mark(self, excluded: Sequence[Path] = ()) -> str | None:  # noqa: ARG002
+        """None: no cheap number says that nothing was written."""
+        return None
+
+    def capture_commands(self) -> list[str]:
+        """`pg_dump`, and `pg_dumpall` for what belongs to no database."""
+        return postgres_commands.capture_commands(
+            self.server,
+            self.name,
+            globals_too=bool(self.options.get("globals")),
+            every="databases" in self.options,
+        )
+
+    def capture(self, capture: Capture) -> Captured:
+        """Store each database as `pgdump` and the globals as `sql`."""
+        return capture_server(self.server, Wanted.of(self.options), capture)
+
+    def contents(self, artifacts: Artifacts) -> Iterator[Content]:
+        """The tables, with their rows where they were counted."""
+        databases = postgres_stage.databases_of(artifacts.fingerprint)
+        for database, described in databases.items():
+            before = f"{database}: " if len(databases) > 1 else ""
+            for name, table in described.get("tables", {}).items():
+                rows = table.get("rows")
+                yield Content(before + name, "table" if rows is None else f"table of {rows} rows")
+
+    def examine(self) -> Iterator[Examined]:
+        """The programs, the server, and what the role may do there."""
+        return postgres_examine.examine(self.server, self.options)
+
+    def scratch_destination(self, folder: Path) -> str:
+        """The folder itself: a scratch server is started in it."""
+        return str(folder)
+
+    def placed(self, path: Path, destination: str) -> Path:  # noqa: ARG002 - there are no paths
+        """Never asked: nothing stands at a path."""
+        return path
+
+    def address(self, destination: str) -> str:
+        """A URL without a password; of the first database where there are several."""
+        home = scratch_home(destination)
+        server = reach(self.server, destination)
+        if home is not None:
+            names = postgres_scratch.databases(home)
+            return server.database(names[0] if names else "postgres").address()
+        return server.address()
+
+    def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:
+        """What SQL answers, in a transaction that only reads."""
+        if kind != "sql":
+            raise StepFailed(f"PostgreSQL answers SQL, not `{kind}`.")
+        home = scratch_home(where)
+        server = reach(self.server, self.address(where) if home is not None else where)
+        return postgres_ask.ask(server, question, timeout)
+
+    def stage(self, artifacts: Artifacts, place: Place) -> None:
+        """Restore beside the live databases, or into a scratch server."""
+        spot = Spot.of(self.server, place)
+        if self.swapped(place) != "absent":
+            raise StepFailed(f"{self.describe()} was already replaced by this run.")
+        self.discard(place)
+        if place.include and not place.destination:
+            raise UsageError(
+                "Some tables alone cannot replace a database.",
+                remedy="Restore them into another database: --to NAME.",
+            )
+        postgres_stage.stage(spot, artifacts, place.include)
+
+    def staged(self, place: Place) -> Path | str | None:
+        """The URL of the staged database, once it is whole; the first where there are several."""
+        spot = Spot.of(self.server, place)
+        note = spot.note()
+        if note is None or not note.whole or postgres_swap.recorded(spot):
+            return None
+        return spot.server.database(self._ordered(note.members)[0].staged).address()
+
+    def fingerprint(self, place: Place) -> Fingerprint:
+        """The fingerprint of what was staged, wherever it stands by now."""
+        spot = Spot.of(self.server, place)
+        note = spot.noted()
+        with maintenance(spot.server) as session:
+            names = names_of(session, [one.oid for one in note.members])
+        expected, found = document(spot.expected_file), {}
+        for one in note.members:
+            there = spot.server.database(names.get(one.oid, one.staged))
+            like = expected["databases"][one.origin]
+            found[one.origin] = database_fingerprint(there, like, expected["level"])
+        return {"level": expected["level"], "databases": found}
+
+    def differences(self, expected: Fingerprint, found: Fingerprint, place: Place) -> Sequence[str]:
+        """Database by database, table by table."""
+        if place.include:
+            kept = {name: expected["databases"][name] for name in found["databases"]}
+            expected = {**expected, "databases": kept}
+        return compare(expected, found, place.include)
+
+    def identity(self, place: Place) -> str:
+        """The server's own identifier, and the databases of these names, by their oids."""
+        spot = Spot.of(self.server, replace(place, workspace=place.workspace or Path()))
+        server = spot.server
+        with maintenance(server) as session:
+            system = value(session, "SELECT system_identifier FROM pg_catalog.pg_control_system()")
+            names = self.options.get("databases") or [server.dbname]
+            found = {} if names == "all" else oids(session, list(names))
+        standing = ",".join(f"{oid}" for _, oid in sorted(found.items()))
+        return f"{system}:{standing or ('all' if names == 'all' else 'absent')}"
+
+    def gate(self, place: Place) -> None:
+        """Raise PersonNeeded, naming who is connected to what is to be replaced."""
+        spot = Spot.of(self.server, place)
+        note = spot.note()
+        if note is None or place.running or spot.home is not None:
+            return
+        with maintenance(spot.server) as session:
+            standing = oids(session, [one.live for one in note.members])
+            postgres_swap.require_idle(session, list(standing))
+
+    def swap(self, place: Place) -> Sequence[str]:
+        """Exchange by renames; return the names of the databases that keep what was live."""
+        spot = Spot.of(self.server, place)
+        if spot.home is not None:
+            postgres_scratch.note_databases(
+                spot.home, [one.live for one in self._ordered(spot.noted().members)]
+            )
+        return postgres_swap.exchange(spot)
+
+    def swapped(self, place: Place) -> str:
+        """How far the swap got, by the server's own catalog."""
+        return postgres_swap.progress(Spot.of(self.server, place))
+
+    def confirm(self, place: Place) -> None:
+        """Raise StepFailed unless the restored databases bear the live names, and open."""
+        postgres_swap.confirm(Spot.of(self.server, place))
+
+    def unswap(self, place: Place) -> None:
+        """Give what was live its names back."""
+        postgres_swap.undo(Spot.of(self.server, place))
+
+    def discard(self, place: Place) -> None:
+        """Drop what was staged; stop a scratch server that nothing was swapped into."""
+        spot = Spot.of(self.server, place)
+        postgres_stage.discard(spot)
+
+    def restore_commands(self, stored: Sequence[Stored], decode: Decode, folder: str) -> list[str]:
+        """Decode the dumps, for `pg_restore`."""
+        return postgres_commands.restore_commands(stored, decode, folder)
+
+    def place_commands(self, folder: str) -> list[str]:
+        """Load them into the server, beside what is renamed `<name>_before_recovery`."""
+        return postgres_commands.place_commands(self.server, folder)
+
+    def load_commands(self, folder: str) -> list[str]:
+        """Load them into the server that the `PG*` variables name."""
+        return postgres_commands.load_commands(folder)
+
+    def _ordered(self, members: Sequence[Member]) -> list[Member]:
+        """The databases, the one that the spec names first."""
+        return sorted(members, key=lambda one: (one.origin != self.server.dbname, one.origin))

@@ -1,0 +1,166 @@
+"""The list of contents of a dump, and which entries of it some tables alone need."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from runner import process
+from runner.source.postgres_programs import Programs, client, explained
+from runner.source.postgres_server import Server
+
+_ENTRY = re.compile(r"(\d+); \d+ \d+ (.+)")
+_NEEDS = ";\tdepends on: "
+
+# How a restore speaks, whatever it restores.
+_ALWAYS = ("ENCODING ", "STDSTRINGS ", "SEARCHPATH ")
+
+# What is a part of a table: it comes with the table, and what it needs comes with it.
+_OF_TABLE = (
+    "TABLE DATA",
+    "TABLE ATTACH",
+    "DEFAULT",
+    "CONSTRAINT",
+    "CHECK CONSTRAINT",
+    "FK CONSTRAINT",
+    "INDEX",
+    "INDEX ATTACH",
+    "STATISTICS",
+    "TRIGGER",
+    "RULE",
+    "POLICY",
+    "ROW SECURITY",
+    "SEQUENCE",
+    "SEQUENCE OWNED BY",
+    "SEQUENCE SET",
+    "COMMENT",
+    "ACL",
+    "SECURITY LABEL",
+)
+Name = tuple[str, str]  # a schema, and a table in it
+
+_ATTACH, _FOREIGN, _TABLE = "TABLE ATTACH ", "FK CONSTRAINT ", "TABLE "
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the list."""
+
+    number: int
+    line: str  # as pg_restore takes it back
+    text: str  # kind, schema, name and owner, divided by blanks, which names may hold too
+    needs: frozenset[int]
+
+
+def read(server: Server, programs: Programs, dump: str) -> list[Entry]:
+    """The entries of a dump, in the order in which they are restored."""
+    with (
+        client(server, programs, "pg_restore", "--list", "--verbose", dump, connect=False) as one,
+        explained(server, "pg_restore"),
+    ):
+        outcome = process.run(one.arguments, environment=one.environment)
+    return parse(outcome.stdout.decode(errors="surrogateescape"))
+
+
+def parse(text: str) -> list[Entry]:
+    """The entries of what `pg_restore --list --verbose` prints."""
+    found: list[Entry] = []
+    for line in text.splitlines():
+        if entry := _ENTRY.fullmatch(line):
+            found.append(Entry(int(entry[1]), line, entry[2], frozenset()))
+        elif line.startswith(_NEEDS) and found:
+            last = found[-1]
+            numbers = frozenset(int(one) for one in line.removeprefix(_NEEDS).split())
+            found[-1] = Entry(last.number, last.line, last.text, numbers)
+    return found
+
+
+def of_tables(entries: Sequence[Entry], wanted: Iterable[Name], known: Iterable[Name]) -> list[str]:
+    """The lines that bring back the wanted tables, with all that they need.
+
+    A table that one of them only refers to is left out, and so is the reference; one that they
+    inherit from or that a rule of theirs reads comes without its rows. `known` are all tables.
+    """
+    graph = _Graph(entries)
+    tables = graph.tables({_said(one) for one in wanted}, {_said(one) for one in known})
+    chosen = graph.needed_by(tables)
+    defined = chosen & graph.defined
+    while True:
+        more = {
+            entry.number
+            for entry in entries
+            if entry.number not in chosen
+            and _is(entry, _OF_TABLE)
+            and entry.needs & (tables | graph.parts(chosen, tables))
+            and not (_is(entry, (_FOREIGN.strip(),)) and not entry.needs & graph.defined <= defined)
+        }
+        if not more:
+            break
+        chosen |= graph.needed_by(more)
+    return [
+        entry.line for entry in entries if entry.number in chosen or entry.text.startswith(_ALWAYS)
+    ]
+
+
+class _Graph:
+    """What needs what."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = {entry.number: entry for entry in entries}
+        self.defined = {one.number for one in entries if _is_table(one)}
+
+    def tables(self, wanted: set[str], known: set[str]) -> set[int]:
+        """The definitions of tables, and of their partitions."""
+        found = {one for one in self.defined if _longest(self._entries[one], known) in wanted}
+        while True:
+            more = {
+                one
+                for entry in self._entries.values()
+                if entry.text.startswith(_ATTACH) and entry.needs & found
+                # It needs the partition, and what that is a partition of.
+                for one in (entry.needs & self.defined) - found
+                if self._entries[one].needs & found
+            }
+            if not more:
+                return found
+            found |= more
+
+    def needed_by(self, numbers: Iterable[int]) -> set[int]:
+        """These, and all that they need."""
+        found: set[int] = set()
+        waiting = list(numbers)
+        while waiting:
+            number = waiting.pop()
+            if number not in found and number in self._entries:
+                found.add(number)
+                waiting += self._entries[number].needs
+        return found
+
+    def parts(self, chosen: set[int], wanted: set[int]) -> set[int]:
+        """The sequences and indexes of the wanted tables: more belongs to those."""
+        found = set()
+        for number in chosen:
+            entry = self._entries[number]
+            if _is(entry, ("SEQUENCE", "INDEX", "CONSTRAINT")) and entry.needs & wanted:
+                found.add(number)
+        return found
+
+
+def _said(name: Name) -> str:
+    """As the list shows it: a line break in a name is a blank there."""
+    return re.sub(r"[\r\n]", " ", f"{_TABLE}{name[0]} {name[1]} ")
+
+
+def _longest(entry: Entry, known: set[str]) -> str:
+    """Which of the known tables an entry defines: a name may be the beginning of another."""
+    return max((one for one in known if entry.text.startswith(one)), key=len, default="")
+
+
+def _is_table(entry: Entry) -> bool:
+    kinds = ("TABLE DATA ", _ATTACH)
+    return entry.text.startswith(_TABLE) and not entry.text.startswith(kinds)
+
+
+def _is(entry: Entry, kinds: Sequence[str]) -> bool:
+    return any(entry.text.startswith(f"{kind} ") for kind in kinds)
