@@ -278,10 +278,16 @@ def status(flags: Flags) -> Outcome:
     return views.status(flags.call)
 
 
-@command(texts={"runs": "Show runs (default).", "drills": "Show drills."})
-def history(flags: Flags, *, runs: bool = False, drills: bool = False) -> Outcome:
+@command(
+    texts={
+        "runs": "Show runs (default).",
+        "drills": "Show drills.",
+        "last": "How many of the newest to show, or `all`.",
+    }
+)
+def history(flags: Flags, *, runs: bool = False, drills: bool = False, last: str = "50") -> Outcome:
     """Show past runs or drills, newest first."""
-    return views.history(flags.call, drills=drills and not runs)
+    return views.history(flags.call, drills=drills and not runs, most=_count(last))
 
 
 @command(texts={"out": "File to write. Default: print it."})
@@ -315,6 +321,15 @@ def init(flags: Flags, *, force: bool = False, tasks: bool = False) -> Outcome:
 def doctor(flags: Flags) -> Outcome:
     """Check programs, versions, targets, permissions, clock and free space."""
     return views.doctor(flags.call)
+
+
+def _count(text: str) -> int | None:
+    """A number of things; None: all of them."""
+    if text == "all":
+        return None
+    if not (text.isascii() and text.isdigit()) or int(text) == 0:
+        raise UsageError(f"`{text}` is no number of them.", remedy="Write --last 20, or all.")
+    return int(text)
 
 
 def _given(value: str, flag: str) -> str:

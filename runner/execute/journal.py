@@ -174,7 +174,7 @@ def open_runs(state: Path) -> list[str]:
     folder = state / OPEN
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     names = [name for name in names if RUN_ID.fullmatch(name)]
-    return [name for name in names if (run_folder(state, name) / JOURNAL).exists()]
+    return [name for name in names if has_begun(state, name)]
 
 
 def drop_old_runs(state: Path, most: int) -> None:
@@ -194,6 +194,11 @@ def list_runs(state: Path) -> list[str]:
     folder = state / "runs"
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return in_order(state, (name for name in names if RUN_ID.fullmatch(name)))
+
+
+def has_begun(state: Path, run: str) -> bool:
+    """Whether a run has a journal: one that was killed at once has none."""
+    return (run_folder(state, run) / JOURNAL).exists()
 
 
 def read_run(state: Path, run: str) -> RunState:

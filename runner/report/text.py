@@ -244,11 +244,12 @@ def _history(outcome: Outcome) -> Lines:
             for one in outcome.data["drills"]
         ]  # fmt: skip
         yield from table(("DRILL", "AT", "", "RTO"), rows)
-        return
-    rows = [
-        (one["run"], one["kind"], one["status"], one["error"] or "") for one in outcome.data["runs"]
-    ]
-    yield from table(("RUN", "KIND", "ENDED", ""), rows)
+    else:
+        runs = outcome.data["runs"]
+        rows = [(one["run"], one["kind"], one["status"], one["error"] or "") for one in runs]
+        yield from table(("RUN", "KIND", "ENDED", ""), rows)
+    if outcome.data["older"]:
+        yield f"And {outcome.data['older']} older ones: --last all"
 
 
 def _prune(outcome: Outcome) -> Lines:

@@ -108,30 +108,30 @@ def contents(call: Call, source: str, choosing: Any, include: Sequence[str]) -> 
     return Outcome("ls", {"source": source, "snapshot": choice.snapshot.id, "contents": listed})
 
 
-def history(call: Call, *, drills: bool) -> Outcome:
-    """`history`: past runs or drills, newest first."""
+def history(call: Call, *, drills: bool, most: int | None) -> Outcome:
+    """`history`: past runs or drills, newest first, and how many older ones there are."""
     session = Session.open(call)
     if drills:
         found = session.catalog().drills
-        return Outcome(
-            "history",
-            {"drills": [{"run": d.run, "at": stamp(d.at), "ok": d.ok, **d.details} for d in found]},
-        )
-    rows = []
-    for name in reversed(journal.list_runs(session.spec.state)):
-        state = journal.read_run(session.spec.state, name)
-        rows.append(
-            {
-                "run": name,
-                "kind": name.split("-", 1)[1].rpartition("-")[0],
-                "status": "interrupted" if state.killed else state.status,
-                "started_at": state.started_at,
-                "ended_at": state.ended_at,
-                "exit_code": state.exit_code,
-                "error": (state.error or {}).get("message"),
-            }
-        )
-    return Outcome("history", {"runs": rows})
+        shown = [{"run": d.run, "at": stamp(d.at), "ok": d.ok, **d.details} for d in found[:most]]
+        return Outcome("history", {"drills": shown, "older": len(found) - len(shown)})
+    folder = session.spec.state
+    names = [one for one in reversed(journal.list_runs(folder)) if journal.has_begun(folder, one)]
+    # Only what is shown is read: there may be years of journals.
+    rows = [_past(name, journal.read_run(folder, name)) for name in names[:most]]
+    return Outcome("history", {"runs": rows, "older": len(names) - len(rows)})
+
+
+def _past(name: str, state: journal.RunState) -> dict[str, Any]:
+    return {
+        "run": name,
+        "kind": name.split("-", 1)[1].rpartition("-")[0],
+        "status": "interrupted" if state.killed else state.status,
+        "started_at": state.started_at,
+        "ended_at": state.ended_at,
+        "exit_code": state.exit_code,
+        "error": (state.error or {}).get("message"),
+    }
 
 
 def _row(one: Snapshot) -> dict[str, Any]:
