@@ -14,7 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from runner.durable import make_folder, sweep_partials, sync_folder, write_bytes, write_chunks
+from runner.durable import (
+    FLUSHED_AT_ONCE,
+    make_folder,
+    sweep_partials,
+    sync_folder,
+    write_bytes,
+    write_chunks,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -107,3 +114,11 @@ def test_a_file_in_the_way_is_told(tmp_path: Path, below: str) -> None:
     (tmp_path / "a").write_text("a file")
     with pytest.raises(NotADirectoryError):
         make_folder(tmp_path / "a" / below)
+
+
+def test_a_large_file_is_written_whole(tmp_path: Path) -> None:
+    """The disk begins with its parts while the rest is still written."""
+    chunk = os.urandom(1 << 20)
+    count = 2 * FLUSHED_AT_ONCE // len(chunk) + 1
+    assert write_chunks(tmp_path / "file", [chunk] * count) == count * len(chunk)
+    assert (tmp_path / "file").read_bytes() == chunk * count

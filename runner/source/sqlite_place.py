@@ -24,6 +24,7 @@ from runner.source import Artifacts, Fingerprint
 from runner.source.sqlite_capture import fingerprint_of
 from runner.source.sqlite_live import SPARE, copy_live, must_open, settle, write_live
 from runner.source.sqlite_names import SIDES, side
+from runner.source.sqlite_readback import ReadBack
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,13 @@ def stage(spot: Spot, artifacts: Artifacts) -> None:
         spot.live.parent.mkdir(parents=True, exist_ok=True)
         _check_room(spot, expected["file"]["bytes"])
         make_folder(spot.folder)
-        write_chunks(spot.staged, artifacts.read())
-        found = {"inode": spot.staged.stat().st_ino, "expected": dict(expected)}
-        write_bytes(spot.note, json.dumps(found).encode())
+        with ReadBack() as read_back:
+            count = write_chunks(spot.staged, artifacts.read(), behind=read_back)
+            file = {"bytes": count, "sha256": read_back.sha256()}
+        status = spot.staged.stat()
+        noted = {"inode": status.st_ino, "expected": dict(expected)}
+        noted |= {"file": file, "changed": status.st_ctime_ns}
+        write_bytes(spot.note, json.dumps(noted).encode())
     except OSError as error:
         raise StepFailed(
             f"{spot.live} cannot be restored to its folder: {error.strerror or error}.",
@@ -93,8 +98,11 @@ def stage(spot: Spot, artifacts: Artifacts) -> None:
 
 def fingerprint(spot: Spot) -> Fingerprint:
     """The fingerprint of what is staged or, once it is swapped in, of what is live."""
-    expected = spot.noted()["expected"]
+    noted = spot.noted()
+    expected: Fingerprint = noted["expected"]
     path = spot.staged if spot.staged.exists() else spot.live
+    if noted["file"] == expected["file"] and _unchanged_since(spot.note, noted, path):
+        return expected
     return fingerprint_of(path, expected["level"], expected)
 
 
@@ -166,6 +174,14 @@ def discard(spot: Spot) -> None:
     """Remove the staging."""
     swap.forget(spot.record)
     swap.remove_tree(spot.folder)
+
+
+def _unchanged_since(note: Path, noted: dict[str, Any], path: Path) -> bool:
+    """Whether `path` is the file that was read back, and nobody wrote to it since."""
+    status = path.stat()
+    same = (status.st_ino, status.st_ctime_ns) == (noted["inode"], noted["changed"])
+    # A change within the same tick of the file system's clock would not show.
+    return same and note.stat().st_mtime_ns > status.st_ctime_ns
 
 
 def _set_aside(spot: Spot) -> None:
