@@ -21,7 +21,7 @@ from runner.source import (
 )
 from runner.source.postgres_compare import parts
 from runner.source.postgres_create import create_database, describe, drop_database
-from runner.source.postgres_load import decode, load
+from runner.source.postgres_load import analyze, decode, load
 from runner.source.postgres_place import (
     Member,
     Note,
@@ -220,7 +220,7 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
     finally:
         remove_tree(spot.files)
     with open_session(there) as inside:
-        inside.execute("ANALYZE")
+        analyze(inside)
     settings = described.get("settings") or {}
     postgres_roles.apply_settings(session, member.staged, settings, lenient=restoring.scratch)
 
