@@ -62,18 +62,21 @@ for dump in FOLDER/*; do
   name=$(LISTED | sed -n 's/^; *dbname: //p' | sed -n 1p)
 ASIDE
   there=$(ask -v name="$name" <<< "SELECT count(*) FROM pg_database WHERE datname = :'name'")
+  into="dbname='$(sed "s/[\\\\']/\\\\&/g" <<< "$name")'"
   if [ "$there" = 0 ]; then
-    PREFIXpg_restore --exit-on-error --no-tablespaces $owners --create -d template1 GIVEN
+    PREFIXpg_restore --exit-on-error --no-tablespaces $owners \
+      --section=pre-data --section=data --create -d template1 GIVEN
   else
-    into="dbname='$(sed "s/[\\\\']/\\\\&/g" <<< "$name")'"
     full=$(PREFIXpsql -X -A -t -d "$into" <<< "SELECT count(*) FROM pg_class c, pg_namespace n
       WHERE n.oid = c.relnamespace AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'")
     if [ "$full" != 0 ]; then
       printf 'The database %s is there and is not empty.\n' "$name" >&2
       exit 1
     fi
-    PREFIXpg_restore --exit-on-error --no-tablespaces $owners -d "$into" GIVEN
+    PREFIXpg_restore --exit-on-error --no-tablespaces $owners \
+      --section=pre-data --section=data -d "$into" GIVEN
   fi
+  PREFIXpg_restore --exit-on-error --no-tablespaces $owners --section=post-data -d "$into" GIVEN
 done
 """
 

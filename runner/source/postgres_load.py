@@ -27,6 +27,10 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't'
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1
 """
+# With several jobs at once the trigger of a partitioned table may come before the rows of its
+# partitions, and change them: so what has triggers comes after all rows.
+_PASSES = (("--section=pre-data", "--section=data"), ("--section=post-data",))
+
 _DUMP = b"PGDMP"
 _INSIDE = re.compile(r"(?:[^/]+/)?([A-Za-z0-9_.]*[A-Za-z0-9_])")  # what a directory dump holds
 
@@ -107,7 +111,10 @@ def load(
         arguments.append("--no-tablespaces")
     if not server.exec:
         jobs = max(1, min(MOST_JOBS, os.cpu_count() or 1))
-        run_client(server, programs, "pg_restore", *arguments, f"--jobs={jobs}", str(dump))
+        for sections in _PASSES:
+            run_client(
+                server, programs, "pg_restore", *arguments, *sections, f"--jobs={jobs}", str(dump)
+            )
         return
     if dump.is_dir():
         raise StepFailed(
