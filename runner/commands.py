@@ -158,7 +158,7 @@ def restore(
         flags.call,
         _given(source, "source"),
         choosing=Choosing(snapshot, at or None, from_ or None),
-        destination=str(Path(to).expanduser().absolute()) if to else "",
+        destination=to or "",
         include=include,
         running=live,
         existing_keys=existing,

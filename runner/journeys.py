@@ -29,6 +29,7 @@ from runner.plan.prune import compile_prune
 from runner.plan.recover import Wanted as WantedRecovery
 from runner.plan.recover import compile_recovery, recovery_entries
 from runner.plan.verify import compile_verify
+from runner.registry import open_source
 from runner.report import results
 from runner.report.outcome import Outcome
 
@@ -143,7 +144,9 @@ def restore(
     wanted = _recovery(session, "restore", [source], choosing)
     wanted = replace(
         wanted,
-        destination=destination,
+        destination=open_source(session.spec.source(source)).destination(destination)
+        if destination
+        else "",
         include=include,
         running=running,
         existing=existing_keys,

@@ -148,6 +148,11 @@ class Source(Protocol):
     def examine(self) -> Iterator[Examined]:
         """What `doctor` should say beyond whether it exists: programs, versions, rights."""
 
+    def destination(self, typed: str) -> str:
+        """What a person typed as another place to restore to, in a form that means the same in
+        any folder. Raises UsageError for what this source cannot be restored to.
+        """
+
     def scratch_destination(self, folder: Path) -> str:
         """A destination inside a scratch folder, for drills and verification: a path. For a
         server the folder itself: `stage` starts a scratch server there, with a process note.

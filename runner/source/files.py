@@ -137,6 +137,10 @@ class FilesSource:
                 modified = None if entry.kind == HARDLINK else moment
                 yield Content(shown(entry.name), entry.kind, entry.bytes, modified)
 
+    def destination(self, typed: str) -> str:
+        """A folder."""
+        return str(Path(typed).expanduser().absolute())
+
     def scratch_destination(self, folder: Path) -> str:
         """A folder of its own."""
         return str(folder / self.name)

@@ -116,6 +116,10 @@ class GitSource:
         for name, what in found["uncommitted"].items():
             yield Content(name, f"uncommitted {what.partition(' ')[0]}")
 
+    def destination(self, typed: str) -> str:
+        """A folder."""
+        return str(Path(typed).expanduser().absolute())
+
     def scratch_destination(self, folder: Path) -> str:
         """A folder of the source's name."""
         return str(folder / self.name)

@@ -38,7 +38,7 @@ from runner.source.postgres_place import (
     reach,
     scratch_home,
 )
-from runner.source.postgres_server import Server
+from runner.source.postgres_server import SCHEMES, Server
 from runner.source.postgres_session import value
 from runner.spec.model import SourceSpec
 
@@ -106,6 +106,20 @@ class PostgresSource:
     def examine(self) -> Iterator[Examined]:
         """The programs, the server, and what the role may do there."""
         return postgres_examine.examine(self.server, self.options)
+
+    def destination(self, typed: str) -> str:
+        """The name of a database on the same server, or the URL of another."""
+        if typed.startswith("/") or ("://" in typed and not typed.startswith(SCHEMES)):
+            raise UsageError(
+                f"{typed} is no database.",
+                remedy="Give a database's name, or postgresql://USER@HOST:PORT/DATABASE.",
+            )
+        if Server(url=typed).secret() if typed.startswith(SCHEMES) else "":
+            raise UsageError(
+                "A URL with a password would be seen in the process list and in the plan.",
+                remedy="Leave the password out; give it as PGPASSWORD, or in ~/.pgpass.",
+            )
+        return typed
 
     def scratch_destination(self, folder: Path) -> str:
         """The folder itself: a scratch server is started in it."""
@@ -179,10 +193,12 @@ class PostgresSource:
         server = spot.server
         with maintenance(server) as session:
             system = value(session, "SELECT system_identifier FROM pg_catalog.pg_control_system()")
-            names = self.options.get("databases") or [server.dbname]
+            declared = self.options.get("databases") if not place.destination else None
+            names = declared or [server.dbname]
             found = {} if names == "all" else oids(session, list(names))
-        standing = ",".join(f"{oid}" for _, oid in sorted(found.items()))
-        return f"{system}:{standing or ('all' if names == 'all' else 'absent')}"
+        if names != "all" and not found:
+            return "absent"
+        return f"{system}:{','.join(f'{oid}' for _, oid in sorted(found.items())) or 'all'}"
 
     def gate(self, place: Place) -> None:
         """Raise PersonNeeded, naming who is connected to what is to be replaced."""

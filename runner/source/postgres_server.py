@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ SCHEMES = ("postgres://", "postgresql://")
 # A firewall forgets a connection that says nothing for minutes, and one that waits says nothing.
 ALIVE = {"keepalives_idle": "60", "keepalives_interval": "10", "keepalives_count": "6"}
 CONNECT_SECONDS = "15"
+_DRIVER = re.compile(r"^(postgres(?:ql)?)\+[a-z0-9_]+://")
 APPLICATION = "holdfast"
 
 
@@ -153,7 +155,8 @@ class Server:
 
         text = self.url.reveal() if isinstance(self.url, Secret) else self.url
         try:
-            found = conninfo_to_dict(text)
+            # Applications name their driver in it, which is nothing to libpq.
+            found = conninfo_to_dict(_DRIVER.sub(r"\1://", text))
         except ProgrammingError as error:
             # What libpq says quotes what it was given.
             raise UsageError(

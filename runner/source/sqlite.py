@@ -82,6 +82,10 @@ class SqliteSource:
             rows = table.get("rows")
             yield Content(name, "table" if rows is None else f"table of {rows} rows")
 
+    def destination(self, typed: str) -> str:
+        """A file."""
+        return str(Path(typed).expanduser().absolute())
+
     def scratch_destination(self, folder: Path) -> str:
         """A file of the same name in the folder."""
         return str(folder / self.path.name)
