@@ -29,8 +29,9 @@ FOUND = "postgres.json"
 DATA = "data"
 RESTORED = "databases.json"
 
-# No role that comes out of a snapshot bears it: such a one could be told to be no superuser.
-SUPERUSER = "holdfast_scratch_superuser"
+# As nearly everywhere: what the system made is owned by it in a restored database too. A role of
+# this name in a snapshot changes nothing, since roles that are there are left as they are.
+SUPERUSER = "postgres"
 PORT = 5432  # names the socket; nothing listens on the network
 
 UNPRIVILEGED = ("postgres", "nobody")  # the first that exists runs the server where root starts it
