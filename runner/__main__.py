@@ -7,12 +7,9 @@ import re
 import sys
 from collections.abc import Iterator
 
-from invoke.config import Config
-from invoke.exceptions import ParseError
-from invoke.program import Program
-
 from runner import __version__
 from runner.errors import UsageError
+from runner.light import Config, ParseError, Program
 
 
 class Settings(Config):

@@ -29,7 +29,7 @@ ORDER = [
     ["runner.report"],
     ["runner.journeys"],
     ["runner.serve"],
-    ["runner.face"],
+    ["runner.face", "runner.light"],
     ["runner.commands"],
     ["runner.__main__"],
 ]
