@@ -207,9 +207,7 @@ def start_cluster(
     """A new server of its own; whoever starts it stops it. `folder` is empty, if given."""
     require_program("setpriv")
     folder = folder or Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    if os.geteuid() == 0:
-        user = _unprivileged()
-        os.chown(folder, user.pw_uid, user.pw_gid)
+    give_away(folder)
     programs = _executable(programs, folder)
     data = folder / "data"
     subprocess.run(
@@ -221,6 +219,13 @@ def start_cluster(
         check=True,
     )
     return _running(programs, folder, SETTINGS | dict(settings or {}))
+
+
+def give_away(folder: Path) -> None:
+    """Let the user that servers run as write to a folder."""
+    if os.geteuid() == 0:
+        user = _unprivileged()
+        os.chown(folder, user.pw_uid, user.pw_gid)
 
 
 def _running(programs: Path, folder: Path, settings: Mapping[str, str]) -> Cluster:

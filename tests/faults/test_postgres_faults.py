@@ -1,0 +1,281 @@
+"""PostgreSQL on a bad day: what is said, how it ends, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.test_disk import small_disk
+from tests.postgres_server import (
+    PASSWORD,
+    Cluster,
+    Database,
+    debian_programs,
+    fresh_database,
+    give_away,
+    newer_programs,
+    start_cluster,
+)
+from tests.postgres_service import VARIABLE, PostgresService, content, databases
+from tests.tools import Program
+
+DEADLINE_SECONDS = 60.0
+BALLAST = """
+CREATE TABLE ballast (id int, filler text);
+INSERT INTO ballast
+SELECT n, md5(n::text) || md5(n || 'a') || md5(n || 'b') || md5(n || 'c')
+FROM generate_series(1, {rows}) AS n;
+"""
+
+
+@pytest.fixture
+def service(tmp_path: Path, database: Database) -> PostgresService:
+    return PostgresService(tmp_path / "service", database).fill()
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """A server that a test may kill."""
+    cluster = start_cluster(debian_programs())
+    yield cluster
+    cluster.stop()
+
+
+def fails(service: PostgresService, *words: str, status: int = 4) -> str:
+    """A backup that fails says these words, and leaves nothing."""
+    before = databases(service.database.cluster), service.snapshots()
+    document = service.json("backup", status=status)
+    message: str = document["error"]["message"]
+    for word in words:
+        assert word.lower() in message.lower(), message
+    assert document["snapshots"] == []
+    assert (databases(service.database.cluster), service.snapshots()) == before
+    assert service.leftovers() == []
+    return message
+
+
+def wait_until(happened: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not happened():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.005)
+
+
+def test_a_wrong_password(service: PostgresService) -> None:
+    service.program = Program(service.folder, {VARIABLE: "not this one"})
+    message = fails(service, "password authentication failed", service.database.owner)
+    assert "not this one" not in message
+    service.program = Program(service.folder, {VARIABLE: PASSWORD})
+    service("backup", status=0)
+
+
+def test_a_missing_database_and_a_server_that_is_not_there(service: PostgresService) -> None:
+    service.source["dbname"] = "nobody knows"
+    service.declare()
+    fails(service, "nobody knows", "does not exist")
+    service.source["port"] = 1
+    service.declare()
+    fails(service, "refused", "running")
+    service("status")
+    service("list", status=0)
+
+
+def test_a_table_that_the_role_may_not_read(service: PostgresService) -> None:
+    service.database.execute("CREATE TABLE private (v int)", "INSERT INTO private VALUES (1)")
+    fails(service, "private", "permission denied", "pg_read_all_data")
+    service.database.execute(f"GRANT pg_read_all_data TO {service.database.owner}")
+    service("backup", status=0)
+
+
+def test_rows_that_the_role_does_not_see(service: PostgresService) -> None:
+    service.database.execute(
+        "CREATE TABLE tenants (v int)",
+        "INSERT INTO tenants VALUES (1), (2)",
+        "ALTER TABLE tenants ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY few ON tenants USING (v = 1)",
+        f"GRANT SELECT ON tenants TO {service.database.owner}",
+    )
+    fails(service, "tenants", "BYPASSRLS")
+
+
+def test_a_lock_that_is_held_for_too_long(service: PostgresService) -> None:
+    service.source["lock_timeout"] = "300ms"
+    service.declare()
+    with service.database.connect() as other, other.transaction():
+        other.execute("LOCK TABLE items IN ACCESS EXCLUSIVE MODE")
+        fails(service, "items", "lock", str(other.info.backend_pid))
+    service("backup", status=0)
+
+
+@pytest.mark.parametrize("which", ["database", "newer_database"])
+def test_timeouts_of_the_role_do_not_apply(
+    which: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    database: Database = request.getfixturevalue(which)
+    programs = {"bin": str(database.cluster.bin)}
+    service = PostgresService(tmp_path / "service", database, **programs).fill()
+    names = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"]
+    names += ["idle_session_timeout"] if database.cluster.major >= 14 else []
+    names += ["transaction_timeout"] if database.cluster.major >= 17 else []
+    for name in names:
+        database.execute(f"ALTER ROLE {database.owner} SET {name} = '30ms'")
+    database.psql(stdin=BALLAST.format(rows=100_000))
+    database.execute(f"ALTER TABLE ballast OWNER TO {database.owner}")
+    service("backup", status=0)
+    service("restore", "--source", "db", "--to", "copy", status=0)
+    assert content(database, "copy") == content(database)
+
+
+def test_programs_that_are_older_than_the_server(tmp_path: Path, newer_database: Database) -> None:
+    service = PostgresService(
+        tmp_path / "service", newer_database, bin=str(debian_programs())
+    ).fill()
+    major = newer_database.cluster.major
+    fails(service, f"PostgreSQL {major}", "pg_dump", f"postgresql-client-{major}")
+    service.source["bin"] = str(newer_programs())
+    service.declare()
+    service("backup", status=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "terminated"])
+def test_a_server_that_goes_away_in_the_middle_of_a_dump(
+    tmp_path: Path, own_cluster: Cluster, how: str
+) -> None:
+    with contextlib.ExitStack() as stack:
+        database = stack.enter_context(fresh_database(own_cluster))
+        service = PostgresService(tmp_path / "service", database).fill()
+        database.psql(user=database.owner, stdin=BALLAST.format(rows=700_000))
+        service("backup", "--dry-run", status=0)
+        backup = service.program.start("backup", "--json")
+        wait_until(lambda: stored_bytes(service) > 100_000)
+        if how == "killed":
+            own_cluster.process.send_signal(signal.SIGQUIT)
+            stack.pop_all()  # there is nothing to clean up any more
+        else:
+            ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'"
+            own_cluster.rows(ended.format(database.owner))
+        stdout, stderr = backup.communicate()
+        assert backup.returncode == 4, stdout + stderr
+        assert "Traceback" not in stdout + stderr
+        assert '"snapshots": []' in stdout
+        assert service.snapshots() == []
+        assert [str(path) for path in (service.folder / "backups").rglob("*.partial")] == []
+        if how == "terminated":
+            assert service.leftovers() == []
+            service("backup", status=0)
+
+
+def stored_bytes(service: PostgresService) -> int:
+    """How much of a dump has reached the target."""
+    found = 0
+    for path in (service.folder / "backups").rglob("*pgdump*"):
+        with contextlib.suppress(FileNotFoundError):
+            found += path.stat().st_size
+    return found
+
+
+@pytest.mark.slow
+def test_a_killed_backup_leaves_no_connection(service: PostgresService) -> None:
+    database = service.database
+    database.psql(user=database.owner, stdin=BALLAST.format(rows=700_000))
+    backup = service.program.start("backup")
+    wait_until(lambda: stored_bytes(service) > 100_000)
+    os.kill(backup.pid, signal.SIGKILL)
+    backup.communicate()
+    mine = f"SELECT 1 FROM pg_stat_activity WHERE usename = '{database.owner}'"
+    wait_until(lambda: not database.rows(mine))
+    database.execute("TRUNCATE ballast")  # nobody holds it any more
+    service("backup", status=0)
+
+
+@pytest.fixture
+def full_cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A server whose disk has little room left; its WAL is elsewhere, else it could not go on."""
+    home, wal = (Path(tempfile.mkdtemp(prefix=f"pg-{one}-", dir="/tmp")) for one in ("disk", "wal"))
+    try:
+        with small_disk(home, "128m") as disk:
+            give_away(wal)
+            cluster = start_cluster(
+                debian_programs(), folder=disk, initdb=[f"--waldir={wal / 'wal'}"]
+            )
+            try:
+                yield cluster
+            finally:
+                cluster.stop()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(wal)
+
+
+@pytest.mark.slow
+def test_a_full_disk_at_the_server(tmp_path: Path, full_cluster: Cluster) -> None:
+    cluster = full_cluster
+    with fresh_database(cluster) as database:
+        service = PostgresService(tmp_path / "service", database).fill()
+        database.psql(user=database.owner, stdin=BALLAST.format(rows=100_000))
+        service("backup", status=0)
+        before, kept = content(database), databases(cluster)
+        document = service.json("restore", "--source", "db", "--confirm", "db", status=4)
+        assert "No space left on device" in document["error"]["message"]
+        assert databases(cluster) == kept
+        assert content(database) == before
+        assert service.leftovers() == []
+
+
+def command_lines() -> Iterator[str]:
+    """The argument list and the environment of every process that can be seen."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            yield (process / "cmdline").read_text(errors="replace")
+
+
+@pytest.mark.parametrize("given", ["password", "url"])
+def test_no_secret_in_any_argument_or_file(tmp_path: Path, database: Database, given: str) -> None:
+    service = PostgresService(tmp_path / "service", database).fill()
+    (tmp_path / "tmp").mkdir()
+    variables = {VARIABLE: PASSWORD, "TMPDIR": str(tmp_path / "tmp")}
+    if given == "url":
+        from urllib.parse import quote
+
+        where = f"{database.owner}:{quote(PASSWORD, safe='')}@127.0.0.1:{database.cluster.port}"
+        variables[VARIABLE] = f"postgresql://{where}/{database.name}"
+        service.source = {"type": "postgres", "url": {"secret": f"env:{VARIABLE}"}}
+        service.declare()
+    service.program = Program(service.folder, variables)
+    seen: set[str] = set()
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.is_set():
+            seen.update(command_lines())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        service("backup", status=0)
+        service("verify", "--level", "restored", status=0)
+        service("restore", "--source", "db", "--confirm", "db", status=0)
+    finally:
+        stop.set()
+        watcher.join()
+    assert any("pg_dump" in one for one in seen)
+    assert any("pg_restore" in one for one in seen)
+    secrets = [PASSWORD, variables[VARIABLE]]
+    assert not [one for one in seen if any(secret in one for secret in secrets)]
+    spellings = [secret.encode() for secret in secrets]
+    spellings += [PASSWORD.replace("\\", "\\\\").replace(":", "\\:").encode()]
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert not [one for one in spellings if one in data], path
