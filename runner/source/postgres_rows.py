@@ -25,10 +25,13 @@ PIECE_PAGES = 32 * 1024
 _TID_RANGES = 140000  # from this version on, a range of ctid reads those pages alone
 _AT_ONCE = 1000
 
+_BETWEEN, _NONE = "E'\\x01'", "E'\\x02'"
+_ARGUMENTS = 45  # a function takes a hundred, and a value may need two
+
 _SHAPES = """
 SELECT c.oid, pg_catalog.pg_relation_size(c.oid)
               / pg_catalog.current_setting('block_size')::pg_catalog.int8,
-       (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam), a.attname
+       (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam), a.attname, a.attnotnull
 FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_attribute a
   ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 WHERE c.oid IN ({oids}) ORDER BY c.oid, a.attname COLLATE "C"
@@ -154,24 +157,41 @@ class _Shared:
 class _Shape:
     pages: int
     heap: bool
-    columns: tuple[str, ...]
+    columns: tuple[tuple[str, bool], ...]  # names, and whether there is always a value
 
 
 def _shapes(session: Session, tables: Sequence[Relation]) -> Mapping[int, _Shape]:
-    found: dict[int, tuple[int, bool, list[str]]] = {}
+    found: dict[int, tuple[int, bool, list[tuple[str, bool]]]] = {}
     for start in range(0, len(tables), _AT_ONCE):
         oids = ", ".join(str(one.oid) for one in tables[start : start + _AT_ONCE])
-        for oid, pages, method, column in session.rows(_SHAPES.format(oids=oids)):
+        for oid, pages, method, column, always in session.rows(_SHAPES.format(oids=oids)):
             _, _, columns = found.setdefault(int(oid or 0), (int(pages or 0), method == "heap", []))
             if column is not None:
-                columns.append(column)
+                columns.append((column, always == "t"))
     return {oid: _Shape(pages, heap, tuple(names)) for oid, (pages, heap, names) in found.items()}
 
 
+def _row_text(columns: Sequence[tuple[str, bool]]) -> str:
+    """The text of a row: its values between separators, a mark for none.
+
+    A third of what PostgreSQL's own text of a row costs, which quotes byte by byte. A value that
+    holds those two characters could stand for others; no restore makes one of the other.
+    """
+    values = []
+    for name, always in columns:
+        column = f"t.{identifier(name)}"
+        values.append(
+            column if always else f"{column}, CASE WHEN {column} IS NULL THEN {_NONE} END"
+        )
+    while len(values) > _ARGUMENTS:
+        groups = [values[at : at + _ARGUMENTS] for at in range(0, len(values), _ARGUMENTS)]
+        values = [f"pg_catalog.concat_ws({_BETWEEN}, {', '.join(one)})" for one in groups]
+    return f'pg_catalog.concat_ws({", ".join([_BETWEEN, *(values or [_NONE])])}) COLLATE "C"'
+
+
 def _table(one: Relation, shape: _Shape, *, hashed: bool, in_pieces: bool) -> Iterator[Task]:
-    columns = ", ".join(f"t.{identifier(name)}" for name in shape.columns)
-    row = f'ROW({columns})::pg_catalog.text COLLATE "C"'
-    total = f"coalesce(sum(pg_catalog.hashtextextended({row}, 0)), 0)" if hashed else "NULL"
+    text = f"pg_catalog.hashtextextended({_row_text(shape.columns)}, 0)"
+    total = f"coalesce(sum({text}), 0)" if hashed else "NULL"
     sql = f"SELECT count(*), {total} FROM ONLY {one.sql} AS t"  # noqa: S608 - quoted
     if not (in_pieces and shape.heap):
         yield Task(one.shown, sql, shape.pages)
