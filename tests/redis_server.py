@@ -143,13 +143,15 @@ class RedisServer:
 
 @contextlib.contextmanager
 def running(
-    *configuration: str, program: str = "", password: str = PASSWORD
+    *configuration: str, program: str = "", password: str = PASSWORD, content: Path | None = None
 ) -> Iterator[RedisServer]:
-    """A server of its own, on an empty folder, until the block ends."""
+    """A server of its own, on an empty folder or the RDB `content`, until the block ends."""
     path = program or require_program("redis-server")
     # Not below the test's folder: a socket's path has room for 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
     server = RedisServer(folder, path, configuration, password)
+    if content is not None:
+        shutil.copyfile(content, folder / "dump.rdb")
     try:
         server.start()
         yield server

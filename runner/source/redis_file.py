@@ -69,8 +69,8 @@ class Summary:
 
 
 class _RdbReading:
-    def __init__(self, chunks: Iterable[bytes], version: int) -> None:
-        self.rdb = Rdb(chunks)
+    def __init__(self, content: Iterable[bytes], version: int) -> None:
+        self.rdb = Rdb(content)
         self.functions = self.rdb.functions
         self.version = version or self.rdb.version
 
@@ -88,22 +88,23 @@ class _RdbReading:
 
 
 class _RespReading:
-    def __init__(self, chunks: Iterable[bytes], version: int) -> None:
+    def __init__(self, content: Iterable[bytes], version: int) -> None:
         self.functions: list[bytes] = []
         self.version = 0
         self._asked = version
-        self._chunks = chunks
+        self._content = content
 
     def batches(self) -> Iterator[Batch]:
-        entries = self._entries()
+        entries = self.entries()
         while batch := _some(entries):
             version = self._asked or self.version
             found = payloads([entry.value for entry in batch], version)
             yield list(zip(batch, found, strict=True))
 
-    def _entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Entry]:
+        """The same, one by one and without what RESTORE takes."""
         database = 0
-        for command in commands(self._chunks):
+        for command in commands(self._content):
             match command:
                 case [b"RESTORE", name, expires, payload, *_] if len(payload) > TAIL:
                     self.version = int.from_bytes(payload[-TAIL:-8], "little")
@@ -118,42 +119,42 @@ class _RespReading:
                     )
 
 
+def form_of(beginning: bytes) -> str:
+    """The form of a file that begins so."""
+    return "rdb" if beginning.startswith((b"REDIS", b"VALKEY")) else "resp"
+
+
 def read(path: Path, form: str, version: int = 0) -> Reading:
     """A file that was staged; `version` is what its payloads are to say, if not their own."""
-    return reading(_chunks(path), form, version)
+    return reading(chunks(path), form, version)
 
 
-def reading(chunks: Iterable[bytes], form: str, version: int = 0) -> Reading:
+def reading(content: Iterable[bytes], form: str, version: int = 0) -> Reading:
     """The content of a file of this form: `rdb` or `resp`."""
-    return _RdbReading(chunks, version) if form == "rdb" else _RespReading(chunks, version)
+    return _RdbReading(content, version) if form == "rdb" else _RespReading(content, version)
 
 
-def summarize(chunks: Iterable[bytes], form: str) -> tuple[Summary, Iterator[Sequence[bytes]]]:
-    """What a file holds, and the names of its keys in lists: read these to the end first."""
-    summary = Summary()
-    return summary, (_rdb_names if form == "rdb" else _resp_names)(chunks, summary)
+def summarize(content: Iterable[bytes], form: str, summary: Summary) -> Iterator[Sequence[Entry]]:
+    """All entries of a file, in lists. What it holds is added to `summary`, once all were read."""
+    if form == "rdb":
+        rdb = Rdb(content)
+        yield from _counted(rdb.entries(), summary)
+        memory = rdb.auxiliary.get("used-mem", "0")
+        summary.version = rdb.version
+        summary.functions += len(rdb.functions)
+        summary.memory += int(memory) if memory.isdigit() else 0
+    else:
+        resp = _RespReading(content, 0)
+        yield from _counted(resp.entries(), summary)
+        summary.version = resp.version
+        summary.functions += len(resp.functions)
 
 
-def _rdb_names(chunks: Iterable[bytes], summary: Summary) -> Iterator[Sequence[bytes]]:
-    rdb = Rdb(chunks)
-    entries = rdb.entries()
+def _counted(entries: Iterator[Entry], summary: Summary) -> Iterator[Sequence[Entry]]:
     while batch := _some(entries):
         summary.keys.update(entry.database for entry in batch)
         summary.kinds.update(entry.value[0] for entry in batch)
-        yield [entry.key for entry in batch]
-    summary.version = rdb.version
-    summary.functions = len(rdb.functions)
-    memory = rdb.auxiliary.get("used-mem", "0")
-    summary.memory = int(memory) if memory.isdigit() else 0
-
-
-def _resp_names(chunks: Iterable[bytes], summary: Summary) -> Iterator[Sequence[bytes]]:
-    read = _RespReading(chunks, 0)
-    for batch in read.batches():
-        summary.keys.update(entry.database for entry, _ in batch)
-        summary.kinds.update(entry.value[0] for entry, _ in batch)
-        yield [entry.key for entry, _ in batch]
-    summary.version, summary.functions = read.version, len(read.functions)
+        yield batch
 
 
 def _some(entries: Iterator[Entry]) -> list[Entry]:
@@ -168,7 +169,8 @@ def _some(entries: Iterator[Entry]) -> list[Entry]:
     return found
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
+def chunks(path: Path) -> Iterator[bytes]:
+    """A file's bytes."""
     with path.open("rb") as file:
         while chunk := file.read(BLOCK):
             yield chunk

@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.daemon import PREFIX, end_daemon, note_daemon, note_folders
@@ -25,6 +25,7 @@ from runner.source.redis_address import Address
 from runner.source.redis_connect import Unreachable, connect
 
 SHORT = Path("/tmp")  # noqa: S108 - for sockets: a private folder
+URL = f"unix://{SHORT}/{PREFIX}"
 PROGRAMS = ("redis-server", "valkey-server")
 PACKAGE = "redis-server"
 DUMP = "dump.rdb"
@@ -73,6 +74,10 @@ class ScratchServer:
         """Where it is asked."""
         return Address(socket=str(self.socket))
 
+    def url(self, database: int) -> str:
+        """What names it and one of its databases; begins with `URL`."""
+        return replace(self.address, database=database).url
+
 
 def programs() -> list[str]:
     """The paths of the servers that are installed."""
@@ -82,7 +87,7 @@ def programs() -> list[str]:
 def find(folder: Path, name: str) -> ScratchServer | None:
     """The server of that name in a folder, if it was started and still runs."""
     try:
-        found = json.loads((folder / f"{name}.json").read_bytes())
+        found = json.loads((folder / f"{name}.server").read_bytes())
     except (FileNotFoundError, ValueError):
         return None
     server = ScratchServer(Path(found["socket"]), found["program"])
@@ -115,7 +120,7 @@ def start(folder: Path, name: str, rdb: Path | None = None, memory: int = 0) -> 
 
 def stop(folder: Path, name: str) -> None:
     """End the server of that name, and remove all of it; harmless where there is none."""
-    (folder / f"{name}.json").unlink(missing_ok=True)
+    (folder / f"{name}.server").unlink(missing_ok=True)
     end_daemon(folder / f"{name}.process")
 
 
@@ -136,7 +141,7 @@ def _start(folder: Path, name: str, program: str, rdb: Path | None) -> ScratchSe
         server = ScratchServer(private / "redis.sock", program)
         _await(server, log, rdb)
         found = {"socket": str(server.socket), "program": program}
-        write_bytes(folder / f"{name}.json", json.dumps(found).encode())
+        write_bytes(folder / f"{name}.server", json.dumps(found).encode())
     except (OSError, CommandFailed) as error:
         said = _tail(log)
         stop(folder, name)

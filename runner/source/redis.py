@@ -1,0 +1,229 @@
+"""The `redis` source: a Redis or Valkey server, read as a replica does, restored key by key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.errors import HoldfastError, PersonNeeded, StepFailed
+from runner.source import (
+    Artifacts,
+    Capture,
+    Captured,
+    Content,
+    Decode,
+    Examined,
+    Fingerprint,
+    Place,
+    Stored,
+    redis_commands,
+    redis_live,
+    redis_scratch,
+    redis_stage,
+)
+from runner.source.redis_address import Address, address_of, parse
+from runner.source.redis_connect import Unreachable, connect
+from runner.source.redis_spot import PLACED, Spot
+from runner.spec.model import SourceSpec
+
+
+def open_source(spec: SourceSpec) -> RedisSource:
+    """The source that a spec declares."""
+    return RedisSource(spec.name, spec.options, spec.folder)
+
+
+@dataclass(frozen=True)
+class RedisSource:
+    """A server, with all its databases. See the protocol `runner.source.Source`."""
+
+    name: str
+    options: Mapping[str, Any]
+    folder: Path  # relative paths in the options start here
+
+    @property
+    def server(self) -> Address:
+        """The server that the spec names."""
+        return address_of(self.options, self.folder)
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """None: the content is a server's."""
+        return []
+
+    def describe(self) -> str:
+        """The server's address."""
+        return self.server.url
+
+    def exists(self) -> bool:
+        """Whether the server answers and holds anything."""
+        try:
+            with connect(self.server) as connection:
+                return not redis_live.is_empty(connection)
+        except (HoldfastError, OSError):
+            return False
+
+    def changed_mark(self, excluded: Sequence[Path] = ()) -> str | None:  # noqa: ARG002
+        """From the server's own count of changes."""
+        try:
+            with connect(self.server) as connection:
+                return redis_live.changed_mark(connection)
+        except HoldfastError:
+            return None
+
+    def capture_commands(self) -> list[str]:
+        """redis-cli's own backup."""
+        return redis_commands.capture_commands(self.name, self.server)
+
+    def capture(self, capture: Capture) -> Captured:
+        """Store an RDB, or the keys one by one; and the users."""
+        from runner.source.redis_capture import capture_server
+
+        return capture_server(self.server, self.options, capture)
+
+    def contents(self, artifacts: Artifacts) -> Iterator[Content]:
+        """The databases, with their keys."""
+        for number, found in artifacts.fingerprint.get("databases", {}).items():
+            yield Content(f"database {number}", f"database of {found['keys']:,} keys")
+
+    def scratch_destination(self, folder: Path) -> str:
+        """The folder: a scratch server runs there."""
+        return str(folder)
+
+    def placed(self, path: Path, destination: str) -> Path:  # noqa: ARG002 - there are no paths
+        """Never asked: the content is a server's."""
+        return Path(destination)
+
+    def address(self, destination: str) -> str:
+        """The server's URL."""
+        if Path(destination).is_absolute():
+            placed = redis_scratch.find(Path(destination), PLACED)
+            return destination if placed is None else placed.url(self.server.database)
+        return self._at(destination).url
+
+    def examine(self) -> Iterator[Examined]:
+        """Whether the server can be asked, what this user may do there, and what is installed."""
+        from runner.source.redis_examine import examine
+
+        yield from examine(self.server, self.options)
+
+    def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:
+        """One value by a Redis command, read only."""
+        if kind != "redis":
+            raise StepFailed(f"{self.name} is a Redis server: ask it redis, not {kind}.")
+        address = self._at(self.address(where))
+        with connect(address, timeout) as connection:
+            connection.select(address.database)
+            return redis_live.ask(connection, question)
+
+    def stage(self, artifacts: Artifacts, place: Place) -> None:
+        """Write the artifacts into the workspace, and load them into a scratch server."""
+        spot = self._spot(place)
+        if self.swapped(place) != "absent":
+            raise StepFailed(f"{self.name} was already replaced by this run.")
+        self.discard(place)
+        try:
+            redis_stage.stage(spot, artifacts)
+        except BaseException:
+            self.discard(place)
+            raise
+
+    def staged(self, place: Place) -> Path | str | None:
+        """The scratch server; the file where none can be had."""
+        return redis_stage.staged(self._spot(place))
+
+    def fingerprint(self, place: Place) -> Fingerprint:
+        """The content of the scratch server."""
+        from runner.source.redis_prove import fingerprint
+
+        return fingerprint(self._spot(place))
+
+    def differences(self, expected: Fingerprint, found: Fingerprint, place: Place) -> Sequence[str]:
+        """By database. Raises PersonNeeded where no scratch server could be had."""
+        from runner.source.redis_prove import differences
+
+        return differences(expected, found, place)
+
+    def identity(self, place: Place) -> str:
+        """The start of the server that stands there, while it holds anything."""
+        address = self.address(place.destination)
+        if address.startswith("/"):  # a folder in which no server runs yet
+            return "absent"
+        try:
+            with connect(self._at(address)) as connection:
+                if redis_live.is_empty(connection):
+                    return "absent"
+                return redis_live.run_id(connection)
+        except Unreachable:
+            return "absent"
+
+    def gate(self, place: Place) -> None:
+        """Raise PersonNeeded, naming the clients, where what they use would be replaced."""
+        spot = self._spot(place)
+        if spot.home is not None or place.running or place.existing == "skip":
+            return
+        with connect(spot.address) as connection:
+            users = redis_live.users(connection)
+        if users:
+            raise PersonNeeded(
+                f"{spot.address.where} is in use by {', '.join(users[:5])}.",
+                remedy="Stop the app and go on, or restore with --live.",
+            )
+
+    def swap(self, place: Place) -> Sequence[str]:
+        """Keep what is live as a file, and bring the staged keys in."""
+        from runner.source.redis_swap import exchange
+
+        return exchange(self._spot(place))
+
+    def swapped(self, place: Place) -> str:
+        """How far the swap got."""
+        from runner.source.redis_swap import swapped
+
+        return swapped(self._spot(place))
+
+    def confirm(self, place: Place) -> None:
+        """Raise StepFailed unless every key that was restored is there, as it was."""
+        from runner.source.redis_confirm import confirm
+
+        confirm(self._spot(place))
+
+    def unswap(self, place: Place) -> None:
+        """Remove what was brought in, and put the safety copy's keys back."""
+        from runner.source.redis_swap import take_back
+
+        take_back(self._spot(place))
+
+    def discard(self, place: Place) -> None:
+        """Remove what was staged."""
+        from runner.source.redis_swap import discard
+
+        discard(self._spot(place))
+
+    def restore_commands(self, stored: Sequence[Stored], decode: Decode, folder: str) -> list[str]:
+        """Decode the RDB, or the keys, and the users."""
+        return redis_commands.restore_commands(stored, decode, folder)
+
+    def place_commands(self, folder: str) -> list[str]:
+        """Place the file where the data folder is known; else let the server copy another."""
+        options = self.options
+        if "data_dir" in options and "stop" in options:
+            data = self.folder / Path(options["data_dir"]).expanduser()
+            return redis_commands.own_place_commands(
+                folder, data, options["stop"], options["start"]
+            )
+        return redis_commands.place_commands(folder, self.server)
+
+    def load_commands(self, folder: str) -> list[str]:
+        """Place the file in the data folder of a stopped server."""
+        return redis_commands.load_commands(folder)
+
+    def _spot(self, place: Place) -> Spot:
+        return Spot.of(self.name, place, self.server)
+
+    def _at(self, destination: str) -> Address:
+        """The server of a destination, a URL; a scratch server knows none of our users."""
+        if destination.startswith(redis_scratch.URL):
+            return parse(destination)
+        return self.server.at(destination) if destination else self.server

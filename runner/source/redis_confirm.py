@@ -1,0 +1,122 @@
+"""Whether a server holds what was restored to it: the value and the expiry of each key.
+
+
+What DUMP answers is compared first: equal bytes are equal values. They may differ for equal values
+too (a server chooses encodings), and then the values themselves decide, as the scratch server
+loaded them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+
+from runner.errors import StepFailed
+from runner.source.redis_connect import RawConnection, connect
+from runner.source.redis_file import TAIL, Summary, chunks, summarize
+from runner.source.redis_fingerprint import digests
+from runner.source.redis_live import count_keys
+from runner.source.redis_load import RESTORED, Counts
+from runner.source.redis_rdb import Entry
+from runner.source.redis_spot import Spot
+from runner.source.redis_swap import swapped
+
+AT_ONCE = 200
+MOST_NAMED = 3
+EXPIRED_SECONDS = 2.0  # servers' clocks are told apart by less
+
+
+def confirm(spot: Spot) -> None:
+    """Raise StepFailed unless all that was restored stands at the destination."""
+    if swapped(spot) != "done":
+        raise StepFailed(f"What was restored of {spot.name} does not stand in its place yet.")
+    with ExitStack() as stack:
+        live = stack.enter_context(connect(spot.address))
+        scratch = spot.scratch
+        loaded = None if scratch is None else stack.enter_context(connect(scratch.address))
+        if spot.place.running:
+            return  # whoever writes there may have changed any key since
+        wrong = list(_wrong(spot, live, loaded))
+        extra = _extra(spot, live)
+    if wrong:
+        named = ", ".join(repr(key)[1:] for key in wrong[:MOST_NAMED])
+        raise StepFailed(
+            f"{len(wrong):,} keys at {live.where} are not as they were restored: {named}.",
+            remedy="Does somebody write there, or does it evict keys (maxmemory-policy)? "
+            "Stop the app, or restore with --live.",
+        )
+    if extra > 0:
+        raise StepFailed(
+            f"{extra:,} keys at {live.where} came into being while it was restored.",
+            remedy="Stop the app that writes there, or restore with --live.",
+        )
+
+
+def _wrong(spot: Spot, live: RawConnection, loaded: RawConnection | None) -> Iterator[bytes]:
+    for number, form in enumerate(spot.noted().forms):
+        outcomes = spot.outcomes(number).read_bytes()
+        at = 0
+        for entries in summarize(chunks(spot.file(number)), form, Summary()):
+            here = zip(entries, outcomes[at : at + len(entries)], strict=True)
+            at += len(entries)
+            restored = [entry for entry, outcome in here if outcome == RESTORED[0]]
+            for some in _some(restored):
+                yield from _differing(some, live, loaded)
+
+
+def _some(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Lists of entries of one database."""
+    for database in sorted({entry.database for entry in entries}):
+        found = [entry for entry in entries if entry.database == database]
+        for start in range(0, len(found), AT_ONCE):
+            yield found[start : start + AT_ONCE]
+
+
+def _differing(
+    entries: Sequence[Entry], live: RawConnection, loaded: RawConnection | None
+) -> Iterator[bytes]:
+    database = entries[0].database
+    live.select(database)
+    unlike: list[Entry] = []
+    for entry, (dumped, expires) in zip(entries, _look(live, entries), strict=True):
+        if _over(entry):
+            continue
+        if not isinstance(dumped, bytes) or not _same_expiry(entry, expires):
+            yield entry.key
+        elif dumped[:-TAIL] != entry.value:
+            unlike.append(entry)
+    if unlike and loaded is not None:
+        loaded.select(database)
+        keys = [entry.key for entry in unlike]
+        pairs = zip(unlike, digests(live, keys), digests(loaded, keys), strict=True)
+        yield from (entry.key for entry, one, other in pairs if one != other and not _over(entry))
+
+
+def _look(live: RawConnection, entries: Iterable[Entry]) -> list[tuple[object, object]]:
+    """Of each key, what DUMP answers and when it expires."""
+    commands: list[tuple[bytes, bytes]] = []
+    for entry in entries:
+        commands += [(b"DUMP", entry.key), (b"PEXPIRETIME", entry.key)]
+    live.send_many(commands)
+    replies = list(live.read_replies(len(commands)))
+    return list(zip(replies[::2], replies[1::2], strict=True))
+
+
+def _same_expiry(entry: Entry, found: object) -> bool:
+    if not isinstance(found, int):  # before 7.0 no server tells it: RESTORE was told it exactly
+        return True
+    return found == (-1 if entry.expires is None else entry.expires)
+
+
+def _over(entry: Entry) -> bool:
+    """Whether its time is over, or nearly so."""
+    return entry.expires is not None and entry.expires < (time.time() + EXPIRED_SECONDS) * 1000
+
+
+def _extra(spot: Spot, live: RawConnection) -> int:
+    """Keys beyond those that were restored, where everything else had to go."""
+    record = spot.progress() or {}
+    if not record.get("flushed"):
+        return 0
+    return sum(count_keys(live).values()) - Counts(**record["counts"]).restored

@@ -1,0 +1,56 @@
+"""The proof of a staged Redis snapshot: all of it was split, and a server loaded all of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from runner.errors import PersonNeeded
+from runner.source import Fingerprint, Place
+from runner.source.redis_connect import connect
+from runner.source.redis_fingerprint import fingerprint as content_of
+from runner.source.redis_spot import Spot
+
+
+def fingerprint(spot: Spot) -> dict[str, Any]:
+    """What the artifacts hold, what the scratch server took of it, and its content."""
+    staged = spot.noted()
+    found: dict[str, Any] = {
+        "artifacts": list(staged.hashes),
+        "databases": {
+            str(one): {"keys": keys} for one, keys in sorted(staged.summary.keys.items())
+        },
+        "types": staged.summary.types,
+        "functions": staged.summary.functions,
+        "loaded": staged.loaded,
+        "expired": list(staged.expired),
+    }
+    server = spot.scratch
+    if server is None:
+        why = staged.unproven or "The scratch server that held the content has ended."
+        return found | {"unproven": why, "remedy": staged.remedy}
+    with connect(server.address) as connection:
+        return found | {"content": content_of(connection, int(time.time() * 1000))}
+
+
+def differences(expected: Fingerprint, found: Fingerprint, place: Place) -> Sequence[str]:  # noqa: ARG001
+    """How what was staged differs from what was captured; empty when it is equal.
+
+    Raises PersonNeeded where no server could load it.
+    """
+    wrong = []
+    for number in sorted({*expected["databases"], *found["databases"]}, key=int):
+        counts = [one["databases"].get(number, {"keys": 0})["keys"] for one in (expected, found)]
+        if counts[0] != counts[1]:
+            wrong.append(f"database {number}: {counts[1]:,} keys instead of {counts[0]:,}")
+    if wrong:
+        return wrong
+    if "unproven" in found:
+        raise PersonNeeded(found["unproven"], remedy=found["remedy"])
+    if "loaded" in found:
+        keys = sum(one["keys"] for one in found["databases"].values())
+        fewest, most = keys - found["expired"][1], keys - found["expired"][0]
+        if not fewest <= found["loaded"] <= most:
+            wrong.append(f"a server that loads it has {found['loaded']:,} keys, not {most:,}")
+    return wrong

@@ -1,0 +1,180 @@
+"""What was stored of a Redis server, staged: written to a file, split to its end, and loaded into a
+scratch server, where it is looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import time
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runner.durable import make_folder
+from runner.errors import PersonNeeded, StepFailed, UsageError
+from runner.source import Artifacts, redis_scratch
+from runner.source.redis_connect import connect
+from runner.source.redis_file import Summary, form_of, read, summarize
+from runner.source.redis_live import count_keys
+from runner.source.redis_load import Loader, load_functions
+from runner.source.redis_rdb import Entry
+from runner.source.redis_spot import STAGED, Spot, Staged
+
+NOT_CONTENT = ("acl", "fingerprint")  # parts beside the keys
+SOON = 3600.0  # seconds; no load takes longer
+
+
+@dataclass
+class _Written:
+    """What was found in the artifacts while they were written."""
+
+    forms: list[str] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+    summary: Summary = field(default_factory=Summary)
+    ends: array[int] = field(default_factory=lambda: array("q"))  # when keys expire soon, in ms
+
+    def note_soon(self, entries: Sequence[Entry]) -> None:
+        """Take down which keys may expire before the load is over."""
+        soon = (time.time() + SOON) * 1000
+        self.ends.extend(one.expires for one in entries if one.expires and one.expires < soon)
+
+    def expired(self) -> int:
+        """Keys whose time is over now."""
+        now = time.time() * 1000
+        return sum(1 for end in self.ends if end <= now)
+
+
+def stage(spot: Spot, artifacts: Artifacts) -> None:
+    """Write the content into the workspace and load it into a scratch server.
+
+    Raises StepFailed if what was stored is damaged. Where no scratch server can be had, that is
+    noted: then nothing is proven, and `differences` says so.
+    """
+    place = spot.place
+    if place.include and place.existing == "flush":
+        raise UsageError(
+            "--existing flush empties the whole server, and --include brings back a part of it.",
+            remedy="Use --existing overwrite.",
+        )
+    try:
+        make_folder(spot.workspace)
+        written = _write(spot, artifacts)
+    except OSError as error:
+        raise StepFailed(
+            f"{spot.name} cannot be staged in {spot.workspace}: {error.strerror or error}.",
+            remedy="Free some room there.",
+        ) from error
+    if place.include and not written.summary.asked_for:
+        raise UsageError(
+            f"No key of this snapshot matches {', '.join(place.include)}.",
+            remedy="Patterns are those of Redis: session:*, user:[0-9]*.",
+        )
+    before = written.expired()
+    try:
+        loaded = _load(spot, written)
+        unproven = None
+    except PersonNeeded as error:
+        loaded, unproven = 0, error
+    staged = Staged(
+        tuple(written.forms),
+        tuple(written.hashes),
+        written.summary,
+        loaded,
+        (before, written.expired()),
+        unproven.message if unproven else "",
+        unproven.remedy if unproven else "",
+    )
+    spot.write(spot.note, staged.to_json())
+
+
+def staged(spot: Spot) -> Path | str | None:
+    """The URL of the scratch server; a file where there can be none; None if neither is whole."""
+    if not spot.note.exists():
+        return None
+    if spot.noted().unproven:
+        return spot.file(0)
+    server = spot.scratch
+    return None if server is None else server.url(spot.live.database)
+
+
+def wanted(include: tuple[str, ...]) -> Callable[[bytes], bool] | None:
+    """Whether a key is asked for, by patterns as Redis has them; None: each is."""
+    if not include:
+        return None
+    found = re.compile("|".join(_expression(one) for one in include).encode("latin-1"), re.DOTALL)
+    return lambda key: found.fullmatch(key) is not None
+
+
+def _expression(pattern: str) -> str:
+    """A pattern of KEYS as an expression; each byte is one character in both."""
+    text = pattern.encode(errors="surrogateescape").decode("latin-1")
+    tokens = re.findall(r"\\.|\[\^?(?:\\.|[^\]\\])*\]|.", text, re.DOTALL)
+    return "".join(_TOKENS.get(one) or _literal(one) for one in tokens)
+
+
+_TOKENS = {"*": ".*", "?": "."}
+
+
+def _literal(token: str) -> str:
+    if len(token) == 1 or token[0] == "\\":
+        return re.escape(token[-1])
+    inverted = token.startswith("[^")
+    inner = re.sub(r"([&|~\[^])", r"\\\1", token[2 if inverted else 1 : -1])
+    if not inner:  # an empty class matches nothing, and its inverse everything
+        return "." if inverted else "(?!)"
+    return ("[^" if inverted else "[") + inner + "]"
+
+
+def _write(spot: Spot, artifacts: Artifacts) -> _Written:
+    """Write each artifact of keys to a file, and split it on the way."""
+    written = _Written()
+    parts = [one for one in artifacts.parts if one not in NOT_CONTENT]
+    if not parts:
+        raise StepFailed(f"The snapshot has no content of {spot.name}.")
+    asked = wanted(spot.place.include)
+    for number, part in enumerate(parts):
+        digest = hashlib.sha256()
+        with spot.file(number).open("wb") as file:
+            chunks = _kept(artifacts.read(part), file.write, digest.update)
+            first = next(chunks, b"")
+            form = form_of(first)
+            for entries in summarize(itertools.chain([first], chunks), form, written.summary):
+                written.note_soon(entries)
+                if asked is not None:
+                    written.summary.asked_for += sum(asked(entry.key) for entry in entries)
+        written.forms.append(form)
+        written.hashes.append(digest.hexdigest())
+    return written
+
+
+def _kept(chunks: Iterator[bytes], *takers: Callable[[bytes], object]) -> Iterator[bytes]:
+    for chunk in chunks:
+        for take in takers:
+            take(chunk)
+        yield chunk
+
+
+def _load(spot: Spot, written: _Written) -> int:
+    """Start a scratch server with all that was written; return the keys that it took."""
+    if written.forms == ["rdb"]:
+        file = spot.file(0)
+        server = redis_scratch.start(spot.servers, STAGED, file, written.summary.memory)
+        with connect(server.address) as connection:
+            return sum(count_keys(connection).values())
+    server = redis_scratch.start(spot.servers, STAGED, None, written.summary.memory)
+    taken = 0
+    with connect(server.address) as connection:
+        for number, form in enumerate(written.forms):
+            reading = read(spot.file(number), form)
+            counts = Loader(connection, replace=True).load(reading.batches())
+            if counts.failed:
+                raise PersonNeeded(
+                    f"The server installed here cannot read {counts.failed:,} of the keys.",
+                    remedy="Install a Redis or Valkey server that is not older than the captured.",
+                )
+            load_functions(connection, reading.functions, replace=True)
+            taken += counts.restored
+    return taken

@@ -1,0 +1,227 @@
+"""The swap of a Redis server: a safety copy of what is live, then the keys, one by one.
+
+Each key has one outcome in a file beside what is staged, written once the server has answered. So
+a kill leaves a state from which `exchange` goes forward and `take_back` goes back: only the keys
+of the last batches are in doubt, and these are looked up in the safety copy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from runner.durable import make_folder, write_bytes, write_chunks
+from runner.errors import StepFailed
+from runner.source import redis_scratch, redis_sync
+from runner.source.redis_connect import RawConnection, Rejected, connect
+from runner.source.redis_file import Batch, Summary, chunks, form_of, read, summarize
+from runner.source.redis_live import dump_functions, is_empty
+from runner.source.redis_load import (
+    AT_ONCE,
+    RESTORED,
+    Counts,
+    Loader,
+    load_functions,
+    payload_version,
+)
+from runner.source.redis_spot import PLACED, STAGED, Spot
+from runner.source.redis_stage import wanted
+from runner.swap import SAFETY_INFIX, remove_tree
+
+IN_DOUBT = 2 * AT_ONCE  # keys that may be there without an outcome
+BEGUN, DONE = "begun", "done"
+
+
+def exchange(spot: Spot) -> list[str]:
+    """Bring the staged keys in; return the safety copy, if there was anything live."""
+    if spot.home is not None and redis_scratch.find(spot.home, PLACED) is None:
+        spot.record.unlink(missing_ok=True)
+        redis_scratch.start(spot.home, PLACED, memory=spot.noted().summary.memory)
+    record = spot.progress()
+    if record is None or record["state"] != DONE:
+        with connect(spot.address) as connection:
+            if record is None:
+                record = _begin(spot, connection)
+            _bring_in(spot, connection, record)
+    copies: list[str] = record["copies"]
+    return copies
+
+
+def swapped(spot: Spot) -> str:
+    """How far it got: absent | partial | done."""
+    record = spot.progress()
+    if record is None:
+        return "absent"
+    return "done" if record["state"] == DONE else "partial"
+
+
+def take_back(spot: Spot) -> None:
+    """Bring back what was live, whatever the swap got to."""
+    record = spot.progress()
+    if record is None:
+        return
+    if spot.home is not None:
+        redis_scratch.stop(spot.home, PLACED)
+    else:
+        with connect(spot.address) as connection:
+            _undo(spot, connection, record)
+    for number in range(len(spot.noted().forms)):
+        spot.outcomes(number).unlink(missing_ok=True)
+    spot.functions.unlink(missing_ok=True)
+    spot.record.unlink()
+    for copy in record["copies"]:
+        Path(copy).unlink(missing_ok=True)
+
+
+def discard(spot: Spot) -> None:
+    """Remove what is staged, and a drill's server unless all was brought in there."""
+    if spot.home is not None and swapped(spot) == "partial":
+        redis_scratch.stop(spot.home, PLACED)
+    redis_scratch.stop(spot.servers, STAGED)
+    # First: without it nothing looks swapped, or staged.
+    spot.record.unlink(missing_ok=True)
+    remove_tree(spot.workspace)
+
+
+def _begin(spot: Spot, connection: RawConnection) -> dict[str, Any]:
+    """Look whether the server takes the keys, and keep what is live."""
+    version = payload_version(connection, spot.noted().summary)
+    copies: list[str] = []
+    if not is_empty(connection):
+        copies.append(str(_keep(spot)))
+        if functions := dump_functions(connection):
+            write_bytes(spot.functions, functions)
+    record = {"state": BEGUN, "copies": copies, "version": version}
+    spot.write(spot.record, record)
+    return record
+
+
+def _keep(spot: Spot) -> Path:
+    """Save what is live to the safety folder."""
+    make_folder(spot.safety)
+    path = spot.safety / f"{spot.name}{SAFETY_INFIX}{spot.place.token}.rdb"
+    try:
+        with redis_sync.begin(spot.address) as snapshot:
+            write_chunks(path, snapshot.chunks())
+    except Rejected as error:
+        if not error.forbidden:
+            raise
+        from runner.source.redis_keys import dump_keys
+
+        path = path.with_suffix(".resp")
+        write_chunks(path, dump_keys(spot.address))
+    return path
+
+
+def _bring_in(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> None:
+    place, staged = spot.place, spot.noted()
+    if place.existing == "flush" and not spot.outcomes(0).exists():
+        _flush_first(spot, connection, record)
+    totals: Counter[int] = Counter()
+    for number, form in enumerate(staged.forms):
+        reading = read(spot.file(number), form, record["version"])
+        with spot.outcomes(number).open("a+b") as file:
+            file.seek(0)
+            before = file.read()
+            totals.update(before)
+            loader = Loader(
+                connection,
+                replace=place.existing == "overwrite",
+                wanted=wanted(place.include),
+                done=_written(file.write, file.flush, totals),
+            )
+            loader.load(_rest(reading.batches(), len(before)))
+        if not place.include:
+            load_functions(connection, reading.functions, replace=place.existing != "skip")
+    counts = Counts.of(totals)
+    record |= {"counts": vars(counts)}
+    spot.write(spot.record, record)
+    if counts.failed:
+        raise StepFailed(
+            f"The Redis server at {connection.where} cannot read {counts.failed:,} of the keys "
+            f"({counts.describe()}).",
+            remedy="It lacks a module, or is older than the captured one.",
+        )
+    record |= {"state": DONE}
+    spot.write(spot.record, record)
+
+
+def _flush_first(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> None:
+    spot.write(spot.record, record | {"flushed": True})
+    try:
+        _flush(connection)
+    except Rejected:
+        spot.write(spot.record, record)
+        raise
+    record |= {"flushed": True}
+
+
+def _written(
+    write: Callable[[bytes], object], flush: Callable[[], None], totals: Counter[int]
+) -> Callable[[bytes], None]:
+    def done(outcomes: bytes) -> None:
+        write(outcomes)
+        flush()
+        totals.update(outcomes)
+
+    return done
+
+
+def _rest(batches: Iterable[Batch], done: int) -> Iterator[Batch]:
+    """What follows the first `done` entries."""
+    for batch in batches:
+        if done < len(batch):
+            yield batch[done:]
+        done = max(0, done - len(batch))
+
+
+def _flush(connection: RawConnection) -> None:
+    connection.call("FLUSHALL")
+    if dump_functions(connection) is not None:
+        connection.call("FUNCTION", "FLUSH")
+
+
+def _undo(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> None:
+    """Remove what was brought in; then the safety copy's keys come back where there is none."""
+    if record.get("flushed"):
+        _flush(connection)
+    else:
+        _remove(spot, connection)
+    for copy in map(Path, record["copies"]):
+        with copy.open("rb") as file:
+            form = form_of(file.read(9))
+        reading = read(copy, form)
+        Loader(connection, replace=False).load(reading.batches())
+    if not spot.place.include:
+        _restore_functions(spot, connection)
+
+
+def _remove(spot: Spot, connection: RawConnection) -> None:
+    """Remove each key that was brought in, or may have been."""
+    for number, form in enumerate(spot.noted().forms):
+        path = spot.outcomes(number)
+        outcomes = path.read_bytes() if path.exists() else b""
+        outcomes += RESTORED * IN_DOUBT
+        asked = wanted(spot.place.include)
+        at = 0
+        for entries in summarize(chunks(spot.file(number)), form, Summary()):
+            here = zip(entries, outcomes[at : at + len(entries)], strict=False)
+            at += len(entries)
+            doomed = [entry for entry, outcome in here if outcome == RESTORED[0]]
+            for database in sorted({entry.database for entry in doomed}):
+                connection.select(database)
+                keys = [one.key for one in doomed if one.database == database]
+                keys = keys if asked is None else [key for key in keys if asked(key)]
+                if keys:
+                    connection.call("UNLINK", *keys)
+            if at >= len(outcomes):
+                break
+
+
+def _restore_functions(spot: Spot, connection: RawConnection) -> None:
+    if spot.functions.exists():
+        connection.call("FUNCTION", "RESTORE", spot.functions.read_bytes(), "FLUSH")
+    elif spot.noted().summary.functions and dump_functions(connection) is not None:
+        connection.call("FUNCTION", "FLUSH")
