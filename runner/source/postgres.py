@@ -21,6 +21,7 @@ from runner.source import (
     postgres_ask,
     postgres_commands,
     postgres_examine,
+    postgres_in_place,
     postgres_scratch,
     postgres_stage,
     postgres_swap,
@@ -163,20 +164,26 @@ class PostgresSource:
         """The URL of the staged database, once it is whole; the first where there are several."""
         spot = Spot.of(self.server, place)
         note = spot.note()
-        if note is None or not note.whole or postgres_swap.recorded(spot):
+        if note is None or not note.whole or self.swapped(place) == "done":
             return None
+        if note.in_place:
+            spot = postgres_stage.proof_spot(spot)
+            note = spot.note()
+            if note is None:  # nothing to be asked, but the dumps are there
+                return str(Spot.of(self.server, place).workspace)
         return spot.server.database(self._ordered(note.members)[0].staged).address()
 
     def fingerprint(self, place: Place) -> Fingerprint:
         """The fingerprint of what was staged, wherever it stands by now."""
-        spot = Spot.of(self.server, place)
+        spot = postgres_stage.standing(Spot.of(self.server, place))
         note = spot.noted()
         with maintenance(spot.server) as session:
             names = names_of(session, [one.oid for one in note.members])
         expected, found = document(spot.expected_file), {}
         for one in note.members:
-            there = spot.server.database(names.get(one.oid, one.staged))
+            name = one.live if note.in_place else names.get(one.oid, one.staged)
             like = expected["databases"][one.origin]
+            there = spot.server.database(name)
             found[one.origin] = database_fingerprint(there, like, expected["level"])
         return {"level": expected["level"], "databases": found}
 
@@ -213,6 +220,8 @@ class PostgresSource:
     def swap(self, place: Place) -> Sequence[str]:
         """Exchange by renames; return the names of the databases that keep what was live."""
         spot = Spot.of(self.server, place)
+        if spot.noted().in_place:
+            return postgres_in_place.write(spot, place.safety)
         if spot.home is not None:
             postgres_scratch.note_databases(
                 spot.home, [one.live for one in self._ordered(spot.noted().members)]
@@ -221,15 +230,21 @@ class PostgresSource:
 
     def swapped(self, place: Place) -> str:
         """How far the swap got, by the server's own catalog."""
-        return postgres_swap.progress(Spot.of(self.server, place))
+        spot = Spot.of(self.server, place)
+        states = (postgres_in_place.progress(spot), postgres_swap.progress(spot))
+        return next((one for one in states if one != "absent"), "absent")
 
     def confirm(self, place: Place) -> None:
         """Raise StepFailed unless the restored databases bear the live names, and open."""
-        postgres_swap.confirm(Spot.of(self.server, place))
+        spot = Spot.of(self.server, place)
+        note = spot.note()
+        (postgres_in_place if note and note.in_place else postgres_swap).confirm(spot)
 
     def unswap(self, place: Place) -> None:
         """Give what was live its names back."""
-        postgres_swap.undo(Spot.of(self.server, place))
+        spot = Spot.of(self.server, place)
+        postgres_in_place.take_back(spot)
+        postgres_swap.undo(spot)
 
     def discard(self, place: Place) -> None:
         """Drop what was staged; stop a scratch server that nothing was swapped into."""

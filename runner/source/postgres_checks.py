@@ -60,10 +60,12 @@ def require(
     version: Any,
     coming: Collection[str] = (),
     scratch: bool = False,
+    beside: bool = True,
 ) -> None:
     """Raise unless the server can take these databases, which a fingerprint describes.
 
-    `version` is that of the server they are from, `coming` the roles that are to be made.
+    `version` is that of the server they are from, `coming` the roles that are to be made;
+    `beside` the live ones, or in their place.
     """
     refuse: type[HoldfastError] = PersonNeeded if scratch else StepFailed
     older = looked.major < major_of(version)
@@ -89,6 +91,8 @@ def require(
             remedy=f"Make it: CREATE ROLE {identifier(absent[0])}. With `globals: true` a "
             "snapshot holds the roles too.",
         )
+    if not beside:
+        return
     if not looked.superuser:
         _require_membership(session, owners_of(databases), coming)
     require_room(session, databases)

@@ -14,6 +14,7 @@ from runner.source import (
     Artifacts,
     Fingerprint,
     postgres_checks,
+    postgres_in_place,
     postgres_roles,
     postgres_scratch,
     postgres_swap,
@@ -84,7 +85,11 @@ def stage(spot: Spot, artifacts: Artifacts, include: Sequence[str] = ()) -> None
             version=artifacts.fingerprint.get("server"),
             coming=postgres_roles.names_in(text),
             scratch=spot.home is not None,
+            beside=looked.creates,
         )
+        if not looked.creates:
+            _stage_in_place(spot, artifacts, session, members, include)
+            return
         programs = programs_for(server, looked.major, "pg_restore")
         spot.write(Note(members))
         write_bytes(spot.expected_file, json.dumps(artifacts.fingerprint).encode())
@@ -96,6 +101,49 @@ def stage(spot: Spot, artifacts: Artifacts, include: Sequence[str] = ()) -> None
         for member in members:
             _restore(restoring, session, member)
     spot.write(replace(spot.noted(), whole=True))
+
+
+def _stage_in_place(
+    spot: Spot,
+    artifacts: Artifacts,
+    session: Session,
+    members: Sequence[Member],
+    include: Sequence[str],
+) -> None:
+    """For a role that makes no databases: unpack, and prove in a scratch server if there is one."""
+    if include:
+        raise UsageError(
+            "Some tables alone are restored into a database of their own, and the role may not "
+            "make one.",
+            remedy="ALTER ROLE … CREATEDB, or restore with --to a server where it may.",
+        )
+    live = oids(session, [one.live for one in members])
+    postgres_in_place.stage(spot, artifacts, members, list(live))
+    try:
+        stage(proof_spot(spot), artifacts)
+    except PersonNeeded:
+        discard(proof_spot(spot))
+
+
+def proof_spot(spot: Spot) -> Spot:
+    """Where a snapshot is proven that is restored into what is live."""
+    home, notes = spot.workspace / "proof", spot.workspace / "proof-notes"
+    return Spot(spot.source, str(home), spot.token, notes)
+
+
+def standing(spot: Spot) -> Spot:
+    """Where what was staged can be looked at. Raises PersonNeeded where it cannot be yet."""
+    if not spot.noted().in_place or postgres_in_place.progress(spot) == "done":
+        return spot
+    proof = proof_spot(spot)
+    if proof.note() is None:
+        raise PersonNeeded(
+            "The role makes no databases, and this machine runs no scratch server: the snapshot "
+            "can be proven only once it is in its place.",
+            remedy="ALTER ROLE … CREATEDB, or install the server's programs: `holdfast doctor` "
+            "says how.",
+        )
+    return proof
 
 
 def chosen_databases(
@@ -162,7 +210,9 @@ def scratch_programs(source: Server, major: int) -> Programs:
 def discard(spot: Spot) -> None:
     """Remove what was staged and not swapped in."""
     note = spot.note()
-    if note is not None and spot.home is None:
+    if note is not None and note.in_place:
+        discard(proof_spot(spot))
+    elif note is not None and spot.home is None:
         _drop_staged(spot, note)
     elif spot.home is not None and postgres_swap.progress(spot) == "absent":
         postgres_scratch.stop(spot.home)

@@ -1,0 +1,230 @@
+"""A restore into the live database itself, for a role that may make no other.
+
+What is live is dumped first, as a file that is kept: it is what brings the old content back if the
+restore fails. Where this machine can run a scratch server, the snapshot is proven there before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.durable import PRIVATE_FILE, make_folder, sync_folder, write_bytes
+from runner.errors import StepFailed
+from runner.source import Artifacts, postgres_toc
+from runner.source.postgres_compare import compare
+from runner.source.postgres_fingerprint import database_fingerprint
+from runner.source.postgres_load import BLOCK, analyze, decode, load
+from runner.source.postgres_place import Member, Note, Spot, document
+from runner.source.postgres_programs import Programs, programs_for, reading_client
+from runner.source.postgres_server import Server
+from runner.source.postgres_session import Session, identifier, open_session, version_of
+from runner.source.postgres_swap import end_clients
+
+# What a role owns in a database. The schema `public` is nobody's; what is in it goes one by one.
+_OWNED = """
+WITH owned(class, oid, owner) AS (
+  SELECT 'pg_namespace'::regclass, oid, nspowner FROM pg_namespace
+  UNION ALL SELECT 'pg_extension'::regclass, oid, extowner FROM pg_extension
+  UNION ALL SELECT 'pg_class'::regclass, oid, relowner FROM pg_class
+    WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND relpersistence <> 't'
+  UNION ALL SELECT 'pg_type'::regclass, oid, typowner FROM pg_type WHERE typtype IN ('e', 'd', 'r')
+  UNION ALL SELECT 'pg_proc'::regclass, oid, proowner FROM pg_proc
+  UNION ALL SELECT 'pg_operator'::regclass, oid, oprowner FROM pg_operator
+  UNION ALL SELECT 'pg_opclass'::regclass, oid, opcowner FROM pg_opclass
+  UNION ALL SELECT 'pg_opfamily'::regclass, oid, opfowner FROM pg_opfamily
+  UNION ALL SELECT 'pg_collation'::regclass, oid, collowner FROM pg_collation
+  UNION ALL SELECT 'pg_conversion'::regclass, oid, conowner FROM pg_conversion
+  UNION ALL SELECT 'pg_ts_config'::regclass, oid, cfgowner FROM pg_ts_config
+  UNION ALL SELECT 'pg_ts_dict'::regclass, oid, dictowner FROM pg_ts_dict
+  UNION ALL SELECT 'pg_statistic_ext'::regclass, oid, stxowner FROM pg_statistic_ext
+  UNION ALL SELECT 'pg_publication'::regclass, oid, pubowner FROM pg_publication
+  UNION ALL SELECT 'pg_foreign_server'::regclass, oid, srvowner FROM pg_foreign_server
+)
+SELECT CASE i.type WHEN 'statistics object' THEN 'statistics' WHEN 'composite type' THEN 'type'
+       ELSE i.type END, i.identity
+FROM owned o, pg_identify_object(o.class, o.oid, 0) i
+WHERE o.oid >= 16384 AND pg_has_role(o.owner, 'USAGE') AND i.type <> 'toast table'
+  AND NOT EXISTS (SELECT FROM pg_depend d
+                  WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN ('e', 'i'))
+ORDER BY i.type <> 'schema', i.type <> 'extension', i.type, i.identity
+"""
+_LARGE_OBJECTS = (
+    "SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE pg_has_role(lomowner, 'USAGE')"
+)
+_EXTENSIONS = "SELECT extname FROM pg_extension"
+_PUBLIC = "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'public'"
+
+
+def stage(spot: Spot, artifacts: Artifacts, members: Sequence[Member], live: Sequence[str]) -> None:
+    """Unpack the dumps to where they can be restored from. Raises StepFailed where it cannot be.
+
+    `live` are the databases that there are.
+    """
+    missing = [one.live for one in members if one.live not in live]
+    if missing:
+        raise StepFailed(
+            f"There is no database {missing[0]}, and the role may not make one.",
+            remedy="Make it as a superuser (CREATE DATABASE … OWNER …), or ALTER ROLE … CREATEDB.",
+        )
+    make_folder(spot.workspace)
+    spot.write(Note(tuple(members), in_place=True))
+    write_bytes(spot.expected_file, json.dumps(artifacts.fingerprint).encode())
+    for number, one in enumerate(members):
+        folder = _folder(spot, number)
+        make_folder(folder)
+        decode(artifacts.read(one.part), folder)
+    spot.write(Note(tuple(members), in_place=True, whole=True))
+
+
+def write(spot: Spot, safety: Path | None) -> list[str]:
+    """Keep what is live as dumps in `safety`, and replace it; return the dumps.
+
+    Goes on where it stopped: what was kept is kept, what was written is written again.
+    """
+    members, record = spot.noted().members, document(_record(spot))
+    if record is None:
+        if safety is None:
+            raise StepFailed("There is no folder to keep what is replaced.")
+        make_folder(safety)
+        kept = [str(_keep(spot, one, safety)) for one in members]
+        record = {"state": "writing", "kept": kept}
+        write_bytes(_record(spot), json.dumps(record).encode())
+    if record["state"] != "done":
+        for number, one in enumerate(members):
+            _replace(spot, one, next(_folder(spot, number).iterdir()))
+        write_bytes(_record(spot), json.dumps({**record, "state": "done"}).encode())
+    return list(record["kept"])
+
+
+def progress(spot: Spot) -> str:
+    """How far it got: absent | partial | done."""
+    record = document(_record(spot))
+    if record is None:
+        return "absent"
+    return "done" if record["state"] == "done" else "partial"
+
+
+def confirm(spot: Spot) -> None:
+    """Raise StepFailed unless the live databases hold what the snapshot does."""
+    if progress(spot) != "done":
+        raise StepFailed(f"What was restored is not in {spot.server.describe()} yet.")
+    expected = document(spot.expected_file)
+    for one in spot.noted().members:
+        wanted = expected["databases"][one.origin]
+        found = database_fingerprint(spot.server.database(one.live), wanted, expected["level"])
+        differences = compare(
+            {"databases": {one.origin: wanted}},
+            {"databases": {one.origin: found}},
+            rights=False,
+        )
+        if differences:
+            raise StepFailed(f"The restored {one.live} differs: {differences[0]}.")
+
+
+def take_back(spot: Spot) -> None:
+    """Bring back what was live from the dumps that were kept."""
+    record = document(_record(spot))
+    if record is None:
+        return
+    for one, kept in zip(spot.noted().members, record["kept"], strict=True):
+        _replace(spot, one, Path(kept))
+    _record(spot).unlink()
+    sync_folder(spot.workspace)
+    for kept in record["kept"]:
+        Path(kept).unlink(missing_ok=True)
+
+
+def _keep(spot: Spot, member: Member, safety: Path) -> Path:
+    """Dump what is live into a file."""
+    server = spot.server.database(member.live)
+    with open_session(server) as session:
+        programs = programs_for(server, version_of(session) // 10000)
+    path = safety / f"{_safe(member.safety)}.pgdump"
+    partial = path.with_name(f".{path.name}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE)
+    arguments = ("--format=custom", "--compress=1", "--no-password")
+    with (
+        os.fdopen(descriptor, "wb") as file,
+        reading_client(server, programs, "pg_dump", *arguments) as output,
+    ):
+        while block := output.read(BLOCK):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync_folder(safety)
+    return path
+
+
+def _replace(spot: Spot, member: Member, dump: Path) -> None:
+    server = spot.server.database(member.live)
+    with open_session(server) as session:
+        session.execute("SET search_path = pg_catalog")
+        session.execute("SET default_transaction_read_only = off")
+        end_clients(session, [member.live])
+        _clear(session)
+        programs = programs_for(server, version_of(session) // 10000, "pg_restore")
+        more = _listed(spot, session, server, programs, dump)
+        if _foreign(spot, session, member):
+            more.append("--no-owner")
+        load(server, programs, dump, no_tablespaces=True, more=more)
+        analyze(session)
+
+
+def _clear(session: Session) -> None:
+    """Drop all that the role owns in the database, in one transaction."""
+    session.execute("BEGIN")
+    for kind, identity in session.rows(_OWNED):
+        session.execute(f"DROP {kind} IF EXISTS {identity} CASCADE")
+    session.rows(_LARGE_OBJECTS)
+    session.execute("COMMIT")
+
+
+def _listed(
+    spot: Spot, session: Session, server: Server, programs: Programs, dump: Path
+) -> list[str]:
+    """Leave out what is still there since it is somebody else's: extensions, the public schema."""
+    if server.exec:
+        return []
+    extensions = [str(name) for (name,) in session.rows(_EXTENSIONS)]
+    texts = {f"EXTENSION - {name} " for name in extensions}
+    texts |= {f"COMMENT - EXTENSION {one} " for name in extensions for one in _spelt(name)}
+    if session.rows(_PUBLIC) != [("t",)]:
+        texts |= {"SCHEMA - public "} | {
+            f"{kind} - SCHEMA {one} " for kind in ("COMMENT", "ACL") for one in _spelt("public")
+        }
+    entries = postgres_toc.read(server, programs, str(dump))
+    path = spot.workspace / "list"
+    lines = (one.line for one in entries if not one.text.startswith(tuple(texts)))
+    path.write_text("".join(f"{line}\n" for line in lines), errors="surrogateescape")
+    return [f"--use-list={path}"]
+
+
+def _spelt(name: str) -> tuple[str, str]:
+    """How a dump's list may name it: as it is, or quoted."""
+    return name, identifier(name)
+
+
+def _foreign(spot: Spot, session: Session, member: Member) -> bool:
+    """Whether something belonged to a role that this one may not act as."""
+    described = document(spot.expected_file)["databases"][member.origin]
+    owners = {owner for name, (owner, _) in described.get("rights", {}).items()
+              if owner and not name.startswith("extension ")}  # fmt: skip
+    query = "SELECT rolname FROM pg_roles WHERE pg_has_role(oid, 'MEMBER')"
+    return not owners <= {str(name) for (name,) in session.rows(query)} | {"pg_database_owner"}
+
+
+def _record(spot: Spot) -> Path:
+    return spot.workspace / "postgres-in-place.json"
+
+
+def _folder(spot: Spot, number: int) -> Path:
+    return spot.workspace / f"dump-{number}"
+
+
+def _safe(name: str) -> str:
+    """A name as a file's."""
+    return name.replace("/", "_").replace("\0", "_")
