@@ -139,6 +139,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.xdist_group("life")
 @pytest.mark.parametrize(("line", "schema", "status"), COMMANDS, ids=[one[0] for one in COMMANDS])
 def test_prints_one_object_of_the_declared_shape(
     life: Callable[..., Answer], line: str, schema: str, status: int
