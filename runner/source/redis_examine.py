@@ -1,0 +1,76 @@
+"""What `doctor` says of a Redis source: the server, what this user may do, what is installed here
+for proofs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from runner.errors import HoldfastError
+from runner.source import Examined, redis_live, redis_scratch
+from runner.source.redis_address import Address
+from runner.source.redis_connect import RawConnection, Rejected, connect
+
+# What a snapshot, and a restore, ask of the server; and what becomes of them without that.
+_CAPTURE = {
+    "SYNC": "snapshots are taken key by key, and are not of one instant unless `pause` is set",
+    "CONFIG": "the server's wait before a snapshot (repl-diskless-sync-delay) cannot be left out",
+}
+_RESTORE = {
+    "RESTORE": "nothing can be restored to it",
+    "FLUSHALL": "`--existing flush` cannot be used",
+}
+
+
+def examine(server: Address, options: Mapping[str, Any]) -> Iterator[Examined]:
+    """Look at the server, and at what this machine has to prove its snapshots with."""
+    try:
+        with connect(server) as connection:
+            version = redis_live.version(connection)
+            yield Examined("server", "ok", f"{version}: {server.url}")
+            if options.get("method") != "keys":
+                yield from _rights(connection, _CAPTURE)
+            yield from _rights(connection, _RESTORE)
+    except HoldfastError as error:
+        yield Examined("server", "FAIL", f"{error.message} {error.remedy}".strip())
+    yield scratch()
+
+
+def scratch() -> Examined:
+    """Whether what was stored can be loaded here."""
+    found = redis_scratch.programs()
+    if found:
+        return Examined("scratch server", "ok", ", ".join(found))
+    return Examined(
+        "scratch server",
+        "warn",
+        "neither redis-server nor valkey-server is installed, so no restore is proven and nothing "
+        f"is drilled: apt-get install {redis_scratch.PACKAGE} (it need not run)",
+    )
+
+
+def _rights(connection: RawConnection, commands: Mapping[str, str]) -> Iterator[Examined]:
+    for command, without in commands.items():
+        if _known(connection, command) and _allowed(connection, command):
+            continue
+        yield Examined(command, "warn", f"not allowed to this user, or renamed away: {without}")
+
+
+def _known(connection: RawConnection, command: str) -> bool:
+    try:
+        (found,) = connection.call("COMMAND", "INFO", command)
+    except Rejected:
+        return True
+    return bool(found)
+
+
+def _allowed(connection: RawConnection, command: str) -> bool:
+    """As the server itself says, from 7.0 on; True where it does not tell."""
+    try:
+        user = connection.call("ACL", "WHOAMI")
+        arguments = {"CONFIG": ("SET", "a", "b"), "RESTORE": ("key", "0", "value")}
+        said = connection.call("ACL", "DRYRUN", user, command, *arguments.get(command, ()))
+    except Rejected:
+        return True
+    return bool(said == b"OK")
