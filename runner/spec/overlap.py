@@ -23,8 +23,11 @@ _REMEDY_GIT = "Take it out of the repository (`git rm --cached`), or out of this
 def paths_of(item: SourceSpec | TargetSpec) -> list[Path]:
     """Where a source or a target lies on this machine: its `path` and `paths`, links followed.
 
-    A git source without either is the repository that the spec stands in.
+    A git source without either is the repository that the spec stands in. A target that is no
+    folder of this machine lies nowhere here.
     """
+    if isinstance(item, TargetSpec) and item.type != "local":
+        return []
     named = item.options.get("paths", ())
     here = "." if item.type == "git" and "url" not in item.options else None
     names = [

@@ -94,6 +94,7 @@ class Validation:
         several: dict[str, Callable[[ValidationError, Place], Iterable[Complaint]]] = {
             "additionalProperties": self._unknown,
             "required": self._missing,
+            "dependencies": self._alone,
             "anyOf": self._no_branch,
             "oneOf": self._no_branch,
         }
@@ -117,6 +118,13 @@ class Validation:
             if name not in _mapping(error.instance):
                 words = known.get(name, {}).get("description", "")
                 yield (*place, name), f"`{name}` is missing. {words}".strip(), False
+
+    def _alone(self, error: ValidationError, place: Place) -> Iterator[Complaint]:
+        there = _mapping(error.instance)
+        for name, others in _mapping(error.validator_value).items():
+            lacking = [other for other in others if name in there and other not in there]
+            if lacking:
+                yield (*place, name), f"`{name}` needs `{lacking[0]}` beside it.", True
 
     def _no_branch(self, error: ValidationError, place: Place) -> Iterator[Complaint]:
         branches: dict[Any, list[ValidationError]] = {}

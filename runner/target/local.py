@@ -16,6 +16,7 @@ from runner import durable
 from runner.errors import Locked, StepFailed, UsageError
 from runner.spec.model import TargetSpec
 from runner.target import Entry, KeyExists
+from runner.target.keys import Incoming, own, parts_of
 
 CHUNK = 1024 * 1024
 
@@ -58,7 +59,7 @@ class LocalTarget:
     def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
         """Store `chunks` under `key`; see the protocol."""
         path = self._path(key)
-        incoming = _Incoming(self._within_reserve(chunks))
+        incoming = Incoming(self._within_reserve(chunks))
         with self._explained(f"{key} was not written", incoming):
             if exclusive and path.exists():
                 raise KeyExists(key)
@@ -228,10 +229,7 @@ class LocalTarget:
         return [f"mkdir -p -- {folder}", f"cp -a -- {source} {folder}"]
 
     def _path(self, key: str) -> Path:
-        parts = key.split("/")
-        if "\0" in key or any(part in ("", ".", "..") for part in parts) or _own(parts[-1]):
-            raise UsageError(f"{key!r} is not a key of a target.")
-        return self.root.joinpath(*parts)
+        return self.root.joinpath(*parts_of(key))
 
     def _folder(self, prefix: str) -> Path:
         return self._path(prefix) if prefix else self.root
@@ -240,7 +238,7 @@ class LocalTarget:
         with self._explained(f"{folder or 'it'} was not listed"):
             try:
                 with os.scandir(self._folder(folder)) as found:
-                    return sorted((one for one in found if not _own(one.name)), key=_name)
+                    return sorted((one for one in found if not own(one.name)), key=_name)
             except (FileNotFoundError, NotADirectoryError):
                 # Nothing is kept in a folder that is not there; of a place that cannot be one,
                 # nobody knows what is kept.
@@ -249,7 +247,7 @@ class LocalTarget:
                 return []
 
     def _persistent(
-        self, act: Callable[[], int], folder: Path, incoming: _Incoming | None = None
+        self, act: Callable[[], int], folder: Path, incoming: Incoming | None = None
     ) -> int:
         """Make `folder`, and act in it; again if a prune took the empty folder away between."""
         self._require_parent()
@@ -296,7 +294,7 @@ class LocalTarget:
                 folder = folder.parent
 
     @contextlib.contextmanager
-    def _explained(self, what: str, incoming: _Incoming | None = None) -> Iterator[None]:
+    def _explained(self, what: str, incoming: Incoming | None = None) -> Iterator[None]:
         """Errors of the file system in words; those of the incoming chunks as they are."""
         try:
             yield
@@ -310,27 +308,6 @@ class LocalTarget:
             raise StepFailed(
                 f"Target {self.name} at {self.root} {reason}: {what}.", remedy=remedy
             ) from error
-
-
-class _Incoming:
-    """The chunks of a put. `error` is what they raised, which is no fault of the target."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self.begun = False
-        self.error: Exception | None = None
-        self._chunks = chunks
-
-    def __iter__(self) -> Iterator[bytes]:
-        self.begun = True
-        try:
-            yield from self._chunks
-        except Exception as error:
-            self.error = error
-            raise
-
-
-def _own(name: str) -> bool:
-    return name.startswith(".") and name.endswith((".partial", ".lock"))
 
 
 def _name(entry: os.DirEntry[str]) -> str:

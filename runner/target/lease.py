@@ -1,0 +1,197 @@
+"""A lock for targets that have none: claims beside each other, and a lease that must be renewed.
+
+Whoever wants the lock `a/.prune` writes a claim of its own into `a/.prune.lock/`, and then lists
+that folder. Who sees no other living claim has the lock: whoever comes later sees its claim. Two
+who see each other both withdraw and try again. That asks of a target only that a listing shows
+what was written before, which every store that is used today keeps.
+
+A claim is dead when its process is gone, where that can be seen from here, or when it was not
+renewed for LEASE_SECONDS by the target's own clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from runner.errors import HoldfastError, Locked, StepFailed
+from runner.owner import Owner, alive, this_process
+from runner.target import Entry
+
+LEASE_SECONDS = 600.0
+RENEW_SECONDS = 60.0
+
+# Its holder must stop this long before others may take the lock over.
+MARGIN_SECONDS = 120.0
+
+# How often two who saw each other try again before one gives up, and how long they wait at most.
+ATTEMPTS = 12
+LONGEST_PAUSE_SECONDS = 1.0
+
+
+class Shelf(Protocol):
+    """What a lease needs of a target. The keys are a target's own, and not listed elsewhere."""
+
+    @property
+    def name(self) -> str:
+        """The target's name."""
+
+    def write_claim(self, key: str, data: bytes) -> None:
+        """Write or replace a small object, whole."""
+
+    def read_claim(self, key: str) -> bytes:
+        """The object's bytes. Raises FileNotFoundError."""
+
+    def claims(self, folder: str) -> list[Entry]:
+        """Every object right below `folder`, as it is now."""
+
+    def remove_claim(self, key: str) -> None:
+        """Remove an object; a missing one is no error."""
+
+    def now(self) -> datetime:
+        """The target's own clock."""
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What another has written down."""
+
+    owner: str  # for a person
+    held: bool  # False: it is still looking whether others were first
+
+
+class Leases:
+    """The locks of one target that this process holds."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._valid_until: dict[str, float] = {}  # by claim; of the monotonic clock
+
+    def require(self) -> None:
+        """Raise StepFailed if a lock that is held here may be another's by now."""
+        if any(until < time.monotonic() for until in self._valid_until.values()):
+            raise StepFailed(
+                f"The lock at {self._shelf.name} was not renewed in time: another may hold it.",
+                remedy="Nothing more was removed. Look at the connection, and try again.",
+            )
+
+    @contextlib.contextmanager
+    def hold(self, key: str, owner: str, *, patience: float = 0.0) -> Iterator[None]:
+        """Hold the lock `key`. Raises Locked, naming the owner, when another holds it, at once or
+        after `patience` seconds.
+        """
+        claim = self._acquire(key, owner, time.monotonic() + patience)
+        ended = threading.Event()
+        renewing = threading.Thread(target=self._renew, args=(claim, owner, ended), daemon=True)
+        renewing.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            renewing.join()
+            self._valid_until.pop(claim, None)
+            self._shelf.remove_claim(claim)
+
+    def _acquire(self, key: str, owner: str, deadline: float) -> str:
+        parent, slash, name = key.rpartition("/")
+        folder = f"{parent}{slash}{name if name.startswith('.') else f'.{name}'}.lock"
+        claim = f"{folder}/.{secrets.token_hex(8)}.lock"
+        attempt = 0
+        while True:
+            began = time.monotonic()
+            self._shelf.write_claim(claim, _note(owner, held=False))
+            try:
+                others = self._living(folder, claim)
+                if not others:
+                    self._shelf.write_claim(claim, _note(owner, held=True))
+                    self._valid_until[claim] = began + LEASE_SECONDS - MARGIN_SECONDS
+                    return claim
+            except BaseException:
+                self._shelf.remove_claim(claim)
+                raise
+            self._shelf.remove_claim(claim)
+            attempt += 1
+            held = [one for one in others if one.held]
+            if time.monotonic() >= deadline and (held or attempt >= ATTEMPTS):
+                raise Locked(
+                    f"{key} at {self._shelf.name} is locked by {(held or others)[0].owner}.",
+                    remedy="Wait until that run has ended. A lock whose holder died is free "
+                    f"after {LEASE_SECONDS / 60:g} minutes.",
+                )
+            time.sleep(random.uniform(0.0, min(LONGEST_PAUSE_SECONDS, 0.02 * 2**attempt)))  # noqa: S311
+
+    def _living(self, folder: str, own: str) -> list[_Claim]:
+        """The claims of others; dead ones are removed."""
+        found = [entry for entry in self._shelf.claims(folder) if entry.key != own]
+        if not found:
+            return []
+        now = self._shelf.now()
+        living = []
+        for entry in found:
+            if (now - entry.modified).total_seconds() > LEASE_SECONDS:
+                self._shelf.remove_claim(entry.key)
+                continue
+            try:
+                note = _parse(self._shelf.read_claim(entry.key))
+            except FileNotFoundError:
+                continue
+            if _gone(note):
+                self._shelf.remove_claim(entry.key)
+                continue
+            living.append(_Claim(str(note.get("owner", "another run")), bool(note.get("held"))))
+        return living
+
+    def _renew(self, claim: str, owner: str, ended: threading.Event) -> None:
+        while not ended.wait(RENEW_SECONDS):
+            began = time.monotonic()
+            if began > self._valid_until[claim]:
+                return
+            # Without an answer the lease runs out, and `require` says so.
+            with contextlib.suppress(HoldfastError, FileNotFoundError):
+                self._shelf.read_claim(claim)  # one that was taken away is not written again
+                self._shelf.write_claim(claim, _note(owner, held=True))
+                self._valid_until[claim] = began + LEASE_SECONDS - MARGIN_SECONDS
+
+
+def _note(owner: str, *, held: bool) -> bytes:
+    process = {"process": this_process().to_json(), "namespace": _namespace()}
+    return json.dumps({"owner": owner, "held": held, **process}).encode()
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(data)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _gone(note: dict[str, Any]) -> bool:
+    """Whether the process that wrote it is known to have ended.
+
+    Host names repeat, so that is known of processes of this very boot and process namespace alone.
+    """
+    try:
+        owner = Owner.from_json(note.get("process"))
+    except ValueError:
+        return False
+    here = this_process()
+    if (owner.boot, note.get("namespace")) != (here.boot, _namespace()):
+        return False
+    return owner.host == here.host and not alive(owner)
+
+
+def _namespace() -> str:
+    with contextlib.suppress(OSError):
+        return str(Path("/proc/self/ns/pid").readlink())
+    return str(os.getuid())

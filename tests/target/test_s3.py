@@ -1,0 +1,530 @@
+"""A bucket as a target: what holds for every target, and what S3 servers add."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.errors import Locked, StepFailed, UsageError
+from runner.secret import Secret
+from runner.spec.model import TargetSpec
+from runner.target import KeyExists, lease, s3_bucket
+from runner.target.s3 import S3Target, open_target
+from tests.redis_server import _free_port
+from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, require_rclone, running
+from tests.target.conformance import TargetConformance, broken, keys, read
+from tests.target.off_site import brings_everything_back
+from tests.tools import Program, require_program
+from tests.wire import Wire, wire_to
+
+MIB = 1024 * 1024
+Opened = Callable[..., S3Target]
+
+
+def tools_path() -> str:
+    """Where programs are, with the one that fetches from buckets."""
+    return f"{Path(require_rclone()).parent}:{os.environ['PATH']}"
+
+
+@pytest.fixture
+def opened(s3_server: S3Server, tmp_path: Path) -> Opened:
+    """Opens a target at a new bucket, with some options changed; None takes one away."""
+
+    def open_one(**changes: Any) -> S3Target:
+        options = s3_server.options(**changes)
+        given = {name: value for name, value in options.items() if value is not None}
+        return open_target(TargetSpec("offsite", "s3", given, tmp_path))
+
+    return open_one
+
+
+@pytest.fixture
+def wire(s3_server: S3Server) -> Iterator[Wire]:
+    """A wire to the server; `opened(endpoint=through(wire))` is a target behind it."""
+    with wire_to(s3_server.port) as one:
+        yield one
+
+
+def through(wire: Wire) -> str:
+    return f"http://127.0.0.1:{wire.port}"
+
+
+def secret(folder: Path, value: str) -> Secret:
+    """A secret of that value."""
+    file = folder / f"secret-{os.urandom(4).hex()}"
+    file.write_text(value)
+    return Secret(f"file:{file}")
+
+
+class TestConformance(TargetConformance):
+    @pytest.fixture
+    def spec(
+        self, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> TargetSpec:
+        monkeypatch.setenv("PATH", tools_path())
+        return TargetSpec("bucket", "s3", s3_server.options(), tmp_path)
+
+
+class TestErrors:
+    """Each names the target and the bucket, and says what to do."""
+
+    def expect(self, target: S3Target, reason: str, remedy: str) -> None:
+        attempts: list[Callable[[], object]] = [
+            target.check,
+            lambda: target.put("shop/a", [b"x"]),
+            lambda: list(target.entries("")),
+            lambda: read(target, "shop/a"),
+            lambda: target.folders(""),
+            lambda: target.put("shop/large", [b"x" * MIB] * 20),
+        ]
+        for attempt in attempts:
+            with pytest.raises(StepFailed, match=reason) as caught:
+                attempt()
+            assert "offsite" in caught.value.message
+            assert remedy in caught.value.remedy
+            assert "Debug" not in str(caught.value)
+            assert SECRET_KEY not in str(caught.value)
+
+    def test_a_wrong_secret_key(self, opened: Opened, tmp_path: Path) -> None:
+        self.expect(opened(secret_key=secret(tmp_path, "wrong")), "secret key", "secret_key")
+
+    def test_an_unknown_access_key(self, opened: Opened, tmp_path: Path) -> None:
+        self.expect(opened(access_key=secret(tmp_path, "wrong")), "access key", "access_key")
+
+    def test_a_missing_bucket(self, opened: Opened) -> None:
+        target = opened(bucket="no-such-bucket")
+        self.expect(target, "no such bucket", "Create it")
+        with pytest.raises(StepFailed, match="no such bucket"):
+            list(target.get("a", offset=1))
+        with pytest.raises(StepFailed, match="no such bucket"):
+            target.put("a", [b"x"], exclusive=True)
+
+    def test_nobody_listens(self, opened: Opened) -> None:
+        target = opened(endpoint=f"http://127.0.0.1:{_free_port()}", retry=0.2)
+        self.expect(target, "refuses connections", "endpoint")
+        with pytest.raises(StepFailed, match="refuses connections: its clock"):
+            target.now()
+
+    def test_an_unknown_host(self, opened: Opened) -> None:
+        self.expect(opened(endpoint="http://no.such.host.invalid", retry=0.2), "name", "endpoint")
+
+    def test_a_server_that_is_overwhelmed(self, opened: Opened, wire: Wire) -> None:
+        wire.answer = lambda head: b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n"
+        self.expect(opened(endpoint=through(wire), retry=0.2), "not available", "later")
+
+    def test_a_server_that_hangs(self, opened: Opened, wire: Wire) -> None:
+        def hang(head: str) -> bytes | None:
+            time.sleep(3)
+            return None
+
+        wire.answer = hang
+        target = opened(endpoint=through(wire), timeout=0.2, retry=0.2)
+        self.expect(target, "did not answer in time", "timeout")
+
+    def test_the_library_is_not_installed(
+        self, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "obstore", None)
+        target = opened()
+        self.expect(target, "library", "pip install 'holdfast[cloud]'")
+        assert target.location("a").startswith("s3://")
+
+    def test_a_secret_that_is_not_there(self, opened: Opened) -> None:
+        with pytest.raises(UsageError, match="NO_SUCH_VARIABLE"):
+            opened(secret_key=Secret("env:NO_SUCH_VARIABLE", environment={})).check()
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"secret_key": None},
+            {"access_key": None, "secret_key": None, "session_token": Secret("env:X")},
+            {"endpoint": "s3.example.org"},
+            {"endpoint": "https://s3.example.org/bucket"},
+            {"part_size": MIB},
+            {"ca": "no-such-file.pem"},
+        ],
+    )
+    def test_options_that_cannot_be(self, opened: Opened, wrong: dict[str, Any]) -> None:
+        with pytest.raises(UsageError, match="offsite"):
+            opened(**wrong)
+
+
+class TestWhereAndWho:
+    def test_a_location_is_a_url(self, opened: Opened) -> None:
+        assert opened(bucket="b", prefix="/a/b/").location("shop") == "s3://b/a/b/shop"
+        assert opened(bucket="b", prefix=None).location("") == "s3://b"
+
+    def test_without_a_prefix(self, opened: Opened) -> None:
+        target = opened(prefix=None)
+        target.put("shop/a", [b"x"])
+        assert keys(target) == ["shop/a"]
+        assert target.sweep("", 0.0) == []
+
+    def test_the_keys_of_a_profile(
+        self, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keys_of = f"aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+        (tmp_path / "credentials").write_text(f"[default]\n[backup]\n{keys_of}")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another's")
+        opened(access_key=None, secret_key=None, profile="backup").check()
+        with pytest.raises(UsageError, match="no keys for the profile `other`"):
+            opened(access_key=None, secret_key=None, profile="other").check()
+
+    def test_the_keys_of_the_environment_where_none_are_declared(
+        self, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+        opened(access_key=None, secret_key=None).check()
+
+    def test_the_environment_changes_nothing_that_is_declared(
+        self, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "REGION"):
+            monkeypatch.setenv(f"AWS_{name}", "another's")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+        target = opened()
+        target.check()
+        assert target.sweep("", 0.0) == []
+
+    def test_a_session_token_is_sent(self, opened: Opened, wire: Wire, tmp_path: Path) -> None:
+        target = opened(endpoint=through(wire), session_token=secret(tmp_path, "temporary"))
+        target.put("a", [b"x"])
+        target.sweep("", 0.0)
+        (put,) = [head for head in wire.heads if head.startswith("PUT")]
+        (swept,) = [head for head in wire.heads if "?prefix=" in head or "uploads" in head]
+        assert "x-amz-security-token: temporary" in put.lower()
+        assert "x-amz-security-token: temporary" in swept.lower()
+
+    def test_how_objects_are_kept_is_sent(self, opened: Opened, wire: Wire) -> None:
+        target = opened(
+            endpoint=through(wire),
+            storage_class="STANDARD_IA",
+            server_side_encryption="aws:kms",
+            kms_key="key-1",
+            part_size=5 * MIB,
+        )
+        target.put("small", [b"x"])
+        target.put("large", [b"x" * MIB] * 6)
+        begun = [one for one in wire.heads if one.startswith("PUT") and "/small" in one]
+        begun += [one for one in wire.heads if one.startswith("POST") and "uploads" in one]
+        assert len(begun) == 2
+        for head in begun:
+            assert "x-amz-storage-class: STANDARD_IA" in head
+            assert "x-amz-server-side-encryption: aws:kms" in head
+            assert "x-amz-server-side-encryption-aws-kms-key-id: key-1" in head
+
+    def test_the_bucket_may_be_part_of_the_host(self, opened: Opened) -> None:
+        account = opened(style="virtual", endpoint="https://s3.example.org", bucket="b")
+        assert account._bucket.requests.url == "https://b.s3.example.org"
+        lines = account.download_commands("shop", "out")
+        assert "force_path_style=false" in "\n".join(lines)
+
+    def test_a_certificate_of_ones_own(self, opened: Opened, tmp_path: Path) -> None:
+        authority, certificate, key = certify(tmp_path)
+        with running("--cert", str(certificate), "--key", str(key), scheme="https") as server:
+            bucket = server.make_bucket(authority.read_text())
+            target = opened(endpoint=server.endpoint, bucket=bucket, ca=str(authority))
+            target.check()
+            assert target.sweep("", 0.0) == []
+            stranger = opened(endpoint=server.endpoint, bucket=bucket, retry=0.2)
+            for attempt in (stranger.check, stranger.now):
+                with pytest.raises(StepFailed, match="certificate") as caught:
+                    attempt()
+                assert "ca" in caught.value.remedy
+
+
+class TestParts:
+    def test_nothing_is_visible_while_it_is_sent(self, opened: Opened) -> None:
+        target = opened(part_size=5 * MIB)
+        seen: list[list[str]] = []
+
+        def chunks() -> Iterator[bytes]:
+            for _ in range(24):
+                yield b"x" * MIB
+            seen.append(keys(target))
+
+        target.put("large", chunks())
+        assert seen == [[]]
+        assert [entry.bytes for entry in target.entries("")] == [24 * MIB]
+
+    def test_a_producer_that_raises_has_the_upload_aborted(
+        self, opened: Opened, wire: Wire
+    ) -> None:
+        target = opened(part_size=5 * MIB, endpoint=through(wire))
+        with pytest.raises(OSError, match="the source is gone"):
+            target.put("large", broken(200))
+        assert len(wire.lines("POST")) == 1
+        assert len(wire.lines("DELETE")) == 1
+        assert keys(target) == []
+        assert target.sweep("", 0.0) == []
+
+    def test_more_parts_than_there_may_be_are_refused(
+        self, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(s3_bucket, "MOST_PARTS", 2)
+        target = opened(part_size=5 * MIB)
+        with pytest.raises(StepFailed, match="more than 2 parts") as caught:
+            target.put("large", [b"x" * MIB] * 12)
+        assert "part_size" in caught.value.remedy
+        assert target.sweep("", 0.0) == []
+
+    def test_what_a_killed_put_left_is_swept_when_it_is_old(
+        self, opened: Opened, s3_server: S3Server
+    ) -> None:
+        target = opened(part_size=5 * MIB)
+        bucket = target._bucket.account.bucket
+        script = (
+            "import sys, time; from pathlib import Path; from runner.secret import Secret\n"
+            "from runner.spec.model import TargetSpec\n"
+            "from runner.target.s3 import open_target\n"
+            "endpoint, bucket, folder = sys.argv[1:]\n"
+            "options = {'endpoint': endpoint, 'bucket': bucket, 'prefix': 'some/where',\n"
+            "           'access_key': Secret(f'file:{folder}/access'),\n"
+            "           'secret_key': Secret(f'file:{folder}/secret'), 'part_size': 5 << 20}\n"
+            "def chunks():\n"
+            "    for _ in range(12): yield b'x' * (1 << 20)\n"
+            "    print('sent', flush=True); time.sleep(1000)\n"
+            "target = open_target(TargetSpec('offsite', 's3', options, Path()))\n"
+            "target.put('shop/large', chunks())\n"
+        )
+        arguments = [s3_server.endpoint, bucket, str(s3_server.folder)]
+        with subprocess.Popen(
+            [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE
+        ) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == b"sent\n"
+            writer.kill()
+        assert keys(target) == []
+        assert target.sweep("", 3600.0) == []
+        assert target.sweep("other", 0.0) == []
+        assert target.sweep("shop", 0.0) == ["shop/large"]
+        assert target.sweep("shop", 0.0) == []
+
+
+class TestFaults:
+    def test_a_download_goes_on_after_the_connection_broke(
+        self, opened: Opened, wire: Wire
+    ) -> None:
+        data = os.urandom(8 * MIB)
+        target = opened(endpoint=through(wire))
+        target.put("a", [data])
+        wire.cuts = [MIB, 2 * MIB, MIB]
+        assert read(target, "a") == data
+        assert wire.cuts == []
+        wire.cuts = [MIB]
+        assert b"".join(target.get("a", offset=5, length=6 * MIB)) == data[5 : 6 * MIB + 5]
+
+    def test_a_download_of_what_was_replaced_meanwhile_fails(
+        self, opened: Opened, wire: Wire
+    ) -> None:
+        target = opened(endpoint=through(wire))
+        target.put("a", [b"1" * 8 * MIB])
+        wire.cuts = [3 * MIB]
+        chunks = target.get("a")
+        next(chunks)
+        target.put("a", [b"2" * 8 * MIB])
+        with pytest.raises(StepFailed, match="changed while it was read"):
+            list(chunks)
+
+    def test_requests_that_fail_are_repeated(self, opened: Opened, wire: Wire) -> None:
+        failures = [b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", b""] * 2
+
+        def fail(head: str) -> bytes | None:
+            return failures.pop() if failures else None
+
+        wire.answer = fail
+        target = opened(endpoint=through(wire), retry=30.0, part_size=5 * MIB)
+        target.put("a", [b"x" * MIB] * 12)
+        assert failures == []
+        assert read(target, "a") == b"x" * 12 * MIB
+
+    def test_a_server_that_dies_in_the_middle(self, opened: Opened) -> None:
+        with running() as server:
+            target = opened(
+                endpoint=server.endpoint, bucket=server.make_bucket(), retry=0.5, part_size=5 * MIB
+            )
+            target.put("kept", [b"k" * 8 * MIB])
+
+            def chunks() -> Iterator[bytes]:
+                for _ in range(24):
+                    yield b"x" * MIB
+                server.end(signal.SIGKILL)
+                for _ in range(12):
+                    yield b"x" * MIB
+
+            with pytest.raises(StepFailed, match=r"refuses connections|broke the connection"):
+                target.put("large", chunks())
+            server.start()
+            assert keys(target) == ["kept"]
+            reading = target.get("kept")
+            next(reading)
+            server.end(signal.SIGKILL)
+            with pytest.raises(StepFailed, match=r"refuses connections|broke the connection"):
+                list(reading)
+
+    def test_the_interpreter_ends_while_the_server_hangs(self, s3_server: S3Server) -> None:
+        def hang(head: str) -> bytes | None:
+            time.sleep(1000)
+            return None
+
+        with wire_to(s3_server.port) as wire:
+            wire.answer = hang
+            script = (
+                "import sys, threading; from pathlib import Path\n"
+                "from runner.secret import Secret\n"
+                "from runner.spec.model import TargetSpec\n"
+                "from runner.target.s3 import open_target\n"
+                "endpoint, folder = sys.argv[1:]\n"
+                "options = {'endpoint': endpoint, 'bucket': 'any',\n"
+                "           'access_key': Secret(f'file:{folder}/access'),\n"
+                "           'secret_key': Secret(f'file:{folder}/secret')}\n"
+                "target = open_target(TargetSpec('offsite', 's3', options, Path()))\n"
+                "threading.Thread(target=target.check, daemon=True).start()\n"
+                "sys.stdin.readline()\n"
+            )
+            s3_server.options(bucket="any")
+            with subprocess.Popen(
+                [sys.executable, "-c", script, through(wire), str(s3_server.folder)],
+                stdin=subprocess.PIPE,
+            ) as process:
+                assert process.stdin is not None
+                deadline = time.monotonic() + 60
+                while not wire.heads:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                process.stdin.write(b"\n")
+                process.stdin.close()
+                assert process.wait(30) == 0
+
+
+class TestPutIfAbsent:
+    """With a server that knows it, which the one of the other tests does not."""
+
+    @pytest.fixture
+    def strict(self, wire: Wire) -> Wire:
+        taken: set[str] = set()
+
+        def refuse(head: str) -> bytes | None:
+            method, path, _ = head.split("\r\n", 1)[0].split(" ")
+            if method == "PUT" and "if-none-match: *" in head.lower() and path in taken:
+                return b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n"
+            if method == "PUT":
+                taken.add(path)
+            return None
+
+        wire.answer = refuse
+        return wire
+
+    def test_the_server_decides(self, opened: Opened, strict: Wire) -> None:
+        target = opened(endpoint=through(strict))
+        target.put("a", [b"first"], exclusive=True)
+        with pytest.raises(KeyExists):
+            target.put("a", [b"second"], exclusive=True)
+        assert read(target, "a") == b"first"
+        assert not [line for line in strict.lines("PUT") if ".lock" in line]
+        assert keys(target) == ["a"]
+
+    def test_a_put_whose_answer_was_lost_is_no_conflict(self, opened: Opened, strict: Wire) -> None:
+        target = opened(endpoint=through(strict), retry=30.0)
+        losses = ["/a "]
+        strict.lose = lambda head: (
+            head.startswith("PUT ") and losses != [] and losses[0] in head and bool(losses.pop())
+        )
+        target.put("a", [b"mine"], exclusive=True)
+        assert losses == []
+        assert read(target, "a") == b"mine"
+
+
+class TestLock:
+    def claim(self, target: S3Target, note: bytes, **attributes: str) -> None:
+        import obstore
+
+        key = "shop/.prune.lock/.other.lock"
+        obstore.put(target._bucket.writer, key, note, attributes={**attributes})
+
+    def test_a_claim_of_another_host_is_believed_until_it_is_old(self, opened: Opened) -> None:
+        target = opened()
+        elsewhere = b'{"owner": "run 7 on quay2", "held": true, "process": {"pid": 1}}'
+        self.claim(target, elsewhere)
+        with pytest.raises(Locked, match="run 7 on quay2"), target.lock("shop/.prune", "me"):
+            raise AssertionError
+        assert keys(target) == []
+        # This server takes an object's age from what a client says of it.
+        self.claim(target, elsewhere, mtime=str(time.time() - lease.LEASE_SECONDS - 5))
+        with target.lock("shop/.prune", "me"):
+            pass
+
+    def test_a_lock_that_was_lost_removes_nothing_more(self, opened: Opened) -> None:
+        target = opened()
+        target.put("a", [b"x"])
+        with target.lock("shop/.prune", "me"):
+            target._leases._valid_until = dict.fromkeys(target._leases._valid_until, 0.0)
+            with pytest.raises(StepFailed, match="not renewed"):
+                target.delete("a")
+        assert keys(target) == ["a"]
+
+    def test_a_lock_is_renewed(self, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
+        target = opened()
+        with target.lock("shop/.prune", "me"):
+            (first,) = target._leases._valid_until.values()
+            deadline = time.monotonic() + 60
+            while [first] == list(target._leases._valid_until.values()):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        assert target.folders("") == []
+
+
+@pytest.mark.slow
+def test_a_bucket_alone_brings_everything_back(s3_server: S3Server, tmp_path: Path) -> None:
+    options = s3_server.options()
+    brings_everything_back(
+        tmp_path,
+        f"{{type: s3, endpoint: '{options['endpoint']}', bucket: {options['bucket']}, "
+        f"prefix: dr, access_key: {{secret: 'file:{s3_server.folder}/access'}}, "
+        f"secret_key: {{secret: 'file:{s3_server.folder}/secret'}}, keep: {{last: 2}}}}",
+        tools_path(),
+    )
+
+
+def test_an_account_is_declared_whole(holdfast: Callable[..., Program], tmp_path: Path) -> None:
+    spec = (
+        "version: 1\nproject: shop\nsources: {db: {type: sqlite, path: a.db}}\n"
+        "targets: {offsite: {type: s3, bucket: backups, endpoint: '${NONE:-}', "
+        "access_key: {secret: 'env:KEY'}}}\n"
+    )
+    (tmp_path / "backup.yaml").write_text(spec)
+    answer = holdfast()("validate", status=3)
+    assert "`access_key` needs `secret_key` beside it" in answer.stdout + answer.stderr
+    (tmp_path / "backup.yaml").write_text(spec.replace("access_key: {secret: 'env:KEY'}", ""))
+    holdfast()("validate", status=0)
+
+
+def certify(folder: Path) -> tuple[Path, Path, Path]:
+    """An authority that nobody knows, a certificate that it gave this machine, and its key."""
+    openssl = require_program("openssl", "openssl")
+    authority, certificate, key = (folder / name for name in ("ca.pem", "server.pem", "key.pem"))
+    new = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    new += ["-nodes", "-days", "2"]
+    calls: list[list[str | Path]] = [
+        [*new, "-subj", "/CN=authority", "-keyout", folder / "ca.key", "-out", authority],
+        [
+            *(*new, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+            *("-addext", "basicConstraints=critical,CA:FALSE"),
+            *("-CA", authority, "-CAkey", folder / "ca.key", "-keyout", key, "-out", certificate),
+        ],
+    ]
+    for call in calls:
+        subprocess.run(call, check=True, capture_output=True)
+    return authority, certificate, key
