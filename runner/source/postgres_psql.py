@@ -1,16 +1,16 @@
 """A session by a psql that is held open, behind the command that reaches the database.
 
 It reads statements from a pipe, and says after each how it ended. What a query answers comes as
-COPY writes it: one line a row, whatever the values hold.
+CSV, with a mark for what is null. (COPY would not do: psql does not say of one that it failed.)
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
 from typing import IO
 
 from runner import process
@@ -19,6 +19,8 @@ from runner.source.postgres_errors import ServerSaid, said
 from runner.source.postgres_programs import Client, Programs, client
 from runner.source.postgres_server import APPLICATION, Server
 from runner.source.postgres_session import Row
+
+LONGEST = 2**30  # characters of one value; PostgreSQL has no longer ones
 
 
 class PsqlSession:
@@ -33,7 +35,8 @@ class PsqlSession:
         self._open.callback(self._errors.close)
         # The version of a psql says nothing that matters here: any of the last ten years will do.
         programs = Programs(server.bin, "", 0)
-        arguments = ("--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--no-password")
+        arguments = ["--no-psqlrc", "--quiet", "--csv", "--tuples-only", "--no-password"]
+        arguments.append(f"--pset=null={self._mark}")
         try:
             one: Client = self._open.enter_context(
                 client(server, programs, "psql", *arguments, application=application)
@@ -49,6 +52,8 @@ class PsqlSession:
                 )
             )
             self._send(one.first)
+            # First, since a database may have a limit that even the next statement exceeds.
+            self.execute("SET statement_timeout = 0")
             self._backend = self.rows("SELECT pg_catalog.pg_backend_pid()")[0][0]
         except BaseException:
             self._open.close()
@@ -56,8 +61,12 @@ class PsqlSession:
 
     def rows(self, sql: str) -> list[Row]:
         """What a query answers."""
-        lines = self._run(f"COPY ({sql}) TO STDOUT")
-        return [tuple(_uncopied(part) for part in line.split("\t")) for line in lines]
+        csv.field_size_limit(LONGEST)
+        # A row of one empty text is an empty line.
+        return [
+            tuple(None if one == self._mark else one for one in row or [""])
+            for row in csv.reader(self._run(sql))
+        ]
 
     def execute(self, sql: str) -> None:
         """Run one statement."""
@@ -94,27 +103,24 @@ class PsqlSession:
         )
         with self._lock:
             self._send(text.encode(errors="surrogateescape"))
-            lines = list(self._until(mark))
-            words = "\n".join(self._until(mark, whole=True))
+            lines = self._until(f"{mark} ")
+            words = "".join(self._until(f"{mark}\n")[:-1])
         state = lines.pop().removeprefix(mark).strip()
         if state not in ("00000", "02000"):
             raise said(f"Asking {self.server.describe()}", words, state)
         return lines
 
-    def _until(self, mark: str, *, whole: bool = False) -> Iterator[str]:
-        """Lines up to the one with the mark, which is given too unless it is nothing else."""
+    def _until(self, end: str) -> list[str]:
+        """Lines, with their ends, up to and with the one that begins so."""
         output = self._process.stdout
         assert output is not None
-        while True:
+        found = [""]
+        while not found[-1].startswith(end):
             line = output.readline()
             if not line.endswith(b"\n"):
                 raise self._gone()
-            text = line[:-1].decode(errors="surrogateescape")
-            if whole and text == mark:
-                return
-            yield text
-            if not whole and text.startswith(mark):
-                return
+            found.append(line.decode(errors="surrogateescape"))
+        return found[1:]
 
     def _send(self, data: bytes) -> None:
         try:
@@ -130,27 +136,3 @@ class PsqlSession:
         words = self._errors.read().decode(errors="replace")
         text = words.removeprefix("psql: error: ") or "the connection is lost"
         return said(f"Asking {self.server.describe()}", text)
-
-
-_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
-
-
-def _uncopied(part: str) -> str | None:
-    """A value as COPY's text form writes it."""
-    if part == "\\N":
-        return None
-    if "\\" not in part:
-        return part
-    pieces = part.split("\\")
-    found = [pieces[0]]
-    after_pair = False
-    for piece in pieces[1:]:
-        if after_pair:
-            found.append(piece)
-            after_pair = False
-        elif piece:
-            found.append(_ESCAPES.get(piece[0], piece[0]) + piece[1:])
-        else:
-            found.append("\\")
-            after_pair = True
-    return "".join(found)

@@ -20,7 +20,6 @@ Row = tuple[str | None, ...]
 
 # How values are written, what is seen, and no limit of time: those are for the application.
 PINNED = {
-    "client_encoding": "UTF8",
     "client_min_messages": "warning",
     "search_path": "",
     "TimeZone": "UTC",
@@ -39,6 +38,9 @@ PINNED = {
     "idle_session_timeout": "0",
     "max_parallel_workers_per_gather": "0",
 }
+# Where the server does not know what its bytes mean, it would refuse to give them as UTF-8.
+_ENCODING = """(SELECT CASE current_setting('server_encoding')
+                        WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END)"""
 CANCEL_SECONDS = 5.0
 
 
@@ -92,6 +94,7 @@ def connect(server: Server, application: str = APPLICATION) -> Session:
         # First, since a database may have a limit that even the next statement exceeds.
         session.execute("SET statement_timeout = 0")
         values = ", ".join(f"({literal(name)}, {literal(to)})" for name, to in PINNED.items())
+        values += f", ('client_encoding', {_ENCODING})"
         session.rows(
             "SELECT pg_catalog.set_config(name, v.wanted, false) "  # noqa: S608 - quoted
             f"FROM pg_catalog.pg_settings s JOIN (VALUES {values}) v(name, wanted) USING (name)"
