@@ -7,17 +7,20 @@ to RESTORE. The format: rdb.h of Redis 5 to 8 and of Valkey.
 from __future__ import annotations
 
 import struct
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from runner.errors import StepFailed
 from runner.source.redis_crc import crc64
 from runner.source.redis_skip import (
     KINDS,
+    SHORT,
     VALKEY_KINDS,
     Unknown,
     length_at,
     skip_module,
+    skip_string,
     string_at,
 )
 
@@ -34,6 +37,8 @@ _OF_A_KEY = (_SECONDS, _MILLISECONDS, _FREQUENCY, _IDLE)
 
 _seconds = struct.Struct("<I").unpack_from
 _milliseconds = struct.Struct("<q").unpack_from
+Read = TypeVar("Read")
+
 _BYTES = [bytes([kind]) for kind in range(256)]
 
 _NAMES = {
@@ -96,10 +101,30 @@ class Rdb:
 
         Raises StepFailed where it is damaged or short, or holds what is not known here.
         """
+        return self._through(self._whole)
+
+    def tally(self) -> dict[int, dict[int, int]]:
+        """The number of keys by database and kind of value, where these are not wanted: quicker
+        than `entries`, and raises the same.
+        """
+        found: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+
+        def count(at: int) -> Generator[None, None, int]:
+            yield from ()
+            return self._count(at, found)
+
+        for _ in self._through(count):
+            pass
+        return found
+
+    def _through(self, some: Callable[[int], Generator[Read, None, int]]) -> Iterator[Read]:
+        """Let `some` take what is wholly in the data, time after time; it returns where it
+        stopped.
+        """
         at = HEADER
         while True:
             try:
-                at = yield from self._whole(at)
+                at = yield from some(at)
             except Unknown as error:
                 raise StepFailed(
                     f"The RDB (version {self.version}) has {error} after {self.count} keys.",
@@ -111,6 +136,40 @@ class Rdb:
             self._data = self._data[at:]
             self._fill(2 * len(self._data))
             at = 0
+
+    def _count(self, at: int, found: dict[int, dict[int, int]]) -> int:
+        """As `_whole`, but for what is not needed to count."""
+        data, size, kinds = self._data, len(self._data), self._kinds
+        start, counted = at, found[self._database]
+        try:
+            while not self._ended:
+                kind = data[at]
+                if kind == _MILLISECONDS:
+                    at += 9
+                    kind = data[at]
+                if kind >= _MARKS:
+                    if kind not in _OF_A_KEY:
+                        start = at = self._note(kind, at + 1)
+                        counted = found[self._database]
+                        continue
+                    at, *_ = _of_a_key(data, start)
+                    kind = data[at]
+                length = data[at + 1]
+                at = at + 2 + length if length < 64 else skip_string(data, at + 1)
+                if kind in SHORT and data[at] < 64:
+                    at += 1 + data[at]
+                elif kind in kinds:
+                    at = kinds[kind](data, at)
+                else:
+                    raise Unknown(f"a value of kind {kind}")
+                if at > size:
+                    break
+                counted[kind] += 1
+                start = at
+        except IndexError:
+            pass
+        self.count = sum(sum(one.values()) for one in found.values())
+        return start
 
     def _whole(self, at: int) -> Generator[Entry, None, int]:
         """The entries that are wholly in the data; returns where the first that is not begins."""

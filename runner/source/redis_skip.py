@@ -161,9 +161,12 @@ def _stream(*, more: int, active: bool) -> Skip:
 _STRINGS = _counted(skip_string)
 _PAIRS = _counted(skip_string, skip_string)
 
+# Kinds that are one string.
+SHORT = frozenset((0, 9, 10, 11, 12, 13, 16, 17, 20, 23))
+
 # By the byte that tells the kind of a value, as rdb.h numbers them.
 KINDS: dict[int, Skip] = {
-    **dict.fromkeys((0, 9, 10, 11, 12, 13, 16, 17, 20, 23), skip_string),
+    **dict.fromkeys(SHORT, skip_string),
     **dict.fromkeys((1, 2, 14), _STRINGS),
     3: _counted(skip_string, _old_double),
     4: _PAIRS,
