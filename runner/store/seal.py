@@ -31,6 +31,9 @@ __all__ = [
 # What is no larger is read whole and checked before it is opened, without any thread.
 SMALL = BLOCK
 
+# What is written at once and no smaller is handed on without another copy.
+LARGE = BLOCK // 8
+
 _PROGRAMS = {".zst": "zstd -dc", ".gz": "gzip -dc"}
 
 
@@ -83,8 +86,9 @@ class Seal:
         key = f"{name}{self.suffix}"
         encoder = compression.encoder(self.compression)
         with Stages() as stages:
-            intake = _Intake(encoder, progress)
-            compressed = stages.run(lambda pipe: intake.take(produce, pipe))
+            produced = stages.run(lambda pipe: _Intake(pipe, progress).take(produce))
+            content = Hashed(produced)
+            compressed = stages.run(lambda pipe: _compress(content, encoder, pipe))
             stored = Hashed(self._encrypted(compressed, stages))
             try:
                 target.put(f"{folder}/{key}", stored)
@@ -92,7 +96,7 @@ class Seal:
                 if stages.error is not None and stages.error is not error:
                     raise stages.error from stages.error.__cause__
                 raise
-        return Sealed(key, stored.bytes, stored.sha256, intake.content.bytes, intake.content.sha256)
+        return Sealed(key, stored.bytes, stored.sha256, content.bytes, content.sha256)
 
     def _encrypted(self, compressed: Pipe, stages: Stages) -> Iterator[bytes]:
         if not self.recipients:
@@ -197,42 +201,42 @@ def _decoded(opened: Iterator[bytes], suffix: str, stages: Stages) -> Iterator[b
     return stages.run(decompress)
 
 
+def _compress(content: Iterator[bytes], encoder: compression.Encoder, pipe: Pipe) -> None:
+    """Compress in a thread of its own: hashing all of it takes its time beside the producer's."""
+    held = b""
+    for block in content:
+        if held:
+            pipe.write(encoder.block(held))
+        held = block
+    pipe.write(encoder.last(held))
+
+
 class _Intake:
-    """The producer's sink: gathers blocks, hashes them, and hands them on compressed."""
+    """The producer's sink: hands on what is large as it is, and gathers what is small."""
 
-    def __init__(
-        self, encoder: compression.Encoder, progress: Callable[[int], None] | None
-    ) -> None:
-        self.content = Hashed()
-        self._encoder = encoder
-        self._progress = progress
-        self._pipe = Pipe()
-        self._block = bytearray()
-
-    def take(self, produce: Callable[[Sink], None], pipe: Pipe) -> None:
+    def __init__(self, pipe: Pipe, progress: Callable[[int], None] | None) -> None:
         self._pipe = pipe
+        self._progress = progress
+        self._gathered = bytearray()
+
+    def take(self, produce: Callable[[Sink], None]) -> None:
         produce(self)
-        rest = bytes(self._block)
-        self._count(rest)
-        pipe.write(self._encoder.last(rest))
+        self._hand_on(self._gathered)
 
     def write(self, data: bytes | memoryview, /) -> int:
         size = memoryview(data).nbytes
-        if size >= BLOCK and not self._block:
-            self._hand_on(bytes(data))
-            return size
-        self._block += data
-        if len(self._block) >= BLOCK:
-            block = bytes(self._block)
-            self._block.clear()
-            self._hand_on(block)
+        if size < LARGE:
+            self._gathered += data
+            if len(self._gathered) < BLOCK:
+                return size
+        self._hand_on(self._gathered)
+        self._gathered.clear()
+        if size >= LARGE:
+            self._hand_on(data)
         return size
 
-    def _hand_on(self, block: bytes) -> None:
-        self._count(block)
-        self._pipe.write(self._encoder.block(block))
-
-    def _count(self, block: bytes) -> None:
-        self.content.add(block)
+    def _hand_on(self, data: bytes | bytearray | memoryview) -> None:
+        block = bytes(data)
+        self._pipe.write(block)
         if self._progress is not None and block:
             self._progress(len(block))
