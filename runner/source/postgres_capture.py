@@ -6,27 +6,41 @@ import contextlib
 import contextvars
 import functools
 import os
+import re
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from runner.errors import StepFailed
 from runner.source import Capture, Captured
 from runner.source.postgres_databases import database_names, part_of
-from runner.source.postgres_fingerprint import CONNECTIONS, joined, sequences, settled, take
+from runner.source.postgres_errors import ServerSaid
+from runner.source.postgres_fingerprint import CONNECTIONS, sequences, settled, take
 from runner.source.postgres_globals import GLOBALS, globals_fingerprint, globals_text
-from runner.source.postgres_moment import Moment, held
+from runner.source.postgres_moment import (
+    OVERTAKEN_SECONDS,
+    Moment,
+    Overtaken,
+    held,
+    join,
+)
 from runner.source.postgres_programs import Programs, programs_for, reading_client, run_client
 from runner.source.postgres_server import APPLICATION, Server
 from runner.source.postgres_session import Session, literal, open_session, value, version_of
 from runner.source.postgres_tables import Selection
 from runner.store.seal import Sink
+from runner.swap import remove_tree
 
 OLDEST_MAJOR = 12
 BLOCK = 1024 * 1024
+
+# What pg_dump says when it cannot lock a table, and what its helpers say.
+_LOCKING = re.compile(r"timeout.*LOCK TABLE|could not obtain lock on relation")
 
 Found = TypeVar("Found")
 
@@ -110,31 +124,48 @@ class _Capturing:
     application: str = field(default_factory=lambda: f"{APPLICATION}-{os.urandom(4).hex()}")
 
     def run(self, part: str) -> tuple[datetime, dict[str, Any]]:
+        """Capture; again if others got in between, for as long as one waits for a lock."""
+        deadline = time.monotonic() + self.wanted.lock_seconds
+        while True:
+            try:
+                return self._attempt(part)
+            except Overtaken:
+                if time.monotonic() >= deadline:
+                    raise
+
+    def _attempt(self, part: str) -> tuple[datetime, dict[str, Any]]:
         wanted, server = self.wanted, self.server
         with (
             _nothing_left(server, self.application),
-            open_session(server, application=self.application) as session,
-            held(session, wanted.selection, wanted.lock_seconds) as moment,
-            joined(server, moment, CONNECTIONS - 1, self.application) as others,
+            contextlib.ExitStack() as stack,
         ):
-            before = sequences(session, moment.chosen)
-            encoding = value(session, "SELECT pg_catalog.getdatabaseencoding()")
-            sessions = [session, *others]
+            sessions = [
+                stack.enter_context(open_session(server, application=self.application))
+                for _ in range(CONNECTIONS)
+            ]
+            first = sessions[0]
+            encoding = value(first, "SELECT pg_catalog.getdatabaseencoding()")
+            moment = stack.enter_context(held(first, wanted.selection, wanted.lock_seconds))
+            for other in sessions[1:]:
+                join(other, moment)
+            before = sequences(first, moment.chosen)
             describe = functools.partial(
                 take, sessions, moment.chosen, wanted.level, wanted.counted
             )
             with _Beside(describe, sessions) as described:
                 self._store(moment, encoding, part, described)
                 found = described.result()
-            after = sequences(session, moment.chosen)
+            after = sequences(first, moment.chosen)
         return moment.at, {**found, "sequences": settled(before, after)}
 
     def _store(
         self, moment: Moment, encoding: str, part: str, described: _Beside[dict[str, Any]]
     ) -> None:
+        """Dump and store. Raises Overtaken, before anything is stored, as `join` does."""
+        patience = OVERTAKEN_SECONDS * 1000 + len(moment.chosen.full)
         arguments = [
             f"--snapshot={moment.snapshot}",
-            f"--lock-wait-timeout={max(1, round(self.wanted.lock_seconds * 1000))}",
+            f"--lock-wait-timeout={patience:.0f}",
             f"--encoding={encoding}",
             # The next major may have more reserved words.
             "--quote-all-identifiers",
@@ -142,30 +173,47 @@ class _Capturing:
             "--no-password",
             *moment.chosen.arguments,
         ]
-        if self.wanted.jobs > 1:
-            produce = functools.partial(self._send_folder, arguments)
-            self.capture.store("tar", produce, part=part)
-        else:
-            stream = functools.partial(self._stream, arguments, described)
-            self.capture.store("pgdump", stream, part=part)
+        try:
+            if self.wanted.jobs > 1:
+                self._store_folder(arguments, part)
+            else:
+                self._store_stream(arguments, part, described)
+        except ServerSaid as error:
+            if not _LOCKING.search(error.message):
+                raise
+            raise Overtaken(self.server.describe(), error) from error
 
-    def _stream(
-        self, arguments: Sequence[str], described: _Beside[dict[str, Any]], sink: Sink
+    def _store_stream(
+        self, arguments: Sequence[str], part: str, described: _Beside[dict[str, Any]]
     ) -> None:
-        with reading_client(
-            self.server,
-            self.programs,
-            "pg_dump",
-            "--format=custom",
-            *arguments,
-            application=self.application,
-        ) as output:
-            while block := output.read(BLOCK):
-                described.check()
-                sink.write(block)
+        with contextlib.ExitStack() as stack:
+            output = stack.enter_context(
+                reading_client(
+                    self.server,
+                    self.programs,
+                    "pg_dump",
+                    "--format=custom",
+                    *arguments,
+                    application=self.application,
+                )
+            )
+            first = output.read(BLOCK)  # it says nothing before it has its locks
+            if not first:
+                stack.close()
 
-    def _send_folder(self, arguments: Sequence[str], sink: Sink) -> None:
+            def produce(sink: Sink) -> None:
+                block = first
+                while block:
+                    described.check()
+                    sink.write(block)
+                    block = output.read(BLOCK)
+                stack.close()  # its status belongs to what is being stored
+
+            self.capture.store("pgdump", produce, part=part)
+
+    def _store_folder(self, arguments: Sequence[str], part: str) -> None:
         folder = self.capture.scratch / "dump"
+        remove_tree(folder)
         run_client(
             self.server,
             self.programs,
@@ -176,12 +224,7 @@ class _Capturing:
             *arguments,
             application=self.application,
         )
-        with tarfile.open(
-            mode="w|", fileobj=cast("Any", sink), bufsize=BLOCK, format=tarfile.PAX_FORMAT
-        ) as tar:
-            for path in sorted(folder.iterdir()):
-                tar.add(path, path.name, recursive=False, filter=_anonymous)
-                path.unlink()
+        self.capture.store("tar", functools.partial(_send_folder, folder), part=part)
         folder.rmdir()
 
 
@@ -249,6 +292,16 @@ def _nothing_left(server: Server, application: str) -> Iterator[None]:
                     f"WHERE application_name = {literal(application)}"
                 )
         raise
+
+
+def _send_folder(folder: Path, sink: Sink) -> None:
+    """A tar of the folder's files, each removed once it is in it."""
+    with tarfile.open(
+        mode="w|", fileobj=cast("Any", sink), bufsize=BLOCK, format=tarfile.PAX_FORMAT
+    ) as tar:
+        for path in sorted(folder.iterdir()):
+            tar.add(path, path.name, recursive=False, filter=_anonymous)
+            path.unlink()
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -2,6 +2,10 @@
 
 The locks come first. A TRUNCATE or a rewriting ALTER after the snapshot would make the snapshot
 see no rows: PostgreSQL keeps no old version for those.
+
+Whoever wants a table for himself meanwhile waits for us, and every later reader queues behind him.
+So whoever else of ours reads, pg_dump for one, has to lock too before he comes: to wait for him
+would be to wait for ourselves, which no server notices.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from runner.errors import StepFailed
 from runner.source.postgres_errors import ServerSaid, said
 from runner.source.postgres_session import Session, literal, value
 from runner.source.postgres_tables import Chosen, Relation, Selection, choose
+
+OVERTAKEN_SECONDS = 1.0  # to lock what we hold already: longer only behind one who waits for us
 
 _ATTEMPTS = 5
 _LOCKED_AT_ONCE = 200
@@ -32,6 +38,17 @@ WHERE l.mode = 'AccessExclusiveLock' AND l.granted AND n.nspname !~ '^pg_'
                     WHERE d.datname = pg_catalog.current_database())
 ORDER BY 1 LIMIT 3
 """
+
+
+class Overtaken(StepFailed):
+    """Somebody who waits for us is in the way of another of ours: another moment is needed."""
+
+    def __init__(self, server: str, error: ServerSaid) -> None:
+        super().__init__(
+            f"Tables of {server} are locked against readers over and over: {error.message}",
+            remedy="A TRUNCATE or an ALTER does that. Try at a quieter time, or leave the table out. "
+            "Without `parallel` less is in the way.",
+        )
 
 
 @dataclass(frozen=True)
@@ -55,9 +72,15 @@ def held(session: Session, selection: Selection, wait: float) -> Iterator[Moment
 
 
 def join(session: Session, moment: Moment) -> None:
-    """Begin a transaction that sees the instant."""
+    """Begin a transaction that sees the instant. Raises Overtaken when it cannot lock too."""
     session.execute(_BEGIN)
     session.execute(f"SET TRANSACTION SNAPSHOT {literal(moment.snapshot)}")
+    try:
+        _lock(session, moment.chosen.full, OVERTAKEN_SECONDS)
+    except ServerSaid as error:
+        if error.state != _LOCK_TIMEOUT:
+            raise
+        raise Overtaken(session.server.describe(), error) from error
 
 
 def _hold(session: Session, selection: Selection, wait: float) -> Moment:
