@@ -42,9 +42,9 @@ def exchange(spot: Spot) -> list[str]:
     record = spot.progress()
     if record is None or record["state"] != DONE:
         with connect(spot.address) as connection:
-            if record is None:
-                record = _begin(spot, connection)
-            _bring_in(spot, connection, record)
+            again = record is not None
+            record = record or _begin(spot, connection)
+            _bring_in(spot, connection, record, again=again)
     copies: list[str] = record["copies"]
     return copies
 
@@ -115,7 +115,9 @@ def _keep(spot: Spot) -> Path:
     return path
 
 
-def _bring_in(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> None:
+def _bring_in(
+    spot: Spot, connection: RawConnection, record: dict[str, Any], *, again: bool
+) -> None:
     place, staged = spot.place, spot.noted()
     if place.existing == "flush" and not spot.outcomes(0).exists():
         _flush_first(spot, connection, record)
@@ -126,9 +128,11 @@ def _bring_in(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> 
             file.seek(0)
             before = file.read()
             totals.update(before)
+            if again:
+                _doubt(spot, record, number, len(before))
             loader = Loader(
                 connection,
-                replace=place.existing == "overwrite",
+                replace=place.existing != "skip",
                 wanted=wanted(place.include),
                 done=_written(file.write, file.flush, totals),
             )
@@ -145,6 +149,14 @@ def _bring_in(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> 
             remedy="It lacks a module, or is older than the captured one.",
         )
     record |= {"state": DONE}
+    spot.write(spot.record, record)
+
+
+def _doubt(spot: Spot, record: dict[str, Any], number: int, at: int) -> None:
+    """Note which keys an interrupted try may have brought in without an outcome: when they are
+    found there, nobody can tell whose they are.
+    """
+    record.setdefault("doubts", []).append([number, at])
     spot.write(spot.record, record)
 
 
@@ -188,7 +200,7 @@ def _undo(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> None
     if record.get("flushed"):
         _flush(connection)
     else:
-        _remove(spot, connection)
+        _remove(spot, connection, record)
     for copy in map(Path, record["copies"]):
         with copy.open("rb") as file:
             form = form_of(file.read(9))
@@ -198,12 +210,14 @@ def _undo(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> None
         _restore_functions(spot, connection)
 
 
-def _remove(spot: Spot, connection: RawConnection) -> None:
+def _remove(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> None:
     """Remove each key that was brought in, or may have been."""
     for number, form in enumerate(spot.noted().forms):
         path = spot.outcomes(number)
-        outcomes = path.read_bytes() if path.exists() else b""
-        outcomes += RESTORED * IN_DOUBT
+        outcomes = bytearray(path.read_bytes() if path.exists() else b"")
+        doubts = [at for one, at in record.get("doubts", ()) if one == number]
+        for at in (*doubts, len(outcomes)):
+            outcomes[at : at + IN_DOUBT] = RESTORED * IN_DOUBT
         asked = wanted(spot.place.include)
         at = 0
         for entries in summarize(chunks(spot.file(number)), form, Summary()):
