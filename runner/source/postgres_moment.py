@@ -46,8 +46,8 @@ class Overtaken(StepFailed):
     def __init__(self, server: str, error: ServerSaid) -> None:
         super().__init__(
             f"Tables of {server} are locked against readers over and over: {error.message}",
-            remedy="A TRUNCATE or an ALTER does that. Try at a quieter time, or leave the table out. "
-            "Without `parallel` less is in the way.",
+            remedy="A TRUNCATE or an ALTER does that. Try at a quieter time, or leave the table "
+            "out. Without `parallel` less is in the way.",
         )
 
 
