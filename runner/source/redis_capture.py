@@ -1,0 +1,188 @@
+"""The capture of a Redis server or cluster: an RDB where the server sends one, else every key."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from runner.source import Capture, Captured, redis_sync
+from runner.source.redis_address import Address
+from runner.source.redis_cluster import layout_of
+from runner.source.redis_connect import RawConnection, Rejected, connect
+from runner.source.redis_keys import KeyDump, paused
+from runner.source.redis_rdb import TYPES, Rdb
+from runner.store.seal import Sink
+
+FORMAT = 1
+USERS = "acl"  # the part that holds the ACL list
+_SERVERS = {"valkey-ver": "valkey", "redis-ver": "redis"}
+_SKEW = timedelta(hours=1)  # a server's clock that is further off is not believed
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What was captured of one server."""
+
+    at: datetime
+    form: str  # rdb | resp
+    kinds: Mapping[int, Mapping[int, int]]  # keys by database and first byte of their values
+    functions: int  # libraries
+    versions: Mapping[str, str]
+    exact: bool = True
+    notes: tuple[str, ...] = ()
+
+
+def capture_server(address: Address, options: Mapping[str, Any], capture: Capture) -> Captured:
+    """Store one artifact for each primary, and the users.
+
+    Raises StepFailed when the server is not there, refuses, or ends in the middle.
+    """
+    with connect(address) as connection:
+        layout = layout_of(connection, address)
+    taken = [_take(one.address, one.part, options, capture) for one in layout.primaries]
+    notes = [*layout.notes, *dict.fromkeys(note for one in taken for note in one.notes)]
+    with connect(layout.primaries[0].address) as connection:
+        notes += _store_users(connection, capture)
+    return Captured(
+        min(one.at for one in taken),
+        _fingerprint(taken),
+        consistency="exact" if all(one.exact for one in taken) else "fuzzy",
+        versions=taken[0].versions,
+        notes=tuple(notes),
+    )
+
+
+def _take(address: Address, part: str, options: Mapping[str, Any], capture: Capture) -> _Taken:
+    method = options.get("method", "auto")
+    refused: tuple[str, ...] = ()
+    if method != "keys":
+        try:
+            with redis_sync.begin(address) as snapshot:
+                return _take_rdb(snapshot, part, capture)
+        except Rejected as error:
+            if method == "sync" or not (error.forbidden or error.code == "ERR"):
+                raise
+            refused = (f"the server sends no RDB ({error.text[:100]}), so each key was read alone",)
+    return _take_keys(address, part, options.get("pause"), refused, capture)
+
+
+def _take_rdb(snapshot: redis_sync.Snapshot, part: str, capture: Capture) -> _Taken:
+    found: dict[int, dict[int, int]] = {}
+    read: list[Rdb] = []
+
+    def produce(sink: Sink) -> None:
+        read.append(Rdb(_passed(snapshot.chunks(), sink.write)))
+        found.update(read[0].tally())
+
+    capture.store("rdb", produce, part=part)
+    rdb = read[0]
+    at = _forked(snapshot.asked_at, rdb.auxiliary.get("ctime", ""))
+    versions = {
+        name: rdb.auxiliary[field] for field, name in _SERVERS.items() if field in rdb.auxiliary
+    }
+    notes = [
+        *snapshot.notes,
+        *(["what modules keep beside the keys is in it"] if rdb.beside else []),
+    ]
+    return _Taken(
+        at,
+        "rdb",
+        found,
+        len(rdb.functions),
+        {**versions, "rdb": str(rdb.version)},
+        notes=tuple(notes),
+    )
+
+
+def _take_keys(
+    address: Address, part: str, limit: float | None, notes: tuple[str, ...], capture: Capture
+) -> _Taken:
+    dump = KeyDump(address)
+    with connect(address) as connection:
+        versions = _versions(connection)
+    with contextlib.ExitStack() as stack:
+        held: Callable[[], bool] = lambda: False  # noqa: E731
+        if limit is not None:
+            try:
+                held = stack.enter_context(paused(address, limit))
+            except Rejected as error:
+                notes += (f"writers could not be paused ({error.text[:100]})",)
+        at = datetime.now(UTC)
+
+        def produce(sink: Sink) -> None:
+            for chunk in dump.chunks():
+                sink.write(chunk)
+
+        capture.store("resp", produce, part=part)
+        exact = held()
+    if limit is not None and not exact:
+        notes += (f"keys took longer to read than the pause of writers lasts ({limit:g} s)",)
+    return _Taken(at, "resp", dump.kinds, dump.functions, versions, exact, notes)
+
+
+def _fingerprint(taken: Iterable[_Taken]) -> dict[str, Any]:
+    """What is known without decoding values; the content itself is proven by loading it."""
+    databases: Counter[int] = Counter()
+    types: Counter[str] = Counter()
+    forms, functions = set(), 0
+    for one in taken:
+        forms.add(one.form)
+        functions = max(functions, one.functions)
+        for database, kinds in one.kinds.items():
+            databases[database] += sum(kinds.values())
+            for kind, count in kinds.items():
+                types[TYPES.get(kind, f"kind {kind}")] += count
+    return {
+        "format": FORMAT,
+        "forms": sorted(forms),
+        "databases": {
+            str(one): {"keys": databases[one]} for one in sorted(databases) if databases[one]
+        },
+        "types": dict(sorted(types.items())),
+        "functions": functions,
+    }
+
+
+def _store_users(connection: RawConnection, capture: Capture) -> list[str]:
+    """Store the ACL list, as the server writes it: with the hashes of passwords."""
+    try:
+        found = connection.call("ACL", "LIST")
+    except Rejected as error:
+        return [f"users were not saved: {error.text[:100]}"]
+    lines = [line.decode(errors="surrogateescape") for line in found]
+    text = json.dumps({"users": lines}, indent=1).encode() + b"\n"
+
+    def produce(sink: Sink) -> None:
+        sink.write(text)
+
+    capture.store("json", produce, part=USERS)
+    return []
+
+
+def _versions(connection: RawConnection) -> dict[str, str]:
+    try:
+        text = connection.call("INFO", "server").decode(errors="replace")
+    except Rejected:
+        return {}
+    known = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    name = "valkey" if "valkey_version" in known else "redis"
+    return {name: known.get(f"{name}_version", "")}
+
+
+def _forked(asked_at: datetime, told: str) -> datetime:
+    """The instant of an RDB. A server may send the one that another replica asked for before."""
+    if not told.isdigit():
+        return asked_at
+    began = datetime.fromtimestamp(int(told), UTC)
+    return began if asked_at - _SKEW < began < asked_at else asked_at
+
+
+def _passed(chunks: Iterator[bytes], take: Callable[[bytes], object]) -> Iterator[bytes]:
+    for chunk in chunks:
+        take(chunk)
+        yield chunk
