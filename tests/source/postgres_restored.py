@@ -1,0 +1,77 @@
+"""A small database, what a capture of it stored, and the places it is restored to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from runner.registry import open_source
+from runner.source import Place, Source
+from runner.spec.model import SourceSpec
+from tests.postgres_server import Database
+from tests.source.stack import TOKEN, FolderArtifacts, FolderCapture
+
+ROWS = 1000
+
+# Two schemas, a key between them, partitions, a view, a large object.
+SMALL = (
+    "CREATE TABLE players (id int PRIMARY KEY, name text)",
+    f"INSERT INTO players SELECT n, md5(n::text) FROM generate_series(1, {ROWS}) n",
+    'CREATE SCHEMA "My Shop"',
+    'CREATE TABLE "My Shop"."order lines" (id serial PRIMARY KEY, player int REFERENCES players)',
+    'INSERT INTO "My Shop"."order lines" (player) VALUES (1), (2)',
+    "CREATE TABLE visits (day int, n int, PRIMARY KEY (day, n)) PARTITION BY RANGE (day)",
+    "CREATE TABLE visits_early PARTITION OF visits FOR VALUES FROM (0) TO (10)",
+    "CREATE TABLE visits_late PARTITION OF visits FOR VALUES FROM (10) TO (20)",
+    "INSERT INTO visits VALUES (1, 1), (11, 1)",
+    "CREATE VIEW named AS SELECT name FROM players",
+    "SELECT lo_from_bytea(0, 'large')",
+)
+
+
+def small(database: Database) -> Database:
+    """Fill an empty database."""
+    database.execute(*SMALL)
+    return database
+
+
+def opened(database: Database, folder: Path, user: str = "postgres", **options: Any) -> Source:
+    """The source of a database."""
+    return open_source(
+        SourceSpec("main", "postgres", database.options(user=user, **options), folder)
+    )
+
+
+def captured(source: Source, folder: Path) -> FolderArtifacts:
+    """What a capture stores."""
+    capture = FolderCapture(folder / "snapshot", source.name)
+    return FolderArtifacts(capture, source.capture(capture).fingerprint)
+
+
+def place_at(folder: Path, destination: str = "", **more: Any) -> Place:
+    """A place with its own folders below `folder`."""
+    return Place(
+        TOKEN,
+        destination,
+        workspace=folder / "workspace",
+        safety=folder / "safety",
+        **more,
+    )
+
+
+def proven(source: Source, artifacts: FolderArtifacts, place: Place) -> None:
+    """Stage, and prove that it equals the snapshot."""
+    source.stage(artifacts, place)
+    found = source.fingerprint(place)
+    assert list(source.differences(artifacts.fingerprint, found, place)) == []
+
+
+def players(database: Database, name: str = "") -> int:
+    """How many rows the table has, in this database or in another of the server."""
+    number: int = database.cluster.rows("SELECT count(*) FROM players", name or database.name)[0][0]
+    return number
+
+
+def names(database: Database) -> set[str]:
+    """The databases of the server."""
+    return {row[0] for row in database.cluster.rows("SELECT datname FROM pg_database")}
