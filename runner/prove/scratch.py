@@ -93,6 +93,9 @@ def _is_orphan(note: Path) -> bool:
 
 
 def _remove(folder: Path, note: Path) -> None:
+    for inner in folder.glob(f"{PREFIX}*{NOTE}"):
+        # A scratch folder in a scratch folder: its killed owner could not end its servers.
+        end_daemons(inner.with_name(inner.name.removesuffix(NOTE)))
     end_daemons(folder)
     remove_tree(folder)
     note.unlink(missing_ok=True)
