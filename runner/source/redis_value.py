@@ -107,9 +107,9 @@ class Fields:
         try:
             self.connection.call("HPEXPIRETIME", "", "FIELDS", 1, "")
         except Rejected as error:
-            if error.forbidden:
-                return False
-            raise
+            if not error.forbidden and error.code != "WRONGTYPE":
+                raise
+            return not error.forbidden
         return True
 
     def elements(self, pairs: Sequence[bytes], expiries: Sequence[int] | None) -> list[Element]:
