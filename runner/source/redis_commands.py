@@ -13,7 +13,7 @@ from runner.source.redis_address import Address
 
 DUMP = "dump.rdb"
 KEYS = "keys.resp"
-USERS = "users.acl"
+USERS = "users.json"
 PORT = 16379  # of the server that a person starts on the file, for as long as it is copied
 BASE = "appendonly.aof.1.base.rdb"
 MANIFEST = "appendonly.aof.manifest"

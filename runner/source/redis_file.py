@@ -64,7 +64,7 @@ class Summary:
         """Keys by what TYPE calls them."""
         found: Counter[str] = Counter()
         for kind, number in self.kinds.items():
-            found[TYPES.get(kind, "other")] += number
+            found[TYPES.get(kind, f"kind {kind}")] += number
         return dict(found)
 
 

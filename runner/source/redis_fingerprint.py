@@ -70,8 +70,7 @@ def fingerprint(connection: RawConnection, horizon: int = 0) -> dict[str, Any]:
 
     Raises StepFailed when the server ends, changes meanwhile, or holds values of modules.
     """
-    fields = Fields(connection, horizon)
-    reader = _Reader(connection, horizon, Expiries(connection), fields if fields.known() else None)
+    reader = _reader(connection, horizon)
     found = {}
     for database in databases(connection):
         connection.select(database)
@@ -86,6 +85,15 @@ def fingerprint(connection: RawConnection, horizon: int = 0) -> dict[str, Any]:
         for name, code in sorted(libraries(connection))
     }
     return {"format": FORMAT, "horizon": horizon, "databases": found, "functions": functions}
+
+
+def of_keys(connection: RawConnection, names: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+    """Of these keys of the selected database: by type, how many are there, and their sum."""
+    reader = _reader(connection, 0)
+    found: dict[bytes, _Counted] = defaultdict(_Counted)
+    for some in _portions(reader.kept(names, reader.ask(names))):
+        reader.add(connection.database, some, found)
+    return {kind: (one.keys, one.total % MODULUS) for kind, one in found.items()}
 
 
 def compare(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
@@ -136,6 +144,11 @@ def libraries(connection: RawConnection) -> list[tuple[bytes, bytes]]:
     return [(one[b"library_name"], one[b"library_code"]) for one in named]
 
 
+def _reader(connection: RawConnection, horizon: int) -> _Reader:
+    fields = Fields(connection, horizon)
+    return _Reader(connection, horizon, Expiries(connection), fields if fields.known() else None)
+
+
 @dataclass(frozen=True)
 class _Reader:
     connection: RawConnection
@@ -152,11 +165,11 @@ class _Reader:
             waiting: list[_Read] = []
             for names in self._scanned():
                 seen += len(names)
-                packed = self._ask(names)
+                packed = self.ask(names)
                 # While the server answers that, what it answered before is hashed.
                 _add(number, waiting, found)
                 waiting = []
-                for some in _portions(self._kept(names, packed)):
+                for some in _portions(self.kept(names, packed)):
                     if some[0].size > LARGE:
                         self._add_large(number, some[0], found)
                     else:
@@ -181,7 +194,7 @@ class _Reader:
             if cursor == b"0":
                 return
 
-    def _ask(self, names: Sequence[bytes]) -> list[bytes]:
+    def ask(self, names: Sequence[bytes]) -> list[bytes]:
         """Ask for the types, sizes and expiries of keys; returns the names as arguments."""
         packed = list(map(argument, names))
         expiries = self.expiries.questions(packed)
@@ -189,7 +202,7 @@ class _Reader:
         self.connection.send(b"".join((types, sizes, expiries)))
         return packed
 
-    def _kept(self, names: Sequence[bytes], packed: Sequence[bytes]) -> list[_Asked]:
+    def kept(self, names: Sequence[bytes], packed: Sequence[bytes]) -> list[_Asked]:
         """Those of the keys that are there beyond the horizon, from what was asked."""
         count = len(names)
         lines = self.connection.read_lines(2 * count + self.expiries.lines(count))
@@ -224,6 +237,13 @@ class _Reader:
                 more = self.fields.expiries([key.packed for key in some], answered)
             found.append(_Read(some, answered, more))
         return found
+
+    def add(self, database: int, keys: Sequence[_Asked], found: dict[bytes, _Counted]) -> None:
+        """Count what `_portions` put together, and add up what it hashes to."""
+        if keys and keys[0].size > LARGE:
+            self._add_large(database, keys[0], found)
+        else:
+            _add(database, self._read(keys), found)
 
     def _add_large(self, database: int, key: _Asked, found: dict[bytes, _Counted]) -> None:
         _must_be_known(key)

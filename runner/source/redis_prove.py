@@ -44,6 +44,12 @@ def differences(expected: Fingerprint, found: Fingerprint, place: Place) -> Sequ
         counts = [one["databases"].get(number, {"keys": 0})["keys"] for one in (expected, found)]
         if counts[0] != counts[1]:
             wrong.append(f"database {number}: {counts[1]:,} keys instead of {counts[0]:,}")
+    for kind in sorted({*expected["types"], *found["types"]}):
+        counts = [one["types"].get(kind, 0) for one in (expected, found)]
+        if counts[0] != counts[1]:
+            wrong.append(f"{counts[1]:,} keys of type {kind} instead of {counts[0]:,}")
+    if expected["functions"] != found["functions"]:
+        wrong.append(f"{found['functions']} function libraries instead of {expected['functions']}")
     if wrong:
         return wrong
     if "unproven" in found:
