@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from runner.errors import StepFailed
+from runner.errors import Interrupted, StepFailed
 from runner.execute.journal import StepResult
 from runner.execute.runs import Finished
 from runner.plan.model import Plan
@@ -37,11 +37,26 @@ def backup_outcome(plan: Plan, finished: Finished) -> Outcome:
             "seconds": finished.seconds,
             "snapshots": snapshots,
             "pruned": pruned,
+            "next": _backup_next(plan, finished, snapshots),
         },
         finished.exit_code,
         finished.error,
         notes=tuple(_notes(plan, finished)),
     )
+
+
+def _backup_next(
+    plan: Plan, finished: Finished, snapshots: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """The exact line that mends what is not well; None when all is."""
+    if finished.exit_code == 0:
+        return None
+    profile = "" if plan.profile == DEFAULT_PROFILE else f" --profile {plan.profile}"
+    if any(one["lacking"] for one in snapshots):
+        return f"holdfast backup --resume {finished.run}{profile}"
+    if finished.exit_code == Interrupted.exit_code:
+        return None
+    return f"holdfast show --run {finished.run}{profile}"
 
 
 def recovery_outcome(plan: Plan, finished: Finished) -> Outcome:
@@ -175,14 +190,12 @@ def next_line(plan: Plan, finished: Finished) -> str | None:
 def _snapshot(
     plan: Plan, params: Mapping[str, Any], result: StepResult, results: Mapping[str, StepResult]
 ) -> dict[str, Any]:
-    copied = [
-        step.params["target"]
+    copies = {
+        step.params["target"]: results.get(step.id)
         for step in plan.steps
-        if step.action == "snapshot.copy"
-        and step.params["snapshot"] == params["snapshot"]
-        and step.id in results
-        and results[step.id].done
-    ]
+        if step.action == "snapshot.copy" and step.params["snapshot"] == params["snapshot"]
+    }
+    copied = [name for name, copy in copies.items() if copy is not None and copy.done]
     shown = ("source", "key", "kind", "base", "taken_at", "bytes", "sha256", "content_bytes",
              "content_sha256")  # fmt: skip
     artifacts = result.outputs["artifacts"]
@@ -191,10 +204,22 @@ def _snapshot(
         "policy": params["policy"],
         "taken_at": params["created_at"],
         "targets": [params["target"], *copied],
+        "lacking": [
+            {"target": name, "reason": _why(copy)}
+            for name, copy in copies.items()
+            if name not in copied
+        ],
         "missing": result.outputs["missing"],
         "unchanged": result.outputs["unchanged"],
         "artifacts": [{key: one[key] for key in shown} for one in artifacts],
     }
+
+
+def _why(result: StepResult | None) -> str:
+    """Why a step is not done."""
+    if result is None:
+        return "it did not begin"
+    return str((result.error or {}).get("message") or result.reason or result.status)
 
 
 def _notes(plan: Plan, finished: Finished) -> Iterable[str]:

@@ -80,6 +80,8 @@ def _backup(outcome: Outcome) -> Lines:
         size = sum(artifact["bytes"] for artifact in one["artifacts"])
         where = ", ".join(one["targets"])
         yield f"Snapshot {one['id']}: {format_size(size)} at {where}."
+        for lack in one["lacking"]:
+            yield f"  NOT at {lack['target']}: {lack['reason']}"
         if one["missing"]:
             yield f"  MISSING in it: {', '.join(one['missing'])}."
         for source, snapshot in one["unchanged"].items():
@@ -90,8 +92,6 @@ def _backup(outcome: Outcome) -> Lines:
     if not data["snapshots"] and outcome.exit_code == 0:
         yield "Nothing was due."
     yield f"Backup {data['status']} in {format_duration(data['seconds'])}."
-    if outcome.exit_code not in (0, 130):
-        yield f"Next: holdfast show --run {data['run']}"
 
 
 def _list(outcome: Outcome) -> Lines:
