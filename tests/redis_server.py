@@ -72,7 +72,7 @@ class RedisServer:
                 stdout=log,
                 stderr=log,
             )
-        self._await()
+        self.wait()
 
     def stop(self) -> None:
         """End it in good order; it saves what its configuration says."""
@@ -121,16 +121,15 @@ class RedisServer:
         version = next(word[2:] for word in words.split() if word.startswith("v="))
         return int(version.split(".")[0]) >= major
 
-    def _await(self) -> None:
+    def wait(self) -> None:
+        """Wait until it has loaded what it found."""
         import redis
 
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
-            assert self.process is not None
-            assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
             with contextlib.suppress(redis.RedisError), self.connect() as client:
-                client.ping()
-                return
+                if not client.info("persistence")["loading"]:
+                    return
             time.sleep(0.01)
         raise TimeoutError((self.folder / "log").read_text()[-2000:])
 

@@ -25,7 +25,7 @@ from runner.source import (
 )
 from runner.source.redis_address import Address, address_of, parse
 from runner.source.redis_connect import Unreachable, connect
-from runner.source.redis_spot import PLACED, Spot
+from runner.source.redis_spot import PLACED, Owned, Spot
 from runner.spec.model import SourceSpec
 
 
@@ -207,12 +207,9 @@ class RedisSource:
 
     def place_commands(self, folder: str) -> list[str]:
         """Place the file where the data folder is known; else let the server copy another."""
-        options = self.options
-        if "data_dir" in options and "stop" in options:
-            data = self.folder / Path(options["data_dir"]).expanduser()
-            return redis_commands.own_place_commands(
-                folder, data, options["stop"], options["start"]
-            )
+        owned = self._owned()
+        if owned is not None:
+            return redis_commands.own_place_commands(folder, owned)
         return redis_commands.place_commands(folder, self.server)
 
     def load_commands(self, folder: str) -> list[str]:
@@ -220,7 +217,14 @@ class RedisSource:
         return redis_commands.load_commands(folder)
 
     def _spot(self, place: Place) -> Spot:
-        return Spot.of(self.name, place, self.server)
+        return Spot.of(self.name, place, self.server, self._owned())
+
+    def _owned(self) -> Owned | None:
+        options = self.options
+        if not {"data_dir", "stop", "start"} <= options.keys():
+            return None
+        data = self.folder / Path(options["data_dir"]).expanduser()
+        return Owned(data.absolute(), options["stop"], options["start"], self.folder)
 
     def _at(self, destination: str) -> Address:
         """The server of a destination, a URL; a scratch server knows none of our users."""

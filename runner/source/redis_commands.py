@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from runner.source import Decode, Stored
 from runner.source.redis_address import Address
+from runner.source.redis_spot import Owned
 
 DUMP = "dump.rdb"
 KEYS = "keys.resp"
@@ -108,10 +108,13 @@ def place_commands(folder: str, address: Address) -> list[str]:
     ]
 
 
-def own_place_commands(folder: str, data: Path, stop: str, start: str) -> list[str]:
+def own_place_commands(folder: str, owned: Owned) -> list[str]:
     """Stop a server of this machine, place the file, and start it."""
     lines = load_commands(folder)[1:]
-    return [stop, f"REDIS_DATA_DIR={quote(str(data))}", *lines, start]
+    stop, start = (
+        f"(cd -- {quote(str(owned.folder))} && {text})" for text in (owned.stop, owned.start)
+    )
+    return [stop, f"REDIS_DATA_DIR={quote(str(owned.data))}", *lines, start]
 
 
 def _file_name(stored: Stored) -> str:

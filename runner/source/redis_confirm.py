@@ -15,15 +15,16 @@ from contextlib import ExitStack
 from runner.errors import StepFailed
 from runner.source.redis_connect import RawConnection, connect
 from runner.source.redis_file import TAIL, Summary, chunks, summarize
-from runner.source.redis_fingerprint import of_keys
+from runner.source.redis_fingerprint import compare, fingerprint, of_keys
 from runner.source.redis_live import count_keys
 from runner.source.redis_load import RESTORED, Counts
 from runner.source.redis_rdb import Entry
 from runner.source.redis_spot import Spot
-from runner.source.redis_swap import swapped
+from runner.source.redis_swap import FILE, swapped
 
 AT_ONCE = 200
 MOST_NAMED = 3
+SHORTEST_SECONDS = 30.0  # for two looks at all of the content
 EXPIRED_SECONDS = 2.0  # servers' clocks are told apart by less
 
 
@@ -37,6 +38,9 @@ def confirm(spot: Spot) -> None:
         loaded = None if scratch is None else stack.enter_context(connect(scratch.address))
         if spot.place.running:
             return  # whoever writes there may have changed any key since
+        if (spot.progress() or {})["way"] == FILE:
+            _equal(spot, live, loaded)
+            return
         wrong = list(_wrong(spot, live, loaded))
         extra = _extra(spot, live)
     if wrong:
@@ -50,6 +54,28 @@ def confirm(spot: Spot) -> None:
         raise StepFailed(
             f"{extra:,} keys at {live.where} came into being while it was restored.",
             remedy="Stop the app that writes there, or restore with --live.",
+        )
+
+
+def _equal(spot: Spot, live: RawConnection, loaded: RawConnection | None) -> None:
+    """Raise StepFailed unless the server holds what the scratch server holds, and nothing else."""
+    if loaded is None:
+        found = sum(count_keys(live).values())
+        keys = sum(spot.noted().summary.keys.values())
+        if found > keys or (keys and not found):
+            raise StepFailed(f"{live.where} has {found:,} keys instead of {keys:,}.")
+        return
+    seconds = SHORTEST_SECONDS
+    while True:
+        horizon = int((time.time() + seconds) * 1000)
+        differences = compare(fingerprint(loaded, horizon), fingerprint(live, horizon))
+        if time.time() * 1000 < horizon:
+            break
+        seconds *= 4  # keys have expired between the two looks
+    if differences:
+        raise StepFailed(
+            f"{live.where} does not hold what was restored: {differences[0]}.",
+            remedy="Did it read another file? Look into its log.",
         )
 
 

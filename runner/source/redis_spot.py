@@ -19,6 +19,16 @@ PLACED = "placed"  # the scratch server that a drill restores to
 
 
 @dataclass(frozen=True)
+class Owned:
+    """A server of this machine, which may be stopped and started."""
+
+    data: Path  # its data folder, absolute
+    stop: str
+    start: str
+    folder: Path  # where these commands run
+
+
+@dataclass(frozen=True)
 class Spot:
     """One restore."""
 
@@ -27,13 +37,14 @@ class Spot:
     live: Address  # the source's own server, whatever the destination
     workspace: Path  # files and notes
     safety: Path  # a folder
+    owned: Owned | None = None  # None: only its keys can be written
 
     @classmethod
-    def of(cls, name: str, place: Place, live: Address) -> Spot:
+    def of(cls, name: str, place: Place, live: Address, owned: Owned | None) -> Spot:
         """The spot of a place. Raises UsageError where it names no Redis server."""
         if place.workspace is None or place.safety is None:
             raise UsageError("A Redis server cannot be restored without a folder to work in.")
-        return cls(name, place, live, place.workspace, place.safety)
+        return cls(name, place, live, place.workspace, place.safety, owned)
 
     @property
     def home(self) -> Path | None:

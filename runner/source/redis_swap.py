@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.durable import make_folder, write_bytes, write_chunks
 from runner.errors import StepFailed
-from runner.source import redis_scratch, redis_sync
+from runner.source import redis_files, redis_scratch, redis_sync
 from runner.source.redis_connect import RawConnection, Rejected, connect
 from runner.source.redis_file import Batch, Summary, chunks, form_of, read, summarize
 from runner.source.redis_live import dump_functions, is_empty
@@ -26,12 +26,13 @@ from runner.source.redis_load import (
     load_functions,
     payload_version,
 )
-from runner.source.redis_spot import PLACED, STAGED, Spot
+from runner.source.redis_spot import PLACED, STAGED, Owned, Spot
 from runner.source.redis_stage import wanted
 from runner.swap import SAFETY_INFIX, remove_tree
 
 IN_DOUBT = 2 * AT_ONCE  # keys that may be there without an outcome
 BEGUN, DONE = "begun", "done"
+KEYS, FILE = "keys", "file"  # two ways to bring the content in
 
 
 def exchange(spot: Spot) -> list[str]:
@@ -40,11 +41,23 @@ def exchange(spot: Spot) -> list[str]:
         spot.record.unlink(missing_ok=True)
         redis_scratch.start(spot.home, PLACED, memory=spot.noted().summary.memory)
     record = spot.progress()
+    if spot.owned is not None and (record["way"] == FILE if record else redis_files.applies(spot)):
+        return _place_file(spot, spot.owned, record)
     if record is None or record["state"] != DONE:
         with connect(spot.address) as connection:
             again = record is not None
             record = record or _begin(spot, connection)
             _bring_in(spot, connection, record, again=again)
+    copies: list[str] = record["copies"]
+    return copies
+
+
+def _place_file(spot: Spot, owned: Owned, record: dict[str, Any] | None) -> list[str]:
+    record = record or {"state": BEGUN, "way": FILE, "copies": []}
+    if record["state"] != DONE:
+        spot.write(spot.record, record)
+        record["copies"] = redis_files.exchange(spot, owned)
+        spot.write(spot.record, record | {"state": DONE})
     copies: list[str] = record["copies"]
     return copies
 
@@ -64,6 +77,8 @@ def take_back(spot: Spot) -> None:
         return
     if spot.home is not None:
         redis_scratch.stop(spot.home, PLACED)
+    elif record["way"] == FILE and spot.owned is not None:
+        redis_files.take_back(spot, spot.owned)
     else:
         with connect(spot.address) as connection:
             _undo(spot, connection, record)
@@ -71,8 +86,9 @@ def take_back(spot: Spot) -> None:
         spot.outcomes(number).unlink(missing_ok=True)
     spot.functions.unlink(missing_ok=True)
     spot.record.unlink()
-    for copy in record["copies"]:
-        Path(copy).unlink(missing_ok=True)
+    if record["way"] == KEYS:
+        for copy in record["copies"]:
+            Path(copy).unlink(missing_ok=True)
 
 
 def discard(spot: Spot) -> None:
@@ -80,6 +96,8 @@ def discard(spot: Spot) -> None:
     if spot.home is not None and swapped(spot) == "partial":
         redis_scratch.stop(spot.home, PLACED)
     redis_scratch.stop(spot.servers, STAGED)
+    if spot.owned is not None:
+        redis_files.discard(spot, spot.owned)
     # First: without it nothing looks swapped, or staged.
     spot.record.unlink(missing_ok=True)
     remove_tree(spot.workspace)
@@ -93,7 +111,7 @@ def _begin(spot: Spot, connection: RawConnection) -> dict[str, Any]:
         copies.append(str(_keep(spot)))
         if functions := dump_functions(connection):
             write_bytes(spot.functions, functions)
-    record = {"state": BEGUN, "copies": copies, "version": version}
+    record = {"state": BEGUN, "way": KEYS, "copies": copies, "version": version}
     spot.write(spot.record, record)
     return record
 

@@ -48,7 +48,7 @@ def stack(redis_server: RedisServer, tmp_path: Path) -> Stack:
 def live(redis_server: RedisServer) -> Any:
     """A client that hangs up after each command: no app uses the server."""
     with redis_server.connect() as client:
-        pool = client.connection_pool
+        pool: Any = client.connection_pool
         release = pool.release
         pool.release = lambda connection: (connection.disconnect(), release(connection))
         yield client

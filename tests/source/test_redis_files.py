@@ -1,0 +1,147 @@
+"""Restoring a server of this machine by its file: stopped, exchanged, started, and taken back."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.errors import StepFailed
+from runner.source import Place
+from runner.spec.model import SourceSpec
+from tests.redis_server import RedisServer, running
+from tests.source.conformance import place_in
+from tests.source.redis_sample import RedisSample, look
+from tests.source.stack import Stack, bash, decode
+
+STOP = "redis-cli -s redis.sock shutdown nosave"
+
+
+class Owned(RedisSample):
+    """A server whose files are ours."""
+
+    def build(self, folder: Path) -> SourceSpec:
+        spec = super().build(folder)
+        more = {"data_dir": ".", "stop": STOP, "start": start_line(self.server)}
+        return replace(spec, options={**spec.options, **more}, folder=self.server.folder)
+
+
+def start_line(server: RedisServer) -> str:
+    words = [server.program, "redis.conf", *server.configuration]
+    return " ".join([*words, "--daemonize yes", "--logfile log"])
+
+
+@pytest.fixture(params=["no", "yes"], ids=["rdb", "appendonly"])
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    with running("--appendonly", request.param, password="") as one:
+        try:
+            yield one
+        finally:
+            with contextlib.suppress(Exception), one.connect() as client:
+                client.shutdown(nosave=True)
+
+
+@pytest.fixture
+def stack(server: RedisServer, tmp_path: Path) -> Stack:
+    sample = Owned()
+    sample.server = server
+    return Stack(tmp_path / "production", sample)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return replace(place_in(tmp_path), existing="flush")
+
+
+def observed(server: RedisServer) -> Any:
+    with server.connect() as client:
+        return look(client)
+
+
+def test_a_file_replaces_all(stack: Stack, server: RedisServer, place: Place) -> None:
+    original = stack.observe()
+    artifacts = stack.capture()
+    stack.change()
+    changed = stack.observe()
+    copies = stack.restore(artifacts, place)
+    assert stack.observe() == original
+    assert all(Path(copy).exists() for copy in copies)
+    with server.connect() as client:
+        client.set("written", "after the restore")
+    restart(server)
+    # With an append-only file, what was written is there; without one nothing was saved.
+    assert stack.observe()["keys"].items() >= original["keys"].items()
+    stack.source.unswap(place)
+    if "yes" in server.configuration:
+        back = stack.observe()
+        for one in (back, changed):  # replayed commands tell a group's counters anew
+            one["keys"].pop("0 events")
+        assert back == changed
+
+
+def test_a_server_that_is_gone_comes_back(stack: Stack, server: RedisServer, place: Place) -> None:
+    original = stack.observe()
+    artifacts = stack.capture()
+    subprocess.run(["bash", "-c", STOP], cwd=server.folder, check=True)
+    for name in ("dump.rdb", "appendonlydir"):
+        subprocess.run(["rm", "-rf", server.folder / name], check=True)
+    assert not stack.source.exists()
+    stack.restore(artifacts, replace(place, existing="skip"))
+    assert stack.observe() == original
+    stack.source.discard(place)
+    restart(server)
+    assert stack.observe() == original
+    assert not list(server.folder.glob(".holdfast-*"))
+
+
+def test_keys_are_written_where_something_is_to_stay(
+    stack: Stack, server: RedisServer, place: Place
+) -> None:
+    artifacts = stack.capture()
+    with server.connect() as client:
+        client.set("new", "stays")
+        before = client.info("server")["run_id"]
+    stack.restore(artifacts, replace(place, existing="skip"))
+    with server.connect() as client:
+        assert client.info("server")["run_id"] == before
+        assert client.get("new") == b"stays"
+
+
+def test_another_data_folder_is_told(
+    stack: Stack, server: RedisServer, place: Place, tmp_path: Path
+) -> None:
+    artifacts = stack.capture()
+    stack.spec = replace(stack.spec, options={**stack.spec.options, "data_dir": str(tmp_path)})
+    stack.source.stage(artifacts, place)
+    with pytest.raises(StepFailed, match="data_dir"):
+        stack.source.swap(place)
+    assert observed(server) == stack.observe()
+    stack.source.unswap(place)
+    stack.source.discard(place)
+
+
+def test_printed_commands_place_the_file(stack: Stack, server: RedisServer) -> None:
+    original = stack.observe()
+    artifacts = stack.capture()
+    stack.change()
+    folder = artifacts.capture.folder
+    stored = artifacts.capture.stored
+    bash(stack.source.restore_commands(stored, decode, "restored/game-cache"), folder)
+    bash(stack.source.place_commands("restored/game-cache"), folder)
+    assert wait_for(server) == original
+
+
+def wait_for(server: RedisServer) -> Any:
+    server.wait()
+    return observed(server)
+
+
+def restart(server: RedisServer) -> None:
+    subprocess.run(["bash", "-c", STOP], cwd=server.folder, check=True)
+    subprocess.run(["bash", "-c", start_line(server)], cwd=server.folder, check=True)
+    wait_for(server)
