@@ -343,16 +343,21 @@ class Servers:
 _COUNTER = iter(range(1, 1_000_000))
 
 
-@contextlib.contextmanager
-def fresh_database(cluster: Cluster) -> Iterator[Database]:
-    """An empty database with an owner; whatever is new in the server afterwards is removed."""
-    before = {kind: _names(cluster, kind) for kind in _KINDS}
+def new_database(cluster: Cluster) -> Database:
+    """An empty database with an owner, for a server that is the test's own."""
     number = next(_COUNTER)
     database = Database(cluster, f"app_{number}", f"owner_{number}")
     _make_role(cluster, database.owner, "CREATEDB")
     cluster.execute(f"CREATE DATABASE {database.name} OWNER {database.owner}")
+    return database
+
+
+@contextlib.contextmanager
+def fresh_database(cluster: Cluster) -> Iterator[Database]:
+    """An empty database with an owner; whatever is new in the server afterwards is removed."""
+    before = {kind: _names(cluster, kind) for kind in _KINDS}
     try:
-        yield database
+        yield new_database(cluster)
     finally:
         for kind in _KINDS:
             _remove(cluster, kind, _names(cluster, kind) - before[kind])

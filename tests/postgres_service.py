@@ -75,15 +75,17 @@ class PostgresService:
     def leftovers(self) -> list[str]:
         """Staged databases, scratch folders, unfinished snapshots and files."""
         names = [row[0] for row in self.database.cluster.rows("SELECT datname FROM pg_database")]
-        unfinished = [
+        return [name for name in names if name.startswith("holdfast_")] + self.unfinished()
+
+    def unfinished(self) -> list[str]:
+        """The same without the server, which may be gone."""
+        return sorted(
             str(path.relative_to(self.folder))
             for path in self.folder.rglob("*")
             if path.name.endswith(".partial")
-            or (path.parent.name in {"scratch", "workspaces"} and ".holdfast" in path.parts)
-            or (path.name.startswith("2") and path.is_dir() and path not in self.snapshots()
-                and "backups" in path.parts)
-        ]  # fmt: skip
-        return [name for name in names if name.startswith("holdfast_")] + unfinished
+            or (".holdfast" in path.parts and path.parent.name in {"scratch", "workspaces"})
+            or (path.name.startswith("db.") and path.parent not in self.snapshots())
+        )
 
 
 def databases(cluster: Cluster) -> list[str]:

@@ -78,7 +78,7 @@ def test_a_mistake_is_taken_back(service: PostgresService) -> None:
     assert content(database, kept) == after
     assert service.leftovers() == []
     service("status", status=0)
-    names = {one["name"] for one in service.json("ls", "--source", "db")["entries"]}
+    names = {one["name"] for one in service.json("ls", "--source", "db")["contents"]}
     assert {"public.players", "public.items"} <= names
 
 
@@ -124,7 +124,7 @@ def test_a_restore_to_another_name_and_of_some_tables(service: PostgresService) 
     database.cluster.execute(f"CREATE DATABASE part OWNER {database.owner}")
     service(
         *("restore", "--source", "db", "--to", "part", "--include", "public.players"),
-        *("--confirm", "part"),
+        *("--confirm", "db"),
         status=0,
     )
     assert len(database.cluster.rows("SELECT * FROM players", "part")) == 200

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 import time
@@ -15,19 +16,20 @@ from typing import Any
 
 import pytest
 
+from tests.faults.bad_day import steady
 from tests.faults.test_disk import small_disk
 from tests.postgres_server import (
     PASSWORD,
     Cluster,
     Database,
     debian_programs,
-    fresh_database,
     give_away,
+    new_database,
     newer_programs,
     start_cluster,
 )
 from tests.postgres_service import VARIABLE, PostgresService, content, databases
-from tests.tools import Program
+from tests.tools import Answer, Program
 
 DEADLINE_SECONDS = 60.0
 BALLAST = """
@@ -64,11 +66,12 @@ def fails(service: PostgresService, *words: str, status: int = 4) -> str:
     return message
 
 
-def wait_until(happened: Callable[[], Any]) -> None:
+def wait_until(happened: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while not happened():
+    while not (found := happened()):
         assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.005)
+        time.sleep(0.001)
+    return found
 
 
 def test_a_wrong_password(service: PostgresService) -> None:
@@ -147,52 +150,46 @@ def test_programs_that_are_older_than_the_server(tmp_path: Path, newer_database:
     service("backup", status=0)
 
 
-@pytest.mark.slow
+def frozen_dump(service: PostgresService) -> tuple[subprocess.Popen[str], int]:
+    """A backup in the middle of a table, which the server's process has stopped to send."""
+    database = service.database
+    database.psql(user=database.owner, stdin=BALLAST.format(rows=200_000))
+    backup = service.program.start("backup", "--json")
+    copying = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'COPY %' AND state = 'active'"
+    ((pid,), *_) = wait_until(lambda: database.rows(copying))
+    os.kill(pid, signal.SIGSTOP)
+    return backup, pid
+
+
 @pytest.mark.parametrize("how", ["killed", "terminated"])
 def test_a_server_that_goes_away_in_the_middle_of_a_dump(
     tmp_path: Path, own_cluster: Cluster, how: str
 ) -> None:
-    with contextlib.ExitStack() as stack:
-        database = stack.enter_context(fresh_database(own_cluster))
-        service = PostgresService(tmp_path / "service", database).fill()
-        database.psql(user=database.owner, stdin=BALLAST.format(rows=700_000))
-        service("backup", "--dry-run", status=0)
-        backup = service.program.start("backup", "--json")
-        wait_until(lambda: stored_bytes(service) > 100_000)
-        if how == "killed":
-            own_cluster.process.send_signal(signal.SIGQUIT)
-            stack.pop_all()  # there is nothing to clean up any more
-        else:
-            ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'"
-            own_cluster.rows(ended.format(database.owner))
-        stdout, stderr = backup.communicate()
-        assert backup.returncode == 4, stdout + stderr
-        assert "Traceback" not in stdout + stderr
-        assert '"snapshots": []' in stdout
-        assert service.snapshots() == []
-        assert [str(path) for path in (service.folder / "backups").rglob("*.partial")] == []
-        if how == "terminated":
-            assert service.leftovers() == []
-            service("backup", status=0)
+    database = new_database(own_cluster)
+    service = PostgresService(tmp_path / "service", database).fill()
+    backup, pid = frozen_dump(service)
+    if how == "killed":
+        own_cluster.process.kill()
+        os.kill(pid, signal.SIGKILL)
+    else:
+        database.rows(f"SELECT pg_terminate_backend({pid})")
+        os.kill(pid, signal.SIGCONT)
+    stdout, stderr = backup.communicate()
+    document = steady(Answer(("backup",), backup.returncode, stdout, stderr)).json
+    assert (backup.returncode, document["snapshots"]) == (4, [])
+    assert f"database {database.name}" in document["error"]["message"]
+    assert service.unfinished() == []
+    if how == "terminated":
+        assert service.leftovers() == []
+        service("backup", status=0)
 
 
-def stored_bytes(service: PostgresService) -> int:
-    """How much of a dump has reached the target."""
-    found = 0
-    for path in (service.folder / "backups").rglob("*pgdump*"):
-        with contextlib.suppress(FileNotFoundError):
-            found += path.stat().st_size
-    return found
-
-
-@pytest.mark.slow
 def test_a_killed_backup_leaves_no_connection(service: PostgresService) -> None:
     database = service.database
-    database.psql(user=database.owner, stdin=BALLAST.format(rows=700_000))
-    backup = service.program.start("backup")
-    wait_until(lambda: stored_bytes(service) > 100_000)
+    backup, pid = frozen_dump(service)
     os.kill(backup.pid, signal.SIGKILL)
     backup.communicate()
+    os.kill(pid, signal.SIGCONT)
     mine = f"SELECT 1 FROM pg_stat_activity WHERE usename = '{database.owner}'"
     wait_until(lambda: not database.rows(mine))
     database.execute("TRUNCATE ballast")  # nobody holds it any more
@@ -218,19 +215,20 @@ def full_cluster(tmp_path: Path) -> Iterator[Cluster]:
         shutil.rmtree(wal)
 
 
-@pytest.mark.slow
 def test_a_full_disk_at_the_server(tmp_path: Path, full_cluster: Cluster) -> None:
-    cluster = full_cluster
-    with fresh_database(cluster) as database:
-        service = PostgresService(tmp_path / "service", database).fill()
-        database.psql(user=database.owner, stdin=BALLAST.format(rows=100_000))
-        service("backup", status=0)
-        before, kept = content(database), databases(cluster)
-        document = service.json("restore", "--source", "db", "--confirm", "db", status=4)
-        assert "No space left on device" in document["error"]["message"]
-        assert databases(cluster) == kept
-        assert content(database) == before
-        assert service.leftovers() == []
+    cluster, disk = full_cluster, full_cluster.folder
+    database = new_database(cluster)
+    service = PostgresService(tmp_path / "service", database).fill()
+    database.psql(user=database.owner, stdin=BALLAST.format(rows=100_000))
+    service("backup", status=0)
+    before, kept = content(database), databases(cluster)
+    with (disk / "full").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - 12_000_000)
+    document = service.json("restore", "--source", "db", "--confirm", "db", status=4)
+    assert "No space left on device" in document["error"]["message"]
+    assert databases(cluster) == kept
+    assert content(database) == before
+    assert service.leftovers() == []
 
 
 def command_lines() -> Iterator[str]:
@@ -257,7 +255,7 @@ def test_no_secret_in_any_argument_or_file(tmp_path: Path, database: Database, g
     stop = threading.Event()
 
     def watch() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.01):
             seen.update(command_lines())
 
     watcher = threading.Thread(target=watch)
