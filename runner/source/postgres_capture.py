@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import functools
 import os
 import re
 import tarfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 from runner.errors import StepFailed
 from runner.source import Capture, Captured
+from runner.source.postgres_beside import Beside
 from runner.source.postgres_databases import database_names, part_of
 from runner.source.postgres_errors import ServerSaid
 from runner.source.postgres_fingerprint import CONNECTIONS, sequences, settled, take
@@ -41,8 +40,6 @@ BLOCK = 1024 * 1024
 
 # What pg_dump says when it cannot lock a table, and what its helpers say.
 _LOCKING = re.compile(r"timeout.*LOCK TABLE|could not obtain lock on relation")
-
-Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -152,14 +149,14 @@ class _Capturing:
             describe = functools.partial(
                 take, sessions, moment.chosen, wanted.level, wanted.counted
             )
-            with _Beside(describe, sessions) as described:
+            with Beside(describe, sessions) as described:
                 self._store(moment, encoding, part, described)
                 found = described.result()
             after = sequences(first, moment.chosen)
         return moment.at, {**found, "sequences": settled(before, after)}
 
     def _store(
-        self, moment: Moment, encoding: str, part: str, described: _Beside[dict[str, Any]]
+        self, moment: Moment, encoding: str, part: str, described: Beside[dict[str, Any]]
     ) -> None:
         """Dump and store. Raises Overtaken, before anything is stored, as `join` does."""
         patience = OVERTAKEN_SECONDS * 1000 + len(moment.chosen.full)
@@ -184,7 +181,7 @@ class _Capturing:
             raise Overtaken(self.server.describe(), error) from error
 
     def _store_stream(
-        self, arguments: Sequence[str], part: str, described: _Beside[dict[str, Any]]
+        self, arguments: Sequence[str], part: str, described: Beside[dict[str, Any]]
     ) -> None:
         with contextlib.ExitStack() as stack:
             output = stack.enter_context(
@@ -226,53 +223,6 @@ class _Capturing:
         )
         self.capture.store("tar", functools.partial(_send_folder, folder), part=part)
         folder.rmdir()
-
-
-class _Beside(Generic[Found]):
-    """Work on sessions in a thread, while something else goes on.
-
-    When the block is left by an error, what the sessions do is cancelled.
-    """
-
-    def __init__(self, work: Callable[[], Found], sessions: Sequence[Session]) -> None:
-        self._work = work
-        self._sessions = sessions
-        self._found: list[Found] = []
-        self._error: BaseException | None = None
-        run = contextvars.copy_context().run
-        self._thread = threading.Thread(target=run, args=(self._run,))
-
-    def _run(self) -> None:
-        try:
-            self._found.append(self._work())
-        except BaseException as error:  # noqa: BLE001 - raised by `check` and `result`
-            self._error = error
-
-    def check(self) -> None:
-        """Raise what the work has failed with, if it has."""
-        if self._error is not None:
-            raise self._error
-
-    def result(self) -> Found:
-        """What the work came to, once it has ended."""
-        self._thread.join()
-        self.check()
-        return self._found[0]
-
-    def __enter__(self) -> _Beside[Found]:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        cause = self._error
-        while kind is not None and self._thread.is_alive():
-            for session in self._sessions:
-                session.cancel()
-            # Again and again: the next query may just have begun.
-            self._thread.join(1.0)
-        self._thread.join()
-        if cause is not None:
-            raise cause
 
 
 @contextlib.contextmanager

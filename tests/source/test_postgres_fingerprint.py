@@ -1,0 +1,196 @@
+"""The fingerprint of a database: equal for equal content, and for nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.errors import StepFailed
+from runner.process import run
+from runner.source import postgres_rows
+from runner.source.postgres_compare import compare_database
+from runner.source.postgres_fingerprint import database_fingerprint, settled
+from runner.source.postgres_server import Server
+from tests.postgres_server import Database, Servers, fresh_database
+from tests.source.postgres_sample import make_template
+
+CONTENT = """
+CREATE TABLE people (id int PRIMARY KEY, name text, note text NOT NULL DEFAULT '');
+INSERT INTO people VALUES (1, 'Ann'), (2, NULL), (3, ''), (4, 'x, y');
+CREATE TABLE twins (v int);
+INSERT INTO twins VALUES (1), (1), (2);
+CREATE SEQUENCE counter;
+SELECT nextval('counter'), nextval('counter');
+SELECT lo_from_bytea(4711, 'content');
+CREATE INDEX by_name ON people (name);
+CREATE VIEW named AS SELECT name FROM people;
+CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1';
+"""
+
+
+def taken(database: Database, like: dict[str, Any] | None = None, level: str = "content") -> Any:
+    server = Server.of(database.socket_options(), Path())
+    return database_fingerprint(server, like or {}, level)
+
+
+def differences(database: Database, expected: Any, *only: str) -> list[str]:
+    return list(compare_database(expected, taken(database, expected), only))
+
+
+def copied(origin: Database, copy: Database) -> Database:
+    """What pg_dump and pg_restore make of a database in another."""
+    dump = run(
+        [str(origin.cluster.bin / "pg_dump"), "-Fc"],
+        environment=origin.cluster.environment(origin.name),
+    ).stdout
+    restore = [str(copy.cluster.bin / "pg_restore"), "--exit-on-error", f"--dbname={copy.name}"]
+    run(restore, stdin=dump, environment=copy.cluster.environment(copy.name))
+    return copy
+
+
+def test_a_restored_database_is_equal(servers: Servers, any_database: Database) -> None:
+    any_database.psql(stdin=CONTENT)
+    expected = taken(any_database)
+    assert expected["tables"]["public.people"]["rows"] == 4
+    with fresh_database(any_database.cluster) as copy:
+        assert differences(copied(any_database, copy), expected) == []
+
+
+def test_a_newer_major_is_equal_too(database: Database, newer_database: Database) -> None:
+    database.psql(stdin=CONTENT)
+    assert differences(copied(database, newer_database), taken(database)) == []
+
+
+def test_a_database_with_everything_is_equal_to_its_copy(
+    servers: Servers, database: Database
+) -> None:
+    make_template(servers.debian())
+    hard = Database(servers.debian(), f"{database.name}_hard", database.owner)
+    database.cluster.execute(f"CREATE DATABASE {hard.name} TEMPLATE hard_template")
+    expected = taken(hard)
+    assert len(expected["objects"]) > 100
+    assert differences(copied(hard, database), expected) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("UPDATE people SET name = '' WHERE id = 2", "people has other content in its 4 rows"),
+        ("UPDATE people SET name = 'x', note = 'y' WHERE id = 4", "people has other content"),
+        ("UPDATE twins SET v = 2 WHERE v = 1", "twins has other content in its 3 rows"),
+        ("DELETE FROM twins WHERE v = 2", "twins has 2 rows instead of 3"),
+        ("DROP TABLE twins", "table public.twins is missing"),
+        ("CREATE TABLE more (v int)", "table public.more is not in the snapshot"),
+        ("SELECT setval('counter', 1)", "sequence public.counter is at 1 instead of 2 or beyond"),
+        ("SELECT lo_put(4711, 0, 'k')", "the 1 large objects have other content"),
+        ("SELECT lo_unlink(4711)", "there are 0 large objects instead of 1"),
+        ("DROP INDEX by_name", "index public.people by_name is missing"),
+        ("DROP VIEW named", "view public.named is missing"),
+        ("ALTER TABLE people ALTER note SET DEFAULT 'x'", "people is defined in another way"),
+        ("ALTER FUNCTION one() STABLE", "function public.one() is defined in another way"),
+        ("GRANT SELECT ON people TO PUBLIC", "(lost: nothing; gained: PUBLIC=SELECT)"),
+        ("ALTER TABLE twins OWNER TO {owner}", "twins belongs to {owner} instead of postgres"),
+    ],
+)
+def test_each_change_is_seen(database: Database, change: str, told: str) -> None:
+    database.psql(stdin=CONTENT)
+    expected = taken(database)
+    database.execute(change.format(owner=database.owner))
+    found = differences(database, expected)
+    assert any(told.format(owner=database.owner) in words for words in found), found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "SELECT nextval('counter')",
+        "VACUUM FULL people",
+        "UPDATE people SET name = name",
+        "ALTER TABLE people ALTER COLUMN name SET STATISTICS 50",
+        "SELECT lo_put(4711, 7, '\\x0000')",
+    ],
+)
+def test_what_is_the_same_counts_as_such(database: Database, change: str) -> None:
+    database.psql(stdin=CONTENT)
+    expected = taken(database)
+    database.execute(change)
+    assert differences(database, expected) == []
+
+
+def test_the_order_of_columns_does_not_matter(database: Database) -> None:
+    database.execute("CREATE TABLE t (a int, gone int, b text)", "ALTER TABLE t DROP COLUMN gone")
+    database.execute("INSERT INTO t VALUES (1, 'x'), (2, NULL)")
+    expected = taken(database)
+    database.execute("DROP TABLE t", "CREATE TABLE t (b text, a int)")
+    database.execute("INSERT INTO t VALUES (NULL, 2), ('x', 1)")
+    assert differences(database, expected) == []
+
+
+def test_a_table_may_be_named_like_its_column_and_wide(database: Database) -> None:
+    columns = ", ".join(f"c{number} int" for number in range(300))
+    database.execute(f"CREATE TABLE t (t text, {columns})", "CREATE TABLE nothing ()")
+    database.execute("INSERT INTO t (t, c7) VALUES ('x', 1), ('x', 2)")
+    database.execute("INSERT INTO nothing DEFAULT VALUES")
+    expected = taken(database)
+    assert expected["tables"]["public.nothing"]["rows"] == 1
+    database.execute("UPDATE t SET c7 = 3 WHERE c7 = 2")
+    assert differences(database, expected) == ["table public.t has other content in its 2 rows"]
+
+
+def test_the_pieces_of_a_large_table_add_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database.execute("CREATE TABLE t AS SELECT g, md5(g::text) FROM generate_series(1, 20000) g")
+    whole = taken(database)["tables"]
+    monkeypatch.setattr(postgres_rows, "PIECE_PAGES", 7)
+    assert taken(database)["tables"] == whole
+    assert whole["public.t"]["rows"] == 20000
+
+
+def test_levels(database: Database) -> None:
+    database.psql(stdin=CONTENT)
+    counts = taken(database, level="counts")
+    assert counts["tables"]["public.people"] == {"rows": 4}
+    assert "tables" not in taken(database, level="none")
+    database.execute("UPDATE people SET name = 'x'")
+    assert list(compare_database(counts, taken(database, counts, "counts"))) == []
+    # What was counted there is only counted here.
+    assert taken(database, counts)["tables"]["public.people"] == {"rows": 4}
+
+
+def test_some_tables_alone(database: Database) -> None:
+    database.psql(stdin=CONTENT)
+    expected = taken(database)
+    database.execute("DROP TABLE twins", "DROP SEQUENCE counter", "SELECT lo_unlink(4711)")
+    assert differences(database, expected, "public.people") == []
+    assert differences(database, expected, "public.t*") == ["table public.twins is missing"] * 2
+
+
+def test_rows_that_the_role_does_not_see_are_no_fingerprint(database: Database) -> None:
+    database.psql(stdin=CONTENT)
+    database.execute(
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {database.owner}",
+        "ALTER TABLE people ENABLE ROW LEVEL SECURITY",
+    )
+    server = Server.of(database.options(), Path())
+    with pytest.raises(StepFailed, match="row-level security") as refused:
+        database_fingerprint(server, {}, "content")
+    assert "BYPASSRLS" in refused.value.remedy
+
+
+def test_bounds_of_sequences_that_moved_meanwhile() -> None:
+    before = {
+        "up": {"last": 5, "step": 1, "cycle": False},
+        "down": {"last": -5, "step": -1, "cycle": False},
+        "restarted": {"last": 5, "step": 1, "cycle": False},
+        "unused": {"last": None, "step": 1, "cycle": False},
+    }
+    after = {
+        "up": {"last": 7}, "down": {"last": -7}, "restarted": {"last": 1}, "unused": {"last": 1},
+    }  # fmt: skip
+    found = settled(before, after)
+    assert {name: one["last"] for name, one in found.items()} == {
+        "up": 5, "down": -5, "restarted": 1, "unused": None,
+    }  # fmt: skip
