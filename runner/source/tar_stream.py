@@ -38,6 +38,14 @@ _FIELDS = struct.Struct("8s8s8s12s12s8s")
 # What nearly all headers look like; the others are read field by field.
 _OCTAL = re.compile(rb"((?:[0-7]{7}\0){3})([0-7]{11})\0([0-7]{11})\0([0-7]{6}\0 )")
 _ONLY_MTIME = re.compile(rb"([1-9]\d) mtime=(\d{1,12})\.?(\d{0,9})\n")
+# All three blocks of nearly all files: a pax header, that time in it, and a header without prefix.
+_USUAL_FILE = re.compile(
+    rb".{100}(?:[0-7]{7}\0){3}([0-7]{11})\0[0-7]{11}\0([0-7]{6}\0 )x.{355}"
+    rb"(?=(" + _ONLY_MTIME.pattern + rb")).{512}"
+    rb"(?=([^\0]{1,100})).{100}((?:[0-7]{7}\0){3})([0-7]{11})\0[0-7]{11}\0([0-7]{6}\0 )0"
+    rb".{100}ustar\0.{82}\0",
+    re.DOTALL,
+)
 _KNOWN_RECORDS = frozenset(
     b"path linkpath size mtime atime ctime uid gid uname gname "
     b"GNU.sparse.major GNU.sparse.minor GNU.sparse.name GNU.sparse.realsize".split()
@@ -168,6 +176,9 @@ def _read_group(data: bytes, position: int, end: int) -> tuple[Member | None, in
 
     None when not all of its headers are there yet; a member of None is the end of the archive.
     """
+    usual = _usual_file(data, position) if position + 3 * BLOCK <= end else None
+    if usual is not None:
+        return usual
     records: dict[bytes, bytes] = {}
     while position + BLOCK <= end:
         letter = data[position + 156]
@@ -189,6 +200,23 @@ def _read_group(data: bytes, position: int, end: int) -> tuple[Member | None, in
         _extend(records, _EXTENSIONS[letter], data[position : position + size])
         position = following
     return None
+
+
+def _usual_file(data: bytes, position: int) -> tuple[Member, int, int] | None:
+    """The same for a file of which its pax header tells only the precise time; None for others."""
+    found = _USUAL_FILE.match(data, position)
+    if found is None:
+        return None
+    pax, pax_sum, record, digits, whole, fraction, name, rights, size, checksum = found.groups()
+    if not int(pax, 8) == len(record) == int(digits):
+        return None
+    _check_sum(data, position, _expected(pax_sum))
+    _check_sum(data, position + 2 * BLOCK, _expected(checksum))
+    mode, uid, gid = _rights(rights)
+    stored = int(size, 8)
+    moment = int(whole + fraction.ljust(9, b"0"))
+    member = Member(name, FILE, mode & 0o7777, uid, gid, stored, moment, b"", (), False)
+    return member, stored, position + 3 * BLOCK
 
 
 def _extend(records: dict[bytes, bytes], key: bytes, content: bytes) -> None:
@@ -296,13 +324,17 @@ def _numbers(data: bytes, position: int) -> _Numbers:
         mode, uid, gid, *rest = map(_number, _FIELDS.unpack_from(data, position + 100))
         numbers = (mode, uid, gid), rest[0], rest[1]
         expected = _without_itself(rest[2], data[position + 148 : position + 156])
+    _check_sum(data, position, expected)
+    return numbers
+
+
+def _check_sum(data: bytes, position: int, expected: int) -> None:
     # Adler's low half is 1 + the sum of the bytes, exact for as few as 256: all of it in C.
     total = (adler32(data[position : position + 256]) & 0xFFFF) + (
         adler32(data[position + 256 : position + BLOCK]) & 0xFFFF
     )
     if total != expected:
         raise TarRefused("The archive has a damaged header.")
-    return numbers
 
 
 @lru_cache(1024)

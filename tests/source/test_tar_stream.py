@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner.source import tar_stream
 from runner.source.tar_sparse import SparseHash
-from runner.source.tar_stream import TRAILER, Member, TarRefused, TarStream
+from runner.source.tar_stream import BLOCK, TRAILER, Member, TarRefused, TarStream
 from tests.tools import require_program
 
 NAMES = st.text(st.characters(exclude_characters="\0/", exclude_categories=["Cs"]), min_size=1)
@@ -112,6 +114,37 @@ def test_a_changed_header_is_refused(damage: int, value: int) -> None:
     # A digit of the checksum field may become a space or NUL and still mean the same.
     assert 148 <= damage < 156
     assert reader.members[0].name == b"a"
+
+
+@pytest.mark.parametrize("value", [b"\0", b"1", b"x"])
+def test_what_is_read_at_once_is_read_as_field_by_field(
+    value: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever byte of a file's three blocks of headers is another."""
+    require_program("tar")
+    (tmp_path / "file").write_bytes(b"content")
+    os.utime(tmp_path / "file", ns=(1, 1_500_000_001))
+    command = ["tar", "--create", "--format=pax", "--pax-option=delete=atime,delete=ctime", "file"]
+    archive = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True).stdout
+    damaged = [archive[:at] + value + archive[at + 1 :] for at in range(3 * BLOCK)]
+
+    def outcomes() -> list[Member | str]:
+        return [outcome(one) for one in [archive, *damaged]]
+
+    at_once = outcomes()
+    assert isinstance(at_once[0], Member)
+    monkeypatch.setattr(tar_stream, "_USUAL_FILE", re.compile(b"(?!)"))
+    assert at_once == outcomes()
+
+
+def outcome(archive: bytes) -> Member | str:
+    """The only member, or why the archive was refused."""
+    reader = Reader()
+    try:
+        read(archive, reader)
+    except TarRefused as error:
+        return str(error)
+    return reader.members[0] if reader.members else "empty"
 
 
 @given(st.binary(max_size=4096))
