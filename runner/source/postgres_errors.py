@@ -40,7 +40,7 @@ _KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
         "The server has no free connection: raise max_connections, or end idle ones.",
     ),
     (
-        ("53100", "No space left on device"),
+        ("53100", "No space left on device", "Check free disk space"),
         "A disk is full: make room, on the server if the words are its own.",
     ),
     (

@@ -7,6 +7,7 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
 
@@ -14,7 +15,7 @@ from runner.errors import StepFailed
 from runner.source.postgres_errors import ServerSaid
 from runner.source.postgres_programs import Programs, feeding_client, run_client
 from runner.source.postgres_server import Server
-from runner.source.postgres_session import Session
+from runner.source.postgres_session import Session, open_session
 
 MOST_JOBS = 4
 ANALYZED_AT_ONCE = 100
@@ -27,6 +28,8 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't'
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1
 """
+# What a new session gets; there is no such row before PostgreSQL 14.
+_IDLE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout'"
 # With several jobs at once the trigger of a partitioned table may come before the rows of its
 # partitions, and change them: so what has triggers comes after all rows.
 _PASSES = (("--section=pre-data", "--section=data"), ("--section=post-data",))
@@ -106,6 +109,7 @@ def load(
     more: Sequence[str] = (),
 ) -> None:
     """Restore a dump into a database, with several processes where the file can be reached."""
+    server = _patient(server)
     arguments = ["--exit-on-error", *more]
     if no_tablespaces:
         arguments.append("--no-tablespaces")
@@ -126,6 +130,19 @@ def load(
         dump.open("rb") as file,
     ):
         _copy(file, feed)
+
+
+def _patient(server: Server) -> Server:
+    """The server, asked not to end idle connections: those of pg_restore wait for each other.
+
+    It switches every other timeout off itself.
+    """
+    with open_session(server) as session:
+        limited = [one for (one,) in session.rows(_IDLE) if one != "0"]
+    if not limited:
+        return server
+    options = f"{server.keywords().get('options', '')} -c idle_session_timeout=0".strip()
+    return replace(server, fields={**server.fields, "options": options})
 
 
 def analyze(session: Session) -> None:

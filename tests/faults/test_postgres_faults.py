@@ -225,7 +225,7 @@ def test_a_full_disk_at_the_server(tmp_path: Path, full_cluster: Cluster) -> Non
     with (disk / "full").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - 12_000_000)
     document = service.json("restore", "--source", "db", "--confirm", "db", status=4)
-    assert "No space left on device" in document["error"]["message"]
+    assert "A disk is full" in document["error"]["message"]
     assert databases(cluster) == kept
     assert content(database) == before
     assert service.leftovers() == []
