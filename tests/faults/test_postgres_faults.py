@@ -196,39 +196,29 @@ def test_a_killed_backup_leaves_no_connection(service: PostgresService) -> None:
     service("backup", status=0)
 
 
-@pytest.fixture
-def full_cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """A server whose disk has little room left; its WAL is elsewhere, else it could not go on."""
-    home, wal = (Path(tempfile.mkdtemp(prefix=f"pg-{one}-", dir="/tmp")) for one in ("disk", "wal"))
-    try:
-        with small_disk(home, "128m") as disk:
-            give_away(wal)
-            cluster = start_cluster(
-                debian_programs(), folder=disk, initdb=[f"--waldir={wal / 'wal'}"]
-            )
-            try:
-                yield cluster
-            finally:
-                cluster.stop()
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
-        shutil.rmtree(wal)
-
-
-def test_a_full_disk_at_the_server(tmp_path: Path, full_cluster: Cluster) -> None:
-    cluster, disk = full_cluster, full_cluster.folder
-    database = new_database(cluster)
-    service = PostgresService(tmp_path / "service", database).fill()
-    database.psql(user=database.owner, stdin=BALLAST.format(rows=100_000))
-    service("backup", status=0)
-    before, kept = content(database), databases(cluster)
-    with (disk / "full").open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(disk).free - 12_000_000)
-    document = service.json("restore", "--source", "db", "--confirm", "db", status=4)
-    assert "A disk is full" in document["error"]["message"]
-    assert databases(cluster) == kept
-    assert content(database) == before
-    assert service.leftovers() == []
+def test_a_full_disk_at_the_server(tmp_path: Path, database: Database) -> None:
+    home = Path(tempfile.mkdtemp(prefix="pg-small-", dir="/tmp"))
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, home)
+        disk = stack.enter_context(small_disk(home / "disk", "28m"))
+        give_away(home)
+        give_away(disk)
+        database.cluster.execute(f"CREATE TABLESPACE small LOCATION '{disk}'")
+        stack.callback(database.cluster.execute, "DROP TABLESPACE small")
+        stack.callback(database.cluster.execute, f"DROP DATABASE {database.name} WITH (FORCE)")
+        database.execute(f"GRANT CREATE ON TABLESPACE small TO {database.owner}")
+        service = PostgresService(tmp_path / "service", database).fill()
+        database.psql(
+            user=database.owner,
+            stdin=f"SET default_tablespace = small; {BALLAST.format(rows=100_000)}",
+        )
+        service("backup", status=0)
+        before, kept = content(database), databases(database.cluster)
+        document = service.json("restore", "--source", "db", "--confirm", "db", status=4)
+        assert "A disk is full" in document["error"]["message"]
+        assert databases(database.cluster) == kept
+        assert content(database) == before
+        assert service.leftovers() == []
 
 
 def command_lines() -> Iterator[str]:
