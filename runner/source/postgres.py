@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runner.errors import HoldfastError, StepFailed, UsageError
+from runner.errors import HoldfastError, PersonNeeded, StepFailed, UsageError
 from runner.source import (
     Artifacts,
     Capture,
@@ -27,6 +27,7 @@ from runner.source import (
     postgres_swap,
 )
 from runner.source.postgres_capture import Wanted, capture_server
+from runner.source.postgres_choose import databases_of
 from runner.source.postgres_compare import compare
 from runner.source.postgres_fingerprint import database_fingerprint
 from runner.source.postgres_place import (
@@ -41,6 +42,7 @@ from runner.source.postgres_place import (
 )
 from runner.source.postgres_server import SCHEMES, Server
 from runner.source.postgres_session import value
+from runner.source.postgres_tables import Selection
 from runner.spec.model import SourceSpec
 
 
@@ -97,7 +99,7 @@ class PostgresSource:
 
     def contents(self, artifacts: Artifacts) -> Iterator[Content]:
         """The tables, with their rows where they were counted."""
-        databases = postgres_stage.databases_of(artifacts.fingerprint)
+        databases = databases_of(artifacts.fingerprint)
         for database, described in databases.items():
             before = f"{database}: " if len(databases) > 1 else ""
             for name, table in described.get("tables", {}).items():
@@ -214,8 +216,14 @@ class PostgresSource:
         if note is None or place.running or spot.home is not None:
             return
         with maintenance(spot.server) as session:
-            standing = oids(session, [one.live for one in note.members])
-            postgres_swap.require_idle(session, list(standing))
+            standing = list(oids(session, [one.live for one in note.members]))
+            if standing and not place.destination and Selection.of(self.options) != Selection():
+                raise PersonNeeded(
+                    f"The snapshot holds a part of {standing[0]}; exchanged for it, all the rest "
+                    "would be gone from the live database.",
+                    remedy="Restore it into another database (--to NAME), and copy what you need.",
+                )
+            postgres_swap.require_idle(session, standing)
 
     def swap(self, place: Place) -> Sequence[str]:
         """Exchange by renames; return the names of the databases that keep what was live."""

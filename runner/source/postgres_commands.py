@@ -62,6 +62,7 @@ for dump in FOLDER/*; do
   name=$(LISTED | sed -n 's/^; *dbname: //p' | sed -n 1p)
 ASIDE
   there=$(ask -v name="$name" <<< "SELECT count(*) FROM pg_database WHERE datname = :'name'")
+LISTING
   into="dbname='$(sed "s/[\\\\']/\\\\&/g" <<< "$name")'"
   if [ "$there" = 0 ]; then
     PREFIXpg_restore --exit-on-error --no-tablespaces $owners \
@@ -78,6 +79,13 @@ ASIDE
   fi
   PREFIXpg_restore --exit-on-error --no-tablespaces $owners --section=post-data -d "$into" GIVEN
 done
+"""
+
+# A new database has a schema `public`: a dump that makes one too would fail.
+_LISTING = r"""
+  list=$(mktemp)
+  LISTED | sed '/ SCHEMA - public /d' > "$list"
+  trap 'rm -f -- "$list"' EXIT
 """
 
 _SET_ASIDE = r"""
@@ -151,13 +159,13 @@ def variables(server: Server) -> list[str]:
 
 
 def _load(folder: str, prefix: str, *, aside: bool = False) -> list[str]:
-    listed, given = 'pg_restore --list "$dump"', '--jobs="$(nproc)" "$dump"'
+    listed, listing = 'pg_restore --list "$dump"', _LISTING
+    given = '--jobs="$(nproc)" --use-list="$list" "$dump"'
     if prefix:
-        listed, given = f'{prefix}pg_restore --list < "$dump"', '< "$dump"'
+        listed, listing, given = f'{prefix}pg_restore --list < "$dump"', "", '< "$dump"'
+    databases = _DATABASES.replace("ASIDE", _SET_ASIDE if aside else "")
     return _filled(
-        _ASK
-        + _ROLES
-        + _DATABASES.replace("ASIDE\n", _SET_ASIDE.strip("\n") + "\n" if aside else ""),
+        _ASK + _ROLES + databases.replace("LISTING", listing),
         PREFIX=prefix,
         FOLDER=quote(folder),
         LISTED=listed,

@@ -48,7 +48,8 @@ SELECT CASE i.type WHEN 'statistics object' THEN 'statistics' WHEN 'composite ty
 FROM owned o, pg_identify_object(o.class, o.oid, 0) i
 WHERE o.oid >= 16384 AND pg_has_role(o.owner, 'USAGE') AND i.type <> 'toast table'
   AND NOT EXISTS (SELECT FROM pg_depend d
-                  WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN ('e', 'i'))
+                  WHERE d.classid = o.class AND d.objid = o.oid AND d.objsubid = 0
+                    AND d.deptype IN ('e', 'i'))
 ORDER BY i.type <> 'schema', i.type <> 'extension', i.type, i.identity
 """
 _LARGE_OBJECTS = (
@@ -196,7 +197,7 @@ def _listed(
         texts |= {"SCHEMA - public "} | {
             f"{kind} - SCHEMA {one} " for kind in ("COMMENT", "ACL") for one in _spelt("public")
         }
-    entries = postgres_toc.read(server, programs, str(dump))
+    entries = postgres_toc.read(server, programs, dump)
     path = spot.workspace / "list"
     lines = (one.line for one in entries if not one.text.startswith(tuple(texts)))
     path.write_text("".join(f"{line}\n" for line in lines), errors="surrogateescape")

@@ -20,7 +20,7 @@ from runner.source import (
     postgres_swap,
     postgres_toc,
 )
-from runner.source.postgres_compare import parts
+from runner.source.postgres_choose import chosen_databases, require_tables, wanted_entries
 from runner.source.postgres_create import create_database, describe, drop_database
 from runner.source.postgres_load import analyze, decode, load
 from runner.source.postgres_place import (
@@ -37,7 +37,6 @@ from runner.source.postgres_place import (
 from runner.source.postgres_programs import Programs, available, programs_for
 from runner.source.postgres_server import Server
 from runner.source.postgres_session import Session, literal, open_session
-from runner.source.postgres_tables import matcher, matches
 from runner.swap import remove_tree
 
 GLOBALS = "globals"
@@ -61,17 +60,13 @@ class Restoring:
         return self.spot.home is not None
 
 
-def databases_of(fingerprint: Fingerprint) -> dict[str, Mapping[str, Any]]:
-    """What a fingerprint says of each database, by its name."""
-    return dict(fingerprint["databases"])
-
-
 def stage(spot: Spot, artifacts: Artifacts, include: Sequence[str] = ()) -> None:
     """Restore every database of a snapshot, or those tables that `include` names.
 
     Raises before anything is made if it cannot be.
     """
     databases = chosen_databases(artifacts.fingerprint, include)
+    require_tables(databases)
     start_scratch(spot, artifacts.fingerprint, databases)
     members = plan_members(spot, databases)
     server = spot.server
@@ -144,36 +139,6 @@ def standing(spot: Spot) -> Spot:
             "says how.",
         )
     return proof
-
-
-def chosen_databases(
-    fingerprint: Fingerprint, include: Sequence[str]
-) -> dict[str, Mapping[str, Any]]:
-    """The databases that hold what is wanted. Raises UsageError when none does."""
-    databases = databases_of(fingerprint)
-    if not include:
-        return databases
-    found = {name: one for name, one in databases.items() if wanted_tables(one, include)}
-    if not found:
-        raise UsageError(
-            f"The snapshot has no table {', '.join(include)}.",
-            remedy="`holdfast ls` lists them; a table is named with its schema: sales.orders",
-        )
-    return found
-
-
-def wanted_tables(described: Mapping[str, Any], include: Sequence[str]) -> list[str]:
-    """The tables of a database that patterns name."""
-    pattern = matcher(include)
-    known = known_tables(described)
-    return [name for name in known if matches(pattern, *_qualified(name))]
-
-
-def known_tables(described: Mapping[str, Any]) -> list[str]:
-    """Every table of a database, also those whose rows are all in partitions."""
-    objects = (name.removeprefix("table ") for name in described.get("objects", {})
-               if name.startswith("table "))  # fmt: skip
-    return sorted({*objects, *described.get("tables", {})})
 
 
 def start_scratch(
@@ -251,7 +216,9 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
         describe(session, member.staged, described, scratch=restoring.scratch)
         there = restoring.server.database(member.staged)
         try:
-            more = _listed(restoring, described, dump)
+            entries = postgres_toc.read(restoring.server, restoring.programs, dump)
+            lines = wanted_entries(entries, described, restoring.include)
+            more = [] if lines is None else [_use_list(restoring, lines)]
             lost = restoring.no_tablespaces
             load(there, restoring.programs, dump, no_tablespaces=lost, more=more)
         except StepFailed as error:
@@ -275,24 +242,13 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
     postgres_roles.apply_settings(session, member.staged, settings, lenient=restoring.scratch)
 
 
-def _listed(restoring: Restoring, described: Mapping[str, Any], dump: Path) -> list[str]:
-    """The argument that restores some tables alone, where only some are wanted."""
-    if not restoring.include:
-        return []
+def _use_list(restoring: Restoring, lines: Sequence[str]) -> str:
+    """The argument that restores these entries alone."""
     if restoring.server.exec:
         raise UsageError(
-            "Some tables alone cannot be restored through `exec`.",
+            "A part of a dump, or a dump of chosen schemas, cannot be restored through `exec`.",
             remedy="Restore with --to a URL that this machine can reach.",
         )
-    entries = postgres_toc.read(restoring.server, restoring.programs, str(dump))
-    wanted = map(_qualified, wanted_tables(described, restoring.include))
-    known = map(_qualified, known_tables(described))
-    lines = postgres_toc.of_tables(entries, wanted, known)
     path = restoring.spot.files / "list"
     path.write_text("".join(f"{line}\n" for line in lines), errors="surrogateescape")
-    return [f"--use-list={path}"]
-
-
-def _qualified(shown: str) -> tuple[str, str]:
-    schema, name = parts(shown)
-    return schema, name
+    return f"--use-list={path}"

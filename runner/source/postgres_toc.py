@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from runner import process
 from runner.source.postgres_programs import Programs, client, explained
@@ -15,6 +18,9 @@ _NEEDS = ";\tdepends on: "
 
 # How a restore speaks, whatever it restores.
 _ALWAYS = ("ENCODING ", "STDSTRINGS ", "SEARCHPATH ")
+
+# A dump of chosen schemas makes it; a new database has it already.
+PUBLIC = "SCHEMA - public "
 
 # What is a part of a table: it comes with the table, and what it needs comes with it.
 _OF_TABLE = (
@@ -53,14 +59,24 @@ class Entry:
     needs: frozenset[int]
 
 
-def read(server: Server, programs: Programs, dump: str) -> list[Entry]:
+def read(server: Server, programs: Programs, dump: Path) -> list[Entry]:
     """The entries of a dump, in the order in which they are restored."""
+    arguments = ["--list", "--verbose", *([] if server.exec else [str(dump)])]
     with (
-        client(server, programs, "pg_restore", "--list", "--verbose", dump, connect=False) as one,
+        client(server, programs, "pg_restore", *arguments, connect=False) as one,
         explained(server, "pg_restore"),
+        contextlib.ExitStack() as stack,
     ):
-        outcome = process.run(one.arguments, environment=one.environment)
-    return parse(outcome.stdout.decode(errors="surrogateescape"))
+        # A program elsewhere reads the dump as it comes; a folder it cannot read at all.
+        opened = stack.enter_context(dump.open("rb")) if server.exec and dump.is_file() else None
+        with process.reading(
+            one.arguments,
+            stdin=subprocess.DEVNULL if opened is None else opened,
+            environment=one.environment,
+            folder=one.folder,
+        ) as output:
+            text = output.read().decode(errors="surrogateescape")
+    return parse(text)
 
 
 def parse(text: str) -> list[Entry]:

@@ -63,7 +63,8 @@ def proven(source: Source, artifacts: FolderArtifacts, place: Place) -> None:
     """Stage, and prove that it equals the snapshot."""
     source.stage(artifacts, place)
     found = source.fingerprint(place)
-    assert list(source.differences(artifacts.fingerprint, found, place)) == []
+    differences = list(source.differences(artifacts.fingerprint, found, place))
+    assert differences == [], differences
 
 
 def players(database: Database, name: str = "") -> int:

@@ -1,0 +1,74 @@
+"""What of a snapshot is restored: which databases, which tables, which entries of a dump."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from runner.errors import PersonNeeded, UsageError
+from runner.source import Fingerprint
+from runner.source.postgres_compare import parts
+from runner.source.postgres_tables import matcher, matches
+from runner.source.postgres_toc import PUBLIC, Entry, of_tables
+
+
+def databases_of(fingerprint: Fingerprint) -> dict[str, Mapping[str, Any]]:
+    """What a fingerprint says of each database, by its name."""
+    return dict(fingerprint["databases"])
+
+
+def chosen_databases(
+    fingerprint: Fingerprint, include: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+    """The databases that hold what is wanted. Raises UsageError when none does."""
+    databases = databases_of(fingerprint)
+    if not include:
+        return databases
+    found = {name: one for name, one in databases.items() if wanted_tables(one, include)}
+    if not found:
+        raise UsageError(
+            f"The snapshot has no table {', '.join(include)}.",
+            remedy="`holdfast ls` lists them; a table is named with its schema: sales.orders",
+        )
+    return found
+
+
+def wanted_tables(described: Mapping[str, Any], include: Sequence[str]) -> list[str]:
+    """The tables of a database that patterns name."""
+    pattern = matcher(include)
+    known = known_tables(described)
+    return [name for name in known if matches(pattern, *_qualified(name))]
+
+
+def known_tables(described: Mapping[str, Any]) -> list[str]:
+    """Every table of a database, also those whose rows are all in partitions."""
+    objects = (name.removeprefix("table ") for name in described.get("objects", {})
+               if name.startswith("table "))  # fmt: skip
+    return sorted({*objects, *described.get("tables", {})})
+
+
+def require_tables(databases: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise PersonNeeded for a snapshot of rows alone."""
+    for name, one in databases.items():
+        if one.get("tables") and not one.get("objects"):
+            raise PersonNeeded(
+                f"The snapshot of {name} holds rows alone: there are no tables to restore them to.",
+                remedy="Load it by hand, as RESTORE.md says, into a database that has the tables.",
+            )
+
+
+def wanted_entries(
+    entries: Sequence[Entry], described: Mapping[str, Any], include: Sequence[str]
+) -> list[str] | None:
+    """The entries of a dump that are to be restored; None: all of them."""
+    if include:
+        wanted = map(_qualified, wanted_tables(described, include))
+        known = map(_qualified, known_tables(described))
+        return of_tables(entries, wanted, known)
+    kept = [one.line for one in entries if not one.text.startswith(PUBLIC)]
+    return kept if len(kept) < len(entries) else None
+
+
+def _qualified(shown: str) -> tuple[str, str]:
+    schema, name = parts(shown)
+    return schema, name
