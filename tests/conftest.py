@@ -10,7 +10,12 @@ import pytest
 
 from tests.tools import REQUIRE, Program, missing_programs
 
-pytest_plugins = ["tests.postgres_server", "tests.redis_server", "tests.s3_server"]
+pytest_plugins = [
+    "tests.postgres_server",
+    "tests.redis_server",
+    "tests.s3_server",
+    "tests.sftp_server",
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,8 +21,8 @@ import pytest
 
 from runner.secret import Secret
 from runner.target.s3_request import Key, Requests
-from tests.redis_server import _free_port
 from tests.tools import cannot_run
+from tests.wire import free_port
 
 ACCESS_KEY = "AKIAHOLDFASTTESTS001"
 SECRET_KEY = "a/secret+key/with=odd/characters"
@@ -84,7 +84,7 @@ class S3Server:
 
     def start(self) -> None:
         """Start it on what its folder holds, and wait until it answers."""
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         self.data.mkdir(exist_ok=True)
         (self.folder / "rclone.conf").touch()
         with (self.folder / "log").open("ab") as log:

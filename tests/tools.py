@@ -23,13 +23,14 @@ PROGRAMS = {
     "getfattr": "attr",
     "git": "git",
     "gzip": "gzip",
+    "openssl": "openssl",
     "psql": "postgresql",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
-    "openssl": "openssl",
     "setfacl": "acl",
     "sqlite3": "sqlite3",
     "ssh-keygen": "openssh-client",
+    "sshd": "openssh-server",
     "tar": "tar",
     "unshare": "util-linux",
     "zstd": "zstd",
@@ -38,14 +39,19 @@ PROGRAMS = {
 
 def missing_programs() -> dict[str, str]:
     """The programs that are not on this machine, and how to get each."""
-    return {name: package for name, package in PROGRAMS.items() if shutil.which(name) is None}
+    return {name: package for name, package in PROGRAMS.items() if find_program(name) is None}
+
+
+def find_program(name: str) -> str | None:
+    """Where a program is, also one that only administrators have in their path."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
 
 
 def require_program(name: str, package: str = "") -> str:
     """The path of a program. Without it the test is skipped, saying how to install it; with
     `--require-services` it fails.
     """
-    path = shutil.which(name)
+    path = find_program(name)
     if path is None:
         cannot_run(f"{name} is missing: apt-get install {package or PROGRAMS.get(name, name)}")
     return path

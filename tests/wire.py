@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -92,3 +93,14 @@ def wire_to(port: int) -> Iterator[Wire]:
         threading.Thread(target=listen, daemon=True).start()
         yield wire
         listener.shutdown(socket.SHUT_RDWR)
+
+
+def free_port() -> int:
+    """A port that nobody listens on; below those that the kernel gives to clients."""
+    while True:
+        port = 10_000 + int.from_bytes(os.urandom(2)) % 20_000
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port

@@ -63,7 +63,7 @@ def feed(chunks: Iterable[bytes], send: Callable[[Iterator[bytes]], None]) -> No
     sender = threading.Thread(target=channel.drain, args=(send,), daemon=True)
     sender.start()
     try:
-        if all(channel.offer(block) for block in _joined(chunks)):
+        if all(channel.offer(block) for block in joined(chunks)):
             channel.offer(None)
     except BaseException:
         channel.offer(Abandoned())
@@ -74,7 +74,8 @@ def feed(chunks: Iterable[bytes], send: Callable[[Iterator[bytes]], None]) -> No
         raise channel.failed
 
 
-def _joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
+def joined(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in blocks of about BLOCK bytes or more."""
     block = bytearray()
     for chunk in chunks:
         if not block and len(chunk) >= BLOCK:

@@ -20,6 +20,15 @@ def parts_of(key: str) -> list[str]:
     return parts
 
 
+def require_portable(key: str) -> None:
+    """Raise UsageError when it is no key, or none that every machine can write down."""
+    parts_of(key)
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{key!r} is not a key of a target.") from None
+
+
 def listed(key: str) -> bool:
     """Whether a listing shows that key: nothing of it is a target's own."""
     return not any(own(part) for part in key.split("/"))

@@ -12,7 +12,7 @@ from functools import cached_property
 from runner.errors import StepFailed, UsageError
 from runner.spec.model import TargetSpec
 from runner.target import Entry, KeyExists
-from runner.target.keys import Incoming, listed, own, parts_of
+from runner.target.keys import Incoming, listed, own, require_portable
 from runner.target.lease import Leases
 from runner.target.s3_account import account_of
 from runner.target.s3_bucket import Bucket
@@ -66,7 +66,7 @@ class S3Target:
 
     def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
         """Store `chunks` under `key`; see the protocol."""
-        _require_key(key)
+        require_portable(key)
         incoming = Incoming(chunks)
         with self._bucket.explained(f"{key} was not written", incoming):
             first, rest = _begin(iter(incoming), self._bucket.manner.part_size)
@@ -102,7 +102,7 @@ class S3Target:
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The object's bytes; a missing one raises at the call."""
-        _require_key(key)
+        require_portable(key)
         with self._bucket.explained(f"{key} was not read", key=key):
             return self._bucket.read(key, offset, length)
 
@@ -126,7 +126,7 @@ class S3Target:
         """Remove one object. Folders are but names here. Raises StepFailed when a lock that is
         held here may be another's by now.
         """
-        _require_key(key)
+        require_portable(key)
         self._leases.require()
         self._bucket.remove(key)
 
@@ -164,7 +164,7 @@ class S3Target:
     @contextlib.contextmanager
     def lock(self, key: str, owner: str) -> Iterator[None]:
         """Hold the lock `key` by a lease: see runner/target/lease.py."""
-        _require_key(key)
+        require_portable(key)
         with self._leases.hold(key, owner):
             yield
 
@@ -191,14 +191,6 @@ class S3Target:
     def download_commands(self, prefix: str, folder: str) -> list[str]:
         """Shell lines that copy the folder `prefix` to `folder`, which is quoted already."""
         return download_commands(self._bucket.account, self.location(prefix), folder)
-
-
-def _require_key(key: str) -> None:
-    parts_of(key)
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        raise UsageError(f"{key!r} is not a key of a target.") from None
 
 
 def _begin(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes] | None]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from runner.secret import Secret
 from runner.target.s3_account import Account
+from runner.target.shell import secret_words
 
 
 def download_commands(account: Account, url: str, folder: str) -> list[str]:
@@ -22,32 +22,26 @@ def download_commands(account: Account, url: str, folder: str) -> list[str]:
 
 def _keys(account: Account) -> list[str]:
     if account.access_key is None or account.secret_key is None:
-        return [] if account.profile is None else [f"export AWS_PROFILE={_quoted(account.profile)}"]
+        return (
+            []
+            if account.profile is None
+            else [f"export AWS_PROFILE={shlex.quote(account.profile)}"]
+        )
     lines = [
-        f"export AWS_ACCESS_KEY_ID={_value(account.access_key)}",
-        f"export AWS_SECRET_ACCESS_KEY={_value(account.secret_key)}",
+        f"export AWS_ACCESS_KEY_ID={secret_words(account.access_key)}",
+        f"export AWS_SECRET_ACCESS_KEY={secret_words(account.secret_key)}",
     ]
     if account.session_token is not None:
-        lines.append(f"export AWS_SESSION_TOKEN={_value(account.session_token)}")
+        lines.append(f"export AWS_SESSION_TOKEN={secret_words(account.session_token)}")
     return lines
 
 
-def _value(secret: Secret) -> str:
-    """The shell's words for a secret: where it comes from, never what it is."""
-    kind, _, place = secret.reference.partition(":")
-    if kind == "env":
-        return f'"${{{place}}}"'
-    if kind == "file":
-        return f'"$(cat {_quoted(str(secret.file))})"'
-    if kind == "command":
-        return f'"$({place})"'
-    return f'"$(cat "$CREDENTIALS_DIRECTORY"/{_quoted(place)})"'
-
-
 def _aws(account: Account, url: str) -> str:
-    endpoint = f" --endpoint-url {_quoted(account.endpoint)}" if account.endpoint else ""
-    region = _quoted(account.region)
-    return f"aws{endpoint} --region {region} s3 cp --recursive --only-show-errors {_quoted(url)}"
+    endpoint = f" --endpoint-url {shlex.quote(account.endpoint)}" if account.endpoint else ""
+    region = shlex.quote(account.region)
+    return (
+        f"aws{endpoint} --region {region} s3 cp --recursive --only-show-errors {shlex.quote(url)}"
+    )
 
 
 def _rclone(account: Account, url: str) -> str:
@@ -56,8 +50,4 @@ def _rclone(account: Account, url: str) -> str:
     style = "false" if account.virtual else "true"
     remote = f":s3,provider={provider},env_auth=true,region={account.region}"
     path = url.removeprefix("s3://")
-    return f"rclone copy {_quoted(f'{remote},force_path_style={style}{endpoint}:{path}')}"
-
-
-def _quoted(text: str) -> str:
-    return shlex.quote(text)
+    return f"rclone copy {shlex.quote(f'{remote},force_path_style={style}{endpoint}:{path}')}"

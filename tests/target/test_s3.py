@@ -18,12 +18,11 @@ from runner.secret import Secret
 from runner.spec.model import TargetSpec
 from runner.target import KeyExists, lease, s3_bucket
 from runner.target.s3 import S3Target, open_target
-from tests.redis_server import _free_port
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, require_rclone, running
 from tests.target.conformance import TargetConformance, broken, keys, read
 from tests.target.off_site import brings_everything_back
 from tests.tools import Program, require_program
-from tests.wire import Wire, wire_to
+from tests.wire import Wire, free_port, wire_to
 
 MIB = 1024 * 1024
 Opened = Callable[..., S3Target]
@@ -108,7 +107,7 @@ class TestErrors:
             target.put("a", [b"x"], exclusive=True)
 
     def test_nobody_listens(self, opened: Opened) -> None:
-        target = opened(endpoint=f"http://127.0.0.1:{_free_port()}", retry=0.2)
+        target = opened(endpoint=f"http://127.0.0.1:{free_port()}", retry=0.2)
         self.expect(target, "refuses connections", "endpoint")
         with pytest.raises(StepFailed, match="refuses connections: its clock"):
             target.now()

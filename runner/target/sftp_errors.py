@@ -1,0 +1,98 @@
+"""Errors of SSH and SFTP in words: what is wrong, and what a person does about it."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+
+from runner.errors import StepFailed
+from runner.target.sftp_address import Address, Host
+
+_NETWORK = "Is the server running, and is the network there? Look at `host` and `port`."
+_LOGIN = "Look at `user`, `key` and `password`; the server's authorized_keys must have the key."
+_ROOM = "Free some space there, or prune."
+_RIGHTS = "Give that user read and write permission there."
+
+
+def lost() -> tuple[type[BaseException], ...]:
+    """What says that an open connection is gone."""
+    import asyncssh
+
+    return (
+        asyncssh.ConnectionLost,
+        asyncssh.SFTPConnectionLost,
+        asyncssh.SFTPNoConnection,
+        ConnectionResetError,
+        BrokenPipeError,
+    )
+
+
+def out_of_reach() -> tuple[type[BaseException], ...]:
+    """What may be over in a moment, when a connection is made."""
+    import asyncssh
+
+    return (OSError, TimeoutError, asyncssh.ConnectionLost, asyncssh.ChannelOpenError)
+
+
+def require_library(name: str) -> None:
+    """Raise StepFailed unless what speaks SSH is installed."""
+    try:
+        import asyncssh  # noqa: F401
+    except ImportError:
+        raise StepFailed(
+            f"Target {name} needs a library that is not installed here.",
+            remedy="pip install 'holdfast[sftp]'",
+        ) from None
+
+
+def unknown_host(address: Address, host: Host, fingerprint: str, *, expected: bool) -> StepFailed:
+    """The error for a host whose key is not the one that is known, or is not known at all."""
+    shown = f" It shows the key {fingerprint}." if fingerprint else ""
+    file = shlex.quote(str(address.known_hosts[0]))
+    scan = f"ssh-keyscan -p {host.port} {shlex.quote(host.host)}"
+    if address.jump is not None and host != address.jump:
+        scan = f"ssh {address.jump.user}@{address.jump.host} -p {address.jump.port} {scan}"
+    if expected:
+        return StepFailed(
+            f"Target {address.name}: {host.host} shows another key than the known one.{shown}",
+            remedy="Somebody stands between, or the server was set up anew. Ask who runs it. If "
+            f"that is so: ssh-keygen -R '[{host.host}]:{host.port}' -f {file}; {scan} >> {file}",
+        )
+    return StepFailed(
+        f"Target {address.name}: the key of {host.host} is not known.{shown}",
+        remedy=f"If the server's own console shows that key too: {scan} >> {file}",
+    )
+
+
+def explained(error: BaseException, address: Address, what: str) -> StepFailed | None:
+    """The error for a person; None where `error` is none of the network or the server."""
+    reason = _reason(error)
+    if reason is None:
+        return None
+    where = f"Target {address.name} at {address.server}"
+    return StepFailed(f"{where} {reason[0]}: {what}.", remedy=reason[1])
+
+
+def _reason(error: BaseException) -> tuple[str, str] | None:
+    import asyncssh
+
+    known: list[tuple[type[BaseException] | tuple[type[BaseException], ...], tuple[str, str]]] = [
+        (asyncssh.PermissionDenied, ("does not accept the login", _LOGIN)),
+        (ConnectionRefusedError, ("refuses connections", _NETWORK)),
+        (socket.gaierror, ("cannot be found: its name is not known", _NETWORK)),
+        (TimeoutError, ("did not answer in time", f"{_NETWORK} A longer `timeout` may help.")),
+        (lost(), ("broke the connection off", _NETWORK)),
+        (asyncssh.ChannelOpenError, ("offers no SFTP, or no way through", _LOGIN)),
+        (asyncssh.SFTPPermissionDenied, ("refuses this user", _RIGHTS)),
+        (asyncssh.SFTPWriteProtect, ("is read-only", "Mount it for writing there.")),
+        (asyncssh.SFTPNoSpaceOnFilesystem, ("is full", _ROOM)),
+        (asyncssh.SFTPQuotaExceeded, ("has no quota left", _ROOM)),
+        (asyncssh.SFTPNoSuchFile, ("lacks a file or folder", "Look at `path`.")),
+        (asyncssh.SFTPFailure, ("fails without a reason", "Is its disk full? Look there.")),
+    ]
+    for classes, reason in known:
+        if isinstance(error, classes):
+            return reason
+    if isinstance(error, asyncssh.Error | OSError):
+        return f"fails: {error}", ""
+    return None
