@@ -15,7 +15,7 @@ from typing import Any
 
 from runner.errors import PersonNeeded, SpecError, UsageError
 from runner.execute import journal
-from runner.execute.remembering import missing_links
+from runner.execute.remembering import missing_links, recall
 from runner.execute.runs import Finished
 from runner.execute.session import Call, Session
 from runner.plan.backup import Wanted as WantedBackup
@@ -121,7 +121,7 @@ def backup(
         raise UsageError("No policy covers what was asked for.", remedy="See `policies:`.")
     lazy = [due.policy for due in dues if due.policy.skip_unchanged]
     names = sorted({name for policy in lazy for name in policy.sources})
-    facts = replace(session.facts, marks=changed_marks(spec, names))
+    facts = replace(session.facts, marks=changed_marks(spec, names), remembered=recall(spec))
     known = _known_marks(session, catalog, names)
     wanted = WantedBackup(dues, sources, prune, last_marks(catalog, lazy, known))
     return Prepared(session, compile_backup(spec, facts, catalog, wanted), results.backup_outcome)

@@ -21,9 +21,11 @@ _lock = threading.Lock()
 
 
 def remember(spec: Spec, target: str, link: Link) -> None:
-    """Note the newest snapshot at a target."""
+    """Note the newest snapshot at a target; an older one that is copied there later is none."""
     with _lock:
-        _write(spec, {**recall(spec), target: link})
+        known = recall(spec)
+        if target not in known or known[target].sequence <= link.sequence:
+            _write(spec, {**known, target: link})
 
 
 def forget(spec: Spec, target: str, snapshot: str) -> None:

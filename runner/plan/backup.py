@@ -38,8 +38,8 @@ def compile_backup(spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted) -
     for offset, due in enumerate(wanted.due):
         place = _Link(
             snapshot=str(SnapshotId(facts.now, due.policy.name, facts.token)),
-            sequence=next_sequence(catalog) + offset,
-            predecessor=predecessor(catalog),
+            sequence=_sequence(facts, catalog) + offset,
+            predecessor=_predecessor(facts, catalog),
             earlier=earlier,
         )
         steps += _policy_steps(spec, facts, catalog, wanted, due, place)
@@ -67,21 +67,66 @@ class _Link:
     earlier: tuple[str, ...]  # the publishing step before this one in the same plan
 
 
+def _sequence(facts: Facts, catalog: Catalog) -> int:
+    """One more than the highest number there is, also at a target that is out of reach."""
+    known = (link.sequence for link in facts.remembered.values())
+    return max([next_sequence(catalog) - 1, *known]) + 1
+
+
+def _predecessor(facts: Facts, catalog: Catalog) -> Mapping[str, str] | None:
+    """The newest snapshot: the one known to lie at a target out of reach, if that is it."""
+    away = [link for name, link in facts.remembered.items() if name in catalog.unreachable]
+    newest = max(away, key=lambda link: link.sequence, default=None)
+    if newest is not None and newest.sequence >= next_sequence(catalog):
+        return {"id": newest.id, "sha256": newest.sha256}
+    return predecessor(catalog)
+
+
 def _policy_steps(
     spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted, due: Due, link: _Link
 ) -> list[Step]:
     policy, snapshot = due.policy, link.snapshot
     names = [name for name in policy.sources if not wanted.sources or name in wanted.sources]
-    captures = [_capture(spec, facts, wanted, due, snapshot, name) for name in names]
-    primary, *others = policy.targets
-    publish = Step(
+    # What cannot even be read now is tried last.
+    places = sorted(policy.targets, key=lambda name: name in catalog.unreachable)
+    captures = [_capture(spec, facts, wanted, due, snapshot, name, places) for name in names]
+    publish = _publish(facts, due.policy, link, captures, places, catalog)
+    steps = [*captures, publish]
+    for target in policy.targets:
+        arrived = publish.id
+        if len(places) > 1:
+            copy = _copy(policy, snapshot, places, target, publish.id)
+            steps.append(copy)
+            arrived = copy.id
+        verify = _verify(policy, snapshot, target, arrived)
+        steps += [_sweep(policy, snapshot, target, arrived), verify]
+        if wanted.prune and not spec.keep_at(policy, target).forever:
+            fresh = _expected(policy, link, facts, names, target)
+            steps.append(prune_step(spec, facts, catalog, policy, target, fresh, (verify.id,)))
+    return steps
+
+
+def _publish(
+    facts: Facts,
+    policy: Policy,
+    link: _Link,
+    captures: Sequence[Step],
+    places: Sequence[str],
+    catalog: Catalog,
+) -> Step:
+    over = policy.targets[: policy.targets.index(places[0])]
+    yields = "".join(
+        f"; {name} cannot be read, so {places[0]} takes its place: {catalog.unreachable[name]}"
+        for name in over
+    )
+    return Step(
         id=f"{policy.name}.publish",
         action="snapshot.publish",
-        title=f"Publish the snapshot {snapshot} at {primary}",
+        title=f"Publish the snapshot {link.snapshot} at {places[0]}",
         params={
             "policy": policy.name,
-            "snapshot": snapshot,
-            "target": primary,
+            "snapshot": link.snapshot,
+            "targets": list(places),
             "sequence": link.sequence,
             "created_at": facts.now.isoformat().replace("+00:00", "Z"),
             "host": facts.host,
@@ -91,30 +136,25 @@ def _policy_steps(
         },
         after=(*(step.id for step in captures), *link.earlier),
         effect="writes",
-        reason="a snapshot is visible once its manifest is written",
+        reason=f"a snapshot is visible once its manifest is written{yields}",
     )
-    steps = [*captures, publish, _sweep(policy, snapshot, primary, publish.id)]
-    for target in policy.targets:
-        arrived = publish.id
-        if target in others:
-            copy = _copy(policy, snapshot, primary, target, publish.id)
-            steps += [copy, _sweep(policy, snapshot, target, copy.id)]
-            arrived = copy.id
-        verify = _verify(policy, snapshot, target, arrived)
-        steps.append(verify)
-        if wanted.prune and not spec.keep_at(policy, target).forever:
-            fresh = _expected(policy, link, facts, names, target)
-            steps.append(prune_step(spec, facts, catalog, policy, target, fresh, (verify.id,)))
-    return steps
 
 
-def _capture(spec: Spec, facts: Facts, wanted: Wanted, due: Due, snapshot: str, name: str) -> Step:
+def _capture(
+    spec: Spec,
+    facts: Facts,
+    wanted: Wanted,
+    due: Due,
+    snapshot: str,
+    name: str,
+    places: Sequence[str],
+) -> Step:
     policy = due.policy
     params = {
         "policy": policy.name,
         "source": name,
         "snapshot": snapshot,
-        "target": policy.targets[0],
+        "targets": list(places),
         "mark": facts.marks.get(name),
     }
     mark, known = wanted.last_marks.get(name, (None, None))
@@ -140,17 +180,29 @@ def _capture(spec: Spec, facts: Facts, wanted: Wanted, due: Due, snapshot: str, 
     )
 
 
-def _copy(policy: Policy, snapshot: str, primary: str, target: str, publish: str) -> Step:
+def _copy(policy: Policy, snapshot: str, places: Sequence[str], target: str, publish: str) -> Step:
+    first = target == places[0]
+    origins = [name for name in places if name != target]
     return Step(
         id=f"{policy.name}.copy.{target}",
         action="snapshot.copy",
-        title=f"Copy the snapshot from {primary} to {target}",
-        params={"snapshot": snapshot, "from": primary, "target": target},
+        title=f"Copy the snapshot to {target}, if another target had to take its place"
+        if first
+        else f"Copy the snapshot from {origins[0]} to {target}",
+        params={
+            "policy": policy.name,
+            "snapshot": snapshot,
+            "from": origins,
+            "publish": publish,
+            "target": target,
+        },
         needs=(publish,),
         effect="writes",
         timeout=policy.timeout,
         retries=2,
-        reason="each target alone must be enough to recover",
+        reason=f"{target} is to take the snapshot first; if it cannot, it is tried again last"
+        if first
+        else "each target alone must be enough to recover",
     )
 
 

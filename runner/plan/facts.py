@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from runner.errors import HoldfastError, PersonNeeded
 from runner.registry import open_source
 from runner.spec.model import Spec
+from runner.store.chain import Link
 from runner.store.snapshot import Manifest
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Facts:
     identities: Mapping[str, str | None] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)  # source: its `changed_mark` now
     manifests: Mapping[str, Manifest] = field(default_factory=dict)  # of snapshots that are read
+    # target: the newest snapshot that this host wrote there, which counts if it is out of reach
+    remembered: Mapping[str, Link] = field(default_factory=dict)
 
     def run_id(self, kind: str) -> str:
         """The id of the run that these facts are for."""

@@ -8,7 +8,7 @@ from typing import Any
 from runner.errors import Interrupted, StepFailed
 from runner.execute.journal import StepResult
 from runner.execute.runs import Finished
-from runner.plan.model import Plan
+from runner.plan.model import Plan, Step
 from runner.report.outcome import Outcome
 from runner.spec.model import DEFAULT_PROFILE
 from runner.store.chain import Gap
@@ -195,7 +195,9 @@ def _snapshot(
         for step in plan.steps
         if step.action == "snapshot.copy" and step.params["snapshot"] == params["snapshot"]
     }
+    published = result.outputs["target"]
     copied = [name for name, copy in copies.items() if copy is not None and copy.done]
+    there = [published, *(name for name in copied if name != published)]
     shown = ("source", "key", "kind", "base", "taken_at", "bytes", "sha256", "content_bytes",
              "content_sha256")  # fmt: skip
     artifacts = result.outputs["artifacts"]
@@ -203,11 +205,11 @@ def _snapshot(
         "id": params["snapshot"],
         "policy": params["policy"],
         "taken_at": params["created_at"],
-        "targets": [params["target"], *copied],
+        "targets": there,
         "lacking": [
             {"target": name, "reason": _why(copy)}
             for name, copy in copies.items()
-            if name not in copied
+            if name not in there
         ],
         "missing": result.outputs["missing"],
         "unchanged": result.outputs["unchanged"],
@@ -230,11 +232,23 @@ def _notes(plan: Plan, finished: Finished) -> Iterable[str]:
         result = finished.results.get(step.id)
         if result is None:
             continue
+        yield from _detours(step, result)
         for note in result.outputs.get("entry", {}).get("notes", ()):
             yield f"{step.params['source']}: {note}"
         late = step.expected is not None and (result.seconds or 0) > step.expected
         if late:
             yield f"{step.id} was slow: {result.seconds:.0f} s, expected {step.expected:.0f} s"
+
+
+def _detours(step: Step, result: StepResult) -> Iterable[str]:
+    """Which targets did not take what they were to, and what was read twice for that."""
+    taken = result.outputs.get("target")
+    for name, reason in result.outputs.get("passed_over", {}).items():
+        if taken is not None:
+            yield f"{step.id} went to {taken} instead of {name}: {reason}"
+    again = result.outputs.get("read_again") or ()
+    for source in [step.params["source"]] if again is True else again:
+        yield f"{source} was read again: no target had all of what was read before"
 
 
 def _safety(results: Mapping[str, StepResult]) -> list[str]:

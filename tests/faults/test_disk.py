@@ -105,9 +105,13 @@ def test_a_full_target_is_told_and_leaves_nothing(
         assert "full" in document["error"]["message"]
         assert "Free some space" in document["error"]["message"]
         after = {target: [one.name for one in snapshots(service, target)] for target in TARGETS}
-        # Small sources still fit, and are published without the one that does not.
-        published = [one["id"] for one in document["snapshots"]]
-        assert after[folder] == before[folder] + (published if folder == "backups" else [])
+        # The other one has all of it.
+        (published,) = document["snapshots"]
+        (other,) = set(TARGETS) - {folder}
+        assert after[folder] == before[folder]
+        assert after[other] == [*before[other], published["id"]]
+        assert published["missing"] == []
+        assert [one["target"] for one in published["lacking"]] == [name]
         whole(service, holdfast)
         remount(service.folder / folder, "size=64m")
         again = holdfast.json("backup")
@@ -121,7 +125,7 @@ def test_a_target_without_one_free_byte(grown: tuple[Service, Steady]) -> None:
     with small_disk(service.folder / "backups", "1m") as disk:
         ballast = fill(disk)
         document = holdfast.json("backup", status=4)
-        assert document["snapshots"] == []
+        assert document["snapshots"][0]["targets"] == ["offsite"]
         assert "disk" in document["error"]["message"]
         assert holdfast("status").status == 4
         ballast.unlink()

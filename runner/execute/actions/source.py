@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC
 from pathlib import Path
 
-from runner.errors import HoldfastError, StepFailed
+from runner.errors import HoldfastError, Interrupted, StepFailed
 from runner.execute.actions.base import Outputs, Simple, Skipped
 from runner.execute.context import Context
+from runner.execute.copying import TargetFailed, Watched, target_failed
 from runner.execute.journal import StepResult
 from runner.execute.remembering import require_familiar
-from runner.plan.model import Step
+from runner.plan.model import Plan, Step
 from runner.prove.artifacts import fingerprint_document
 from runner.prove.scratch import scratch_folder
 from runner.registry import open_source
@@ -59,31 +60,70 @@ class Capturing:
 
 
 class CaptureSource(Simple):
-    """Read a source once and store its artifacts; nothing is visible until it is published."""
+    """Read a source once and store its artifacts; nothing is visible until it is published.
+
+    A target that fails yields to the next. Only if it failed in the middle is the source read
+    again.
+    """
 
     def commands(self, step: Step, spec: Spec) -> list[str]:
         """Roughly what a person would type."""
         return open_source(spec.source(step.params["source"])).capture_commands()
 
     def perform(self, step: Step, context: Context) -> Outputs:
-        """Capture; return the manifest's entries of this source."""
-        name = step.params["source"]
-        spec = context.spec.source(name)
-        target = context.target(step.params["target"])
-        require_familiar(context.spec, target)
-        _require_space(target)
-        with scratch_folder(context.spec.state / "scratch", f"{context.token}-{name}") as scratch:
-            capturing = Capturing(
-                source=name,
-                seal=Seal(context.spec.compression, context.recipients(step.params["policy"])),
-                target=target,
-                folder=folder_of(
-                    context.spec.project, context.spec.profile, step.params["snapshot"]
-                ),
-                excluded=context.spec.left_out(),
-                scratch=scratch,
-                progress=context.progress(step),
-            )
+        """Capture; return the manifest's entries of this source, and where its artifacts lie."""
+        _require_unpublished(step, context)
+        passed_over: dict[str, str] = {}
+        read_again = False
+        places = _places(step, context)
+        for name in places:
+            watched = Watched(context.target(name))
+            try:
+                require_fit(watched, context, others=len(places) > 1)
+                outputs = capture_source(step, context, watched)
+            except TargetFailed as error:
+                last = error
+                passed_over[name] = error.message
+                read_again = read_again or watched.begun
+                context.tell({"event": "note", "message": f"{step.id}: {error.message}"})
+                continue
+            return {
+                **outputs,
+                "target": name,
+                "passed_over": passed_over,
+                "read_again": read_again,
+            }
+        raise StepFailed(last.message, remedy=last.remedy, outputs={"passed_over": passed_over})
+
+    def observe(self, step: Step, context: Context, result: StepResult) -> str:
+        """Done while all its artifacts still lie where they were stored, or are published."""
+        if result.status != "done":
+            return "absent"
+        folder = folder_of(context.spec.project, context.spec.profile, step.params["snapshot"])
+        target = context.target(result.outputs["target"])
+        there = {entry.key.rpartition("/")[2]: entry.bytes for entry in target.entries(folder)}
+        wanted = {one["key"]: one["bytes"] for one in result.outputs["artifacts"]}
+        if wanted.items() <= there.items():
+            return "done"
+        publish = publishing(step, context.plan)
+        return "done" if publish and _is_done(publish, context) else "absent"
+
+
+def capture_source(step: Step, context: Context, watched: Watched) -> Outputs:
+    """Read the source once, into one target. Raises TargetFailed where that is what fails."""
+    name = step.params["source"]
+    spec = context.spec.source(name)
+    with scratch_folder(context.spec.state / "scratch", f"{context.token}-{name}") as scratch:
+        capturing = Capturing(
+            source=name,
+            seal=Seal(context.spec.compression, context.recipients(step.params["policy"])),
+            target=watched.as_target(),
+            folder=folder_of(context.spec.project, context.spec.profile, step.params["snapshot"]),
+            excluded=context.spec.left_out(),
+            scratch=scratch,
+            progress=context.progress(step),
+        )
+        try:
             with capturing.whole_or_nothing():
                 captured = context.source(name).capture(capturing)
                 document = fingerprint_document(
@@ -93,17 +133,58 @@ class CaptureSource(Simple):
                     {key: sealed for key, (_, _, sealed) in capturing.sealed.items()},
                 )
                 capturing.store("json", lambda sink: _write_all(sink, document), part=FINGERPRINT)
-        return _entries(capturing, captured, spec.type, step.params.get("mark"), context.spec)
+        except HoldfastError as error:
+            if watched.failure is None or isinstance(error, Interrupted):
+                raise
+            raise target_failed(watched.failure) from error
+    return _entries(capturing, captured, spec.type, step.params.get("mark"), context.spec)
 
-    def observe(self, step: Step, context: Context, result: StepResult) -> str:
-        """Done only while all its artifacts still lie at the target."""
-        if result.status != "done":
-            return "absent"
-        folder = folder_of(context.spec.project, context.spec.profile, step.params["snapshot"])
-        target = context.target(step.params["target"])
-        there = {entry.key.rpartition("/")[2]: entry.bytes for entry in target.entries(folder)}
-        wanted = {one["key"]: one["bytes"] for one in result.outputs["artifacts"]}
-        return "done" if wanted.items() <= there.items() else "absent"
+
+def require_fit(watched: Watched, context: Context, *, others: bool) -> None:
+    """Raise TargetFailed unless a target can take a capture. Where there are `others` it is
+    tried out: a source is better not read in vain.
+    """
+    target = watched.as_target()
+    try:
+        require_familiar(context.spec, target)
+        if others:
+            target.check()
+        _require_space(target)
+    except StepFailed as error:
+        raise target_failed(error) from error
+
+
+def publishing(step: Step, plan: Plan) -> Step | None:
+    """The step that publishes what a capture stores."""
+    found = (one for one in plan.steps if step.id in one.params.get("captures", {}).values())
+    return next(found, None)
+
+
+def _places(step: Step, context: Context) -> list[str]:
+    """The targets to try in turn: those that failed another capture of this run come last."""
+    failed = {
+        name
+        for other in context.plan.steps
+        if other.action == step.action
+        for name in context.outputs(other.id).get("passed_over", ())
+    }
+    return sorted(step.params["targets"], key=lambda name: name in failed)
+
+
+def _require_unpublished(step: Step, context: Context) -> None:
+    publish = publishing(step, context.plan)
+    if publish is not None and _is_done(publish, context):
+        name = step.params["source"]
+        raise StepFailed(
+            f"{step.params['snapshot']} was published without {name}, and a snapshot is never "
+            "changed.",
+            remedy=f"Make a new one: holdfast backup --source {name}",
+        )
+
+
+def _is_done(step: Step, context: Context) -> bool:
+    result = context.results.get(step.id)
+    return result is not None and result.done
 
 
 class RecordUnchanged(Simple):
