@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runner.errors import HoldfastError, PersonNeeded, StepFailed
+from runner.errors import HoldfastError, PersonNeeded, StepFailed, UsageError
+from runner.secret import Secret
 from runner.source import (
     Artifacts,
     Capture,
@@ -87,6 +89,15 @@ class RedisSource:
         for number, found in artifacts.fingerprint.get("databases", {}).items():
             yield Content(f"database {number}", f"database of {found['keys']:,} keys")
 
+    def destination(self, typed: str) -> str:
+        """The URL of a server, without a password."""
+        if parse(typed).secret():
+            raise UsageError(
+                "A URL with a password would be seen in the process list and in the plan.",
+                remedy="Leave the password out. The source's own is used, or REDISCLI_AUTH.",
+            )
+        return typed
+
     def scratch_destination(self, folder: Path) -> str:
         """The folder: a scratch server runs there."""
         return str(folder)
@@ -112,7 +123,13 @@ class RedisSource:
         """One value by a Redis command, read only."""
         if kind != "redis":
             raise StepFailed(f"{self.name} is a Redis server: ask it redis, not {kind}.")
-        address = self._at(self.address(where))
+        named = self.address(where)
+        if named.startswith("/"):
+            raise StepFailed(
+                f"No Redis server holds what stands in {named}, so it cannot be asked.",
+                remedy=f"apt-get install {redis_scratch.PACKAGE}",
+            )
+        address = self._at(named)
         with connect(address, timeout) as connection:
             connection.select(address.database)
             return redis_live.ask(connection, question)
@@ -217,7 +234,9 @@ class RedisSource:
         return redis_commands.load_commands(folder)
 
     def _spot(self, place: Place) -> Spot:
-        return Spot.of(self.name, place, self.server, self._owned())
+        scratch = Path(place.destination).is_absolute()
+        live = self.server if scratch else self._at(place.destination)
+        return Spot.of(self.name, place, live, self._owned())
 
     def _owned(self) -> Owned | None:
         options = self.options
@@ -230,4 +249,8 @@ class RedisSource:
         """The server of a destination, a URL; a scratch server knows none of our users."""
         if destination.startswith(redis_scratch.URL):
             return parse(destination)
-        return self.server.at(destination) if destination else self.server
+        if not destination:
+            return self.server
+        address = self.server.at(destination)
+        given = Secret("env:REDISCLI_AUTH")
+        return replace(address, password=given) if "REDISCLI_AUTH" in os.environ else address

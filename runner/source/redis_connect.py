@@ -240,14 +240,22 @@ def connect(address: Address, silence: float = SILENCE_SECONDS) -> RawConnection
         ) from error
     connection = RawConnection(opened, address.where)
     try:
-        if address.user:  # one without a password takes any
-            connection.call("AUTH", address.user, password)
-        elif password:
-            connection.call("AUTH", password)
+        _authenticate(connection, address.user, password)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _authenticate(connection: RawConnection, user: str, password: str) -> None:
+    if user:  # one without a password takes any
+        connection.call("AUTH", user, password)
+    elif password:
+        try:
+            connection.call("AUTH", password)
+        except Rejected as error:
+            if "without any password configured" not in error.text:  # then none is needed
+                raise
 
 
 def argument(value: bytes) -> bytes:

@@ -88,7 +88,7 @@ def find(folder: Path, name: str) -> ScratchServer | None:
     """The server of that name in a folder, if it was started and still runs."""
     try:
         found = json.loads((folder / f"{name}.server").read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     server = ScratchServer(Path(found["socket"]), found["program"])
     return server if _runs(server) else None

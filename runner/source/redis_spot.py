@@ -34,7 +34,7 @@ class Spot:
 
     name: str  # the source's
     place: Place
-    live: Address  # the source's own server, whatever the destination
+    live: Address  # the server that is restored to, unless that is a scratch one
     workspace: Path  # files and notes
     safety: Path  # a folder
     owned: Owned | None = None  # None: only its keys can be written
@@ -60,14 +60,14 @@ class Spot:
     @property
     def address(self) -> Address:
         """The server that is restored to. Raises StepFailed if it is a scratch one that does not
-        run, UsageError if the destination names none.
+        run.
         """
         if self.home is not None:
             placed = redis_scratch.find(self.home, PLACED)
             if placed is None:
                 raise StepFailed(f"No Redis server runs in {self.home}.")
             return replace(placed.address, database=self.live.database)
-        return self.live.at(self.place.destination) if self.place.destination else self.live
+        return self.live
 
     @property
     def scratch(self) -> ScratchServer | None:

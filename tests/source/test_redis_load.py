@@ -173,12 +173,13 @@ def test_keys_that_expire_while_they_are_restored_are_no_difference(
 
 
 def test_a_changed_key_is_seen(stack: Stack, live: Any, place: Place) -> None:
-    for change in (
+    changes: list[Callable[[], Any]] = [
         lambda: live.srem("names", "name 7"),
         lambda: live.set("a", "other"),
         lambda: live.delete("b"),
         lambda: live.expire("b", 1000),
-    ):
+    ]
+    for change in changes:
         artifacts = stack.capture()
         stack.destroy()
         stack.source.stage(artifacts, place)
