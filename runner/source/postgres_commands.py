@@ -56,7 +56,9 @@ if [ -e FOLDER/globals.sql ]; then
 fi
 """
 
+# A restored database may be one that by itself only reads.
 _DATABASES = r"""
+export PGOPTIONS="${PGOPTIONS-} -c default_transaction_read_only=off"
 for dump in FOLDER/*; do
   case "$dump" in *globals.sql) continue ;; esac
   name=$(LISTED | sed -n 's/^; *dbname: //p' | sed -n 1p)
