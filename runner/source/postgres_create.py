@@ -8,10 +8,16 @@ from typing import Any
 
 from runner.errors import StepFailed
 from runner.source.postgres_errors import ServerSaid
-from runner.source.postgres_session import Session, identifier, literal
+from runner.source.postgres_roles import TABLESPACES
+from runner.source.postgres_session import Session, identifier, literal, open_session
 
 # Those that a database must be told of, by the catalog's letter, with the clause of their locale.
 PROVIDERS = {"i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}
+
+_SUBSCRIPTIONS = (
+    "SELECT s.subname FROM pg_catalog.pg_subscription s "
+    "JOIN pg_catalog.pg_database d ON d.oid = s.subdbid"
+)
 
 
 def create_database(
@@ -26,6 +32,9 @@ def create_database(
     if owner:
         words += f" OWNER {identifier(owner)}"
     words += f" ENCODING {literal(described.get('encoding') or 'UTF8')}"
+    tablespace = described.get("database", {}).get("tablespace")
+    if (tablespace,) in session.rows(TABLESPACES):
+        words += f" TABLESPACE {identifier(tablespace)}"
     try:
         session.execute(words + locale_words(described.get("locale") or {}))
     except ServerSaid as error:
@@ -70,9 +79,26 @@ def describe(
 
 
 def drop_database(session: Session, name: str) -> None:
-    """Drop a database, whoever is connected to it."""
+    """Drop a database that a restore made, whoever is connected to it."""
+    _forget_subscriptions(session, name)
     session.rows(
         "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "  # noqa: S608
         f"WHERE datname = {literal(name)} AND pid <> pg_catalog.pg_backend_pid()"
     )
     session.execute(f"DROP DATABASE IF EXISTS {identifier(name)}")
+
+
+def _forget_subscriptions(session: Session, database: str) -> None:
+    """Drop the subscriptions of a database: with one, it cannot be dropped itself.
+
+    The slots at the other server are those of the database that was captured, and stay.
+    """
+    names = session.rows(f"{_SUBSCRIPTIONS} WHERE d.datname = {literal(database)}")
+    if not names:
+        return
+    with open_session(session.server, database) as inside:
+        for (name,) in names:
+            quoted = identifier(str(name))
+            inside.execute(f"ALTER SUBSCRIPTION {quoted} DISABLE")
+            inside.execute(f"ALTER SUBSCRIPTION {quoted} SET (slot_name = NONE)")
+            inside.execute(f"DROP SUBSCRIPTION {quoted}")

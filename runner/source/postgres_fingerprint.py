@@ -25,6 +25,14 @@ _EXTENSIONS = """
 SELECT e.extname, e.extversion, n.nspname FROM pg_catalog.pg_extension e
 JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace ORDER BY 1
 """
+_TABLESPACES = """
+SELECT DISTINCT t.spcname FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_tablespace t ON t.oid = c.reltablespace WHERE NOT c.relisshared ORDER BY 1
+"""
+_BYTES = """
+SELECT coalesce(sum(pg_catalog.pg_total_relation_size(c.oid)), 0) FROM pg_catalog.pg_class c
+WHERE c.oid = ANY ('{{{oids}}}')
+"""
 _DATABASE = """
 SELECT pg_catalog.to_jsonb(d), pg_catalog.pg_encoding_to_char(d.encoding),
        pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.shobj_description(d.oid, 'pg_database'),
@@ -161,6 +169,7 @@ def _standing(session: Session) -> dict[str, Any]:
             else None,
         },
         "settings": settings,
+        "tablespaces": [printable(name or "") for (name,) in session.rows(_TABLESPACES)],
         "extensions": {
             str(name): {"version": version, "schema": printable(schema or "")}
             for name, version, schema in session.rows(_EXTENSIONS)
