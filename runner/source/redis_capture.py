@@ -14,6 +14,7 @@ from runner.source import Capture, Captured, redis_sync
 from runner.source.redis_address import Address
 from runner.source.redis_cluster import layout_of
 from runner.source.redis_connect import RawConnection, Rejected, connect
+from runner.source.redis_fingerprint import databases
 from runner.source.redis_keys import KeyDump, paused
 from runner.source.redis_rdb import TYPES, Rdb
 from runner.store.seal import Sink
@@ -21,6 +22,8 @@ from runner.store.seal import Sink
 FORMAT = 1
 USERS = "acl"  # the part that holds the ACL list
 _SERVERS = {"valkey-ver": "valkey", "redis-ver": "redis"}
+COUNTED = 100_000  # keys; more are counted one by one only if the server has several databases
+ANY = -1  # a kind of value that was not looked at
 _SKEW = timedelta(hours=1)  # a server's clock that is further off is not believed
 
 
@@ -63,7 +66,7 @@ def _take(address: Address, part: str, options: Mapping[str, Any], capture: Capt
     if method != "keys":
         try:
             with redis_sync.begin(address) as snapshot:
-                return _take_rdb(snapshot, part, capture)
+                return _take_rdb(snapshot, _has_one_database(address), part, capture)
         except Rejected as error:
             if method == "sync" or not (error.forbidden or error.code == "ERR"):
                 raise
@@ -71,13 +74,20 @@ def _take(address: Address, part: str, options: Mapping[str, Any], capture: Capt
     return _take_keys(address, part, options.get("pause"), refused, capture)
 
 
-def _take_rdb(snapshot: redis_sync.Snapshot, part: str, capture: Capture) -> _Taken:
+def _take_rdb(snapshot: redis_sync.Snapshot, alone: bool, part: str, capture: Capture) -> _Taken:
+    """`alone`: the server has no more than one database."""
     found: dict[int, dict[int, int]] = {}
     read: list[Rdb] = []
 
     def produce(sink: Sink) -> None:
-        read.append(Rdb(_passed(snapshot.chunks(), sink.write)))
-        found.update(read[0].tally())
+        rdb = Rdb(_passed(snapshot.chunks(), sink.write))
+        read.append(rdb)
+        announced = rdb.announced()
+        if announced is None or announced <= COUNTED or not alone:
+            found.update(rdb.tally())
+        else:
+            found.update({number: {ANY: count} for number, count in rdb.sizes.items()})
+            rdb.pass_over()
 
     capture.store("rdb", produce, part=part)
     rdb = read[0]
@@ -136,14 +146,14 @@ def _fingerprint(taken: Iterable[_Taken]) -> dict[str, Any]:
         for database, kinds in one.kinds.items():
             databases[database] += sum(kinds.values())
             for kind, count in kinds.items():
-                types[TYPES.get(kind, f"kind {kind}")] += count
+                types[TYPES.get(kind, "other")] += count
     return {
         "format": FORMAT,
         "forms": sorted(forms),
         "databases": {
             str(one): {"keys": databases[one]} for one in sorted(databases) if databases[one]
         },
-        "types": dict(sorted(types.items())),
+        "types": dict(sorted(types.items())),  # "other": not looked at, or not known
         "functions": functions,
     }
 
@@ -162,6 +172,15 @@ def _store_users(connection: RawConnection, capture: Capture) -> list[str]:
 
     capture.store("json", produce, part=USERS)
     return []
+
+
+def _has_one_database(address: Address) -> bool:
+    """Whether all keys are in one database, so that the server's count of it is that of all."""
+    try:
+        with connect(address) as connection:
+            return len(databases(connection)) == 1
+    except Rejected:
+        return False
 
 
 def _versions(connection: RawConnection) -> dict[str, str]:

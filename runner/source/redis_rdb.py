@@ -27,6 +27,7 @@ from runner.source.redis_skip import (
 OLDEST = 5  # the first version that ends with a checksum
 VALKEY = 80  # from here on, Valkey numbers its versions on its own
 HEADER = 9  # bytes
+_TAIL = 9  # bytes: the mark of the end, and a checksum
 FILL = 4 * 1024 * 1024  # bytes read ahead of what is split
 
 _END, _DATABASE, _SECONDS, _MILLISECONDS = 255, 254, 253, 252
@@ -90,6 +91,8 @@ class Rdb:
         self.count = 0  # of the entries that were read
         self._chunks = iter(chunks)
         self._data = b""
+        self.sizes: dict[int, int] = {}  # the keys of each database, as the server said before
+        self._at = HEADER
         self._ended = False
         self._database = 0
         self._fill(HEADER)
@@ -117,11 +120,30 @@ class Rdb:
             pass
         return found
 
+    def announced(self) -> int | None:
+        """How many keys the first database has, as the server says before it sends them; None if
+        it does not. To be asked first.
+        """
+        try:
+            while (kind := self._data[self._at]) >= _MARKS and kind not in (*_OF_A_KEY, _END):
+                self._at = self._note(kind, self._at + 1)
+        except IndexError:  # a long function: whoever reads on takes it down
+            return None
+        return self.sizes.get(self._database)
+
+    def pass_over(self) -> None:
+        """Read to the end, looking only whether it is one."""
+        tail = self._data[-_TAIL:]
+        for chunk in self._chunks:
+            tail = chunk[-_TAIL:] if len(chunk) >= _TAIL else (tail + chunk)[-_TAIL:]
+        if tail[:1] != bytes([_END]):
+            raise StepFailed("The RDB does not end where its stream does.")
+
     def _through(self, some: Callable[[int], Generator[Read, None, int]]) -> Iterator[Read]:
         """Let `some` take what is wholly in the data, time after time; it returns where it
         stopped.
         """
-        at = HEADER
+        at = self._at
         while True:
             try:
                 at = yield from some(at)
@@ -221,6 +243,8 @@ class Rdb:
             self.auxiliary[name] = value
         elif kind == _DATABASE:
             self._database = found
+        elif kind == _SIZES:
+            self.sizes[self._database] = found[0]
         elif kind == _FUNCTION:
             self.functions.append(found)
         elif kind == _MODULE:
@@ -288,11 +312,13 @@ def _pair(data: bytes, at: int) -> tuple[tuple[bytes, bytes], int]:
     return (name, value), at
 
 
-def _lengths(count: int) -> Callable[[bytes, int], tuple[None, int]]:
-    def read(data: bytes, at: int) -> tuple[None, int]:
+def _lengths(count: int) -> Callable[[bytes, int], tuple[list[int], int]]:
+    def read(data: bytes, at: int) -> tuple[list[int], int]:
+        found = []
         for _ in range(count):
-            _, at = length_at(data, at)
-        return None, at
+            length, at = length_at(data, at)
+            found.append(length)
+        return found, at
 
     return read
 

@@ -17,8 +17,10 @@ from runner.source.redis_address import Address
 from runner.source.redis_connect import RawConnection, Rejected, connect
 
 DELAY = "repl-diskless-sync-delay"
+NEWEST = "99.0.0"  # Valkey 9 leaves out what an older replica could not read, or sends nothing
 LONG_WAIT = 2.0  # seconds until the snapshot begins; longer is told
 MARK = 40  # bytes
+BLOCK = 1024 * 1024  # bytes handed on together
 
 
 @dataclass
@@ -54,16 +56,21 @@ class Snapshot:
             yield chunk
 
     def _until(self, mark: bytes) -> Iterator[bytes]:
-        """The mark is forty random bytes, which may come in two pieces."""
-        tail = b""
+        """The mark is forty random bytes, which may come in two pieces.
+
+        The server sends many small pieces; they are handed on together.
+        """
+        block = bytearray()
         while True:
-            block = tail + self._connection.read_some()
-            end = block.find(mark)
+            looked_at = max(0, len(block) - MARK)
+            block += self._connection.read_some()
+            end = block.find(mark, looked_at)
             if end >= 0:
-                yield block[:end]
+                yield bytes(block[:end])
                 return
-            yield block[: -len(mark)]
-            tail = block[-len(mark) :]
+            if len(block) >= BLOCK:
+                yield bytes(block[:-MARK])
+                del block[:-MARK]
 
 
 def begin(address: Address) -> Snapshot:
@@ -73,7 +80,7 @@ def begin(address: Address) -> Snapshot:
     """
     connection = connect(address)
     try:
-        for words in (("capa", "eof"), ("rdb-only", "1")):
+        for words in (("version", NEWEST), ("capa", "eof"), ("rdb-only", "1")):
             with contextlib.suppress(
                 Rejected
             ):  # older ones do not know them; SYNC says what counts

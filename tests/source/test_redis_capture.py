@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import StepFailed
+from runner.source import redis_capture
 from runner.source.redis_connect import Rejected, Unreachable
 from runner.source.redis_rdb import Rdb
 from runner.source.redis_resp import commands
@@ -200,3 +201,19 @@ def test_a_server_that_is_gone_is_told(tmp_path: Path) -> None:
         server.stop()
         with pytest.raises(Unreachable, match="cannot be reached"):
             capture(server, tmp_path)
+
+
+def test_many_keys_of_one_database_are_counted_by_the_server(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_capture, "COUNTED", 10)
+    with redis_server.connect() as client:
+        client.mset({f"key {n}": n for n in range(500)})
+    captured, artifacts = capture(redis_server, tmp_path)
+    assert captured.fingerprint["databases"] == {"0": {"keys": 500}}
+    assert len(list(Rdb(artifacts.read()).entries())) == 500
+    with redis_server.connect(db=3) as client:
+        client.set("a", 1)
+    (tmp_path / "later").mkdir()
+    captured, _ = capture(redis_server, tmp_path / "later")
+    assert captured.fingerprint["databases"] == {"0": {"keys": 500}, "3": {"keys": 1}}
