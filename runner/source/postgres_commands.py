@@ -63,31 +63,43 @@ for dump in FOLDER/*; do
   case "$dump" in *globals.sql) continue ;; esac
   name=$(LISTED | sed -n 's/^; *dbname: //p' | sed -n 1p)
 ASIDE
-  there=$(ask -v name="$name" <<< "SELECT count(*) FROM pg_database WHERE datname = :'name'")
-LISTING
   into="dbname='$(sed "s/[\\\\']/\\\\&/g" <<< "$name")'"
-  if [ "$there" = 0 ]; then
-    PREFIXpg_restore --exit-on-error --no-tablespaces $owners \
-      --section=pre-data --section=data --create -d template1 GIVEN
-  else
+  there=$(ask -v name="$name" <<< "SELECT count(*) FROM pg_database WHERE datname = :'name'")
+  full=0
+  if [ "$there" != 0 ]; then
     full=$(PREFIXpsql -X -A -t -d "$into" <<< "SELECT count(*) FROM pg_class c, pg_namespace n
       WHERE n.oid = c.relnamespace AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'")
-    if [ "$full" != 0 ]; then
-      printf 'The database %s is there and is not empty.\n' "$name" >&2
-      exit 1
-    fi
-    PREFIXpg_restore --exit-on-error --no-tablespaces $owners \
-      --section=pre-data --section=data -d "$into" GIVEN
   fi
-  PREFIXpg_restore --exit-on-error --no-tablespaces $owners --section=post-data -d "$into" GIVEN
+  if [ "$full" != 0 ]; then
+    printf 'The database %s is there and is not empty.\n' "$name" >&2
+    exit 1
+  fi
+LOAD
 done
 """
 
-# A new database has a schema `public`: a dump that makes one too would fail.
-_LISTING = r"""
+# The triggers of a table come after its rows, which they would change; and a new database has a
+# schema `public`: a dump that makes one too would fail.
+_LOAD_FILE = r"""
   list=$(mktemp)
+  restore() { pg_restore --exit-on-error --no-tablespaces $owners --use-list="$list" "$@" "$dump"; }
+  if [ "$there" = 0 ]; then
+    pg_restore --list --create "$dump" | grep -E '^[0-9; ]+ ([A-Z ]+ - )?DATABASE ' > "$list"
+    restore --create -d template1
+  fi
   LISTED | sed '/ SCHEMA - public /d' > "$list"
-  trap 'rm -f -- "$list"' EXIT
+  restore --jobs="$(nproc)" --section=pre-data --section=data -d "$into"
+  restore --jobs="$(nproc)" --section=post-data -d "$into"
+  rm -- "$list"
+"""
+
+# Read as it comes, a dump is restored in its own order.
+_LOAD_STREAM = r"""
+  if [ "$there" = 0 ]; then
+    PREFIXpg_restore --exit-on-error --no-tablespaces $owners --create -d template1 < "$dump"
+  else
+    PREFIXpg_restore --exit-on-error --no-tablespaces $owners -d "$into" < "$dump"
+  fi
 """
 
 _SET_ASIDE = r"""
@@ -161,17 +173,12 @@ def variables(server: Server) -> list[str]:
 
 
 def _load(folder: str, prefix: str, *, aside: bool = False) -> list[str]:
-    listed, listing = 'pg_restore --list "$dump"', _LISTING
-    given = '--jobs="$(nproc)" --use-list="$list" "$dump"'
-    if prefix:
-        listed, listing, given = f'{prefix}pg_restore --list < "$dump"', "", '< "$dump"'
     databases = _DATABASES.replace("ASIDE", _SET_ASIDE if aside else "")
     return _filled(
-        _ASK + _ROLES + databases.replace("LISTING", listing),
+        _ASK + _ROLES + databases.replace("LOAD", _LOAD_STREAM if prefix else _LOAD_FILE),
         PREFIX=prefix,
         FOLDER=quote(folder),
-        LISTED=listed,
-        GIVEN=given,
+        LISTED=f'{prefix}pg_restore --list < "$dump"' if prefix else 'pg_restore --list "$dump"',
     )
 
 
