@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from runner.daemon import end_daemon
 from runner.secret import Secret
 from tests.tools import require_program
 
@@ -171,6 +172,14 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
     """The worker's server, empty."""
     shared_redis.empty()
     return shared_redis
+
+
+@pytest.fixture
+def no_scratch_left(tmp_path: Path) -> Iterator[None]:
+    """Ends the scratch servers whose notes lie in the test's folder, as the program does."""
+    yield
+    for note in tmp_path.rglob("*.process"):
+        end_daemon(note)
 
 
 def _free_port() -> int:

@@ -13,6 +13,7 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,8 +95,15 @@ def find(folder: Path, name: str) -> ScratchServer | None:
     return server if _runs(server) else None
 
 
-def start(folder: Path, name: str, rdb: Path | None = None, memory: int = 0) -> ScratchServer:
-    """Start a new server that holds what `rdb` holds, which takes about `memory` bytes.
+def start(
+    folder: Path,
+    name: str,
+    rdb: Path | None = None,
+    memory: int = 0,
+    fill: Callable[[ScratchServer], object] = lambda _: None,
+) -> ScratchServer:
+    """Start a new server that holds what `rdb` holds, which takes about `memory` bytes, and then
+    what `fill` gives it. The installed servers are tried in turn.
 
     Raises PersonNeeded when this machine cannot run such a server, which says nothing of the
     file, and StepFailed when the file is damaged.
@@ -111,9 +119,16 @@ def start(folder: Path, name: str, rdb: Path | None = None, memory: int = 0) -> 
     refusal: PersonNeeded | None = None
     for program in found:
         try:
-            return _start(folder, name, program, rdb)
+            server = _start(folder, name, program, rdb)
+            fill(server)
         except PersonNeeded as error:
             refusal = refusal or error
+            stop(folder, name)
+        except BaseException:
+            stop(folder, name)
+            raise
+        else:
+            return server
     assert refusal is not None
     raise refusal
 

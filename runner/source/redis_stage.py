@@ -21,6 +21,7 @@ from runner.source.redis_file import Summary, form_of, read, summarize
 from runner.source.redis_live import count_keys
 from runner.source.redis_load import Loader, load_functions
 from runner.source.redis_rdb import Entry
+from runner.source.redis_scratch import ScratchServer
 from runner.source.redis_spot import STAGED, Spot, Staged
 
 NOT_CONTENT = ("acl", "fingerprint")  # parts beside the keys
@@ -164,7 +165,18 @@ def _load(spot: Spot, written: _Written) -> int:
         server = redis_scratch.start(spot.servers, STAGED, file, written.summary.memory)
         with connect(server.address) as connection:
             return sum(count_keys(connection).values())
-    server = redis_scratch.start(spot.servers, STAGED, None, written.summary.memory)
+    taken = 0
+
+    def fill(server: ScratchServer) -> None:
+        nonlocal taken
+        taken = _fill(spot, written, server)
+
+    redis_scratch.start(spot.servers, STAGED, None, written.summary.memory, fill)
+    return taken
+
+
+def _fill(spot: Spot, written: _Written, server: ScratchServer) -> int:
+    """Bring all keys in; return how many there were. Raises PersonNeeded if it cannot read one."""
     taken = 0
     with connect(server.address) as connection:
         for number, form in enumerate(written.forms):

@@ -13,6 +13,8 @@ from tests.redis_server import RedisServer, running
 from tests.source.conformance import SourceConformance, place_in
 from tests.source.redis_sample import RedisSample
 
+pytestmark = pytest.mark.usefixtures("no_scratch_left")
+
 
 @pytest.fixture(scope="module")
 def open_server() -> Iterator[RedisServer]:

@@ -20,6 +20,8 @@ from tests.source.stack import Stack, bash, decode
 
 STOP = "redis-cli -s redis.sock shutdown nosave"
 
+pytestmark = pytest.mark.usefixtures("no_scratch_left")
+
 
 class Owned(RedisSample):
     """A server whose files are ours."""

@@ -19,7 +19,7 @@ from tests.source.conformance import place_in
 from tests.source.redis_sample import LIBRARY, RedisSample
 from tests.source.stack import Stack
 
-Restorer = Callable[..., Place]
+pytestmark = pytest.mark.usefixtures("no_scratch_left")
 
 
 class Small(RedisSample):
