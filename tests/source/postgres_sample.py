@@ -100,7 +100,8 @@ class HardSample(Sample):
 
     def build(self, folder: Path) -> SourceSpec:
         self.database = hard_database(self.database.cluster, self.database.owner)
-        options = self.database.options(user="postgres", globals=True)
+        # By the socket, which trusts: the commands for people come with no password.
+        options = self.database.socket_options(globals=True)
         self.spec = SourceSpec("db", "postgres", options, folder)
         return self.spec
 
@@ -117,6 +118,16 @@ class HardSample(Sample):
 
     def observe(self, folder: Path) -> list[str]:
         return observe_database(self.database)
+
+    def observe_restored(self, folder: Path) -> list[str]:
+        """Load the decoded dump where the database was; what that made goes again."""
+        cluster = self.database.cluster
+        where = f"host={cluster.folder} port={cluster.port} user=postgres dbname=postgres"
+        (dump,) = folder.glob("*.pgdump")
+        _said([cluster.bin / "pg_restore", "--create", "--exit-on-error", "-d", where, dump])
+        found = observe_database(self.database)
+        self.destroy(folder)
+        return found
 
     def observe_at(self, destination: str) -> list[str]:
         source = open_source(self.spec)
