@@ -110,7 +110,9 @@ def backup(
     only_due: bool = False,
     prune: bool = True,
 ) -> Prepared:
-    """Capture, publish, copy, verify, prune: for each policy that is to run."""
+    """Capture, publish, copy, verify, prune: for each policy that is to run; and the copies that
+    are still to be made.
+    """
     session = Session.open(call)
     spec, catalog = session.spec, session.catalog()
     for name in sources:
@@ -123,7 +125,10 @@ def backup(
     names = sorted({name for policy in lazy for name in policy.sources})
     facts = replace(session.facts, marks=changed_marks(spec, names), remembered=recall(spec))
     known = _known_marks(session, catalog, names)
-    wanted = WantedBackup(dues, sources, prune, last_marks(catalog, lazy, known))
+    chosen = [spec.policy(name) for name in policies] or list(spec.policies.values())
+    wanted = WantedBackup(
+        dues, sources, prune, last_marks(catalog, lazy, known), [] if sources else chosen
+    )
     return Prepared(session, compile_backup(spec, facts, catalog, wanted), results.backup_outcome)
 
 

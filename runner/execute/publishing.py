@@ -69,6 +69,7 @@ def copy(step: Step, context: Context) -> Outputs:
     sha256 = published.get("manifest_sha256") or step.params["manifest_sha256"]
     target = context.target(name)
     require_fit(Watched(target), context, others=False)
+    doubtful: dict[str, str] = {}
     for origin in origins:
         try:
             manifest = _copy_from(context.target(origin), target, step, context, sha256)
@@ -76,10 +77,12 @@ def copy(step: Step, context: Context) -> Outputs:
             raise
         except StepFailed as error:
             last = error
+            doubtful[origin] = error.message
             continue
         return {
             "snapshot": snapshot,
             "from": origin,
+            "doubtful": doubtful,
             "bytes": sum(one.bytes for one in manifest.artifacts),
         }
     raise last

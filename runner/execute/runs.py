@@ -237,8 +237,9 @@ def _end(
         results=dict(context.results),
         error=_error_of(code, context.results),
     )
-    if finished.status == "failed" and context.plan.kind == "backup" and _published(finished):
-        finished = replace(finished, status="partial")
+    if finished.status == "failed" and context.plan.kind == "backup":
+        status = "partial" if _published(context.plan, finished) else "failed"
+        finished = replace(finished, status=status)
     journal.end(
         status=finished.status,
         exit_code=finished.exit_code,
@@ -273,9 +274,12 @@ def _unverified(step: str, outputs: Mapping[str, Any]) -> str:
     return f"{step} could not verify what it was to. {next(filter(None, reasons), '')}".strip()
 
 
-def _published(finished: Finished) -> bool:
+def _published(plan: Plan, finished: Finished) -> bool:
+    """Whether a snapshot arrived anywhere."""
     return any(
-        step.endswith(".publish") and result.done for step, result in finished.results.items()
+        step.action in ("snapshot.publish", "snapshot.copy") and finished.results[step.id].done
+        for step in plan.steps
+        if step.id in finished.results
     )
 
 

@@ -1,14 +1,17 @@
-"""Compiles a backup: capture, publish, copy, verify, prune; once for each policy."""
+"""Compiles a backup: capture, publish, copy, verify, prune; once for each policy. Then the copies
+that earlier backups could not make.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runner.plan.facts import Facts
 from runner.plan.model import Plan, Step
+from runner.plan.outstanding import Outstanding, outstanding
 from runner.plan.prune import prune_step
-from runner.spec.model import Policy, Spec
+from runner.spec.model import VERIFY_LEVELS, Policy, Spec
 from runner.store.catalog import Catalog, Snapshot, SourceView, next_sequence, predecessor
 from runner.store.snapshot import SnapshotId
 
@@ -29,6 +32,7 @@ class Wanted:
     sources: Collection[str] = ()  # empty: all of each policy
     prune: bool = True
     last_marks: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # (mark, snapshot id)
+    complete: Sequence[Policy] = ()  # whose missing copies are made, due or not
 
 
 def compile_backup(spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted) -> Plan:
@@ -44,6 +48,10 @@ def compile_backup(spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted) -
         )
         steps += _policy_steps(spec, facts, catalog, wanted, due, place)
         earlier = (f"{due.policy.name}.publish",)
+    known = {step.id for step in steps}
+    for policy in wanted.complete:
+        for copy in outstanding(spec, catalog, policy, facts.now):
+            steps += _completing(policy, copy, known)
     return Plan(
         kind="backup",
         project=spec.project,
@@ -204,6 +212,39 @@ def _copy(policy: Policy, snapshot: str, places: Sequence[str], target: str, pub
         if first
         else "each target alone must be enough to recover",
     )
+
+
+def _completing(policy: Policy, copy: Outstanding, known: Collection[str]) -> list[Step]:
+    """The steps that bring an older snapshot to where it is missing, after what is new."""
+    snapshot, target = copy.snapshot.id, copy.target
+    name = f"{policy.name}.{snapshot}"
+    first = Step(
+        id=f"{name}.copy.{target}",
+        action="snapshot.copy",
+        title=f"Copy {snapshot} from {copy.origins[0]} to {target}",
+        params={
+            "policy": policy.name,
+            "snapshot": snapshot,
+            "from": list(copy.origins),
+            "publish": None,
+            "manifest_sha256": copy.snapshot.manifest_sha256,
+            "target": target,
+        },
+        after=tuple({f"{policy.name}.verify.{target}"} & set(known)),
+        effect="writes",
+        timeout=policy.timeout,
+        retries=2,
+        reason=copy.reason,
+    )
+    # Whoever may only write cannot read it any more: what is stored is what can be looked at.
+    verify = _verify(replace(policy, verify=VERIFY_LEVELS[0]), snapshot, target, first.id)
+    sweep = _sweep(policy, snapshot, target, first.id)
+    title = f"Verify {snapshot} at {target} ({VERIFY_LEVELS[0]})"
+    return [
+        first,
+        replace(sweep, id=f"{name}.sweep.{target}"),
+        replace(verify, id=f"{name}.verify.{target}", title=title),
+    ]
 
 
 def _sweep(policy: Policy, snapshot: str, target: str, arrived: str) -> Step:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from runner.plan.facts import Facts
 from runner.plan.model import Plan, Step
+from runner.plan.outstanding import awaited
 from runner.spec.model import Policy, Spec
 from runner.store.catalog import Catalog, Snapshot
 from runner.store.retention import decide, newest_is_unverified
@@ -53,6 +54,7 @@ def prune_step(
         policy=policy.name,
         target=target,
         unverified=fresh is None and newest_is_unverified(known, policy.name, target),
+        awaited=awaited(spec, catalog, policy, target, facts.now),
     )
     remove = [one.id for one in decisions if not one.keep]
     return Step(

@@ -29,6 +29,7 @@ def backup_outcome(plan: Plan, finished: Finished) -> Outcome:
             snapshots.append(_snapshot(plan, step.params, result, finished.results))
         if step.action == "snapshot.prune":
             pruned += result.outputs.get("removed", [])
+    older = _lacking(plan, finished.results)
     return Outcome(
         "backup",
         {
@@ -36,8 +37,12 @@ def backup_outcome(plan: Plan, finished: Finished) -> Outcome:
             "status": finished.status,
             "seconds": finished.seconds,
             "snapshots": snapshots,
+            "completed": _completed(plan, finished.results),
+            "lacking": older,
             "pruned": pruned,
-            "next": _backup_next(plan, finished, snapshots),
+            "next": _backup_next(
+                plan, finished, lacking=any([older, *(one["lacking"] for one in snapshots)])
+            ),
         },
         finished.exit_code,
         finished.error,
@@ -45,14 +50,43 @@ def backup_outcome(plan: Plan, finished: Finished) -> Outcome:
     )
 
 
-def _backup_next(
-    plan: Plan, finished: Finished, snapshots: Sequence[Mapping[str, Any]]
-) -> str | None:
+def _completed(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, Any]]:
+    """The copies of older snapshots that were still to be made, and were."""
+    return [
+        {
+            "id": step.params["snapshot"],
+            "target": step.params["target"],
+            "from": results[step.id].outputs["from"],
+        }
+        for step in _older_copies(plan)
+        if step.id in results and results[step.id].done
+    ]
+
+
+def _lacking(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, Any]]:
+    """The copies of older snapshots that are still to be made, and why."""
+    return [
+        {
+            "id": step.params["snapshot"],
+            "target": step.params["target"],
+            "reason": _why(results.get(step.id)),
+        }
+        for step in _older_copies(plan)
+        if step.id not in results or not results[step.id].done
+    ]
+
+
+def _older_copies(plan: Plan) -> Iterable[Step]:
+    copies = (step for step in plan.steps if step.action == "snapshot.copy")
+    return (step for step in copies if step.params["publish"] is None)
+
+
+def _backup_next(plan: Plan, finished: Finished, *, lacking: bool) -> str | None:
     """The exact line that mends what is not well; None when all is."""
     if finished.exit_code == 0:
         return None
     profile = "" if plan.profile == DEFAULT_PROFILE else f" --profile {plan.profile}"
-    if any(one["lacking"] for one in snapshots):
+    if lacking:
         return f"holdfast backup --resume {finished.run}{profile}"
     if finished.exit_code == Interrupted.exit_code:
         return None
@@ -246,6 +280,8 @@ def _detours(step: Step, result: StepResult) -> Iterable[str]:
     for name, reason in result.outputs.get("passed_over", {}).items():
         if taken is not None:
             yield f"{step.id} went to {taken} instead of {name}: {reason}"
+    for name, reason in result.outputs.get("doubtful", {}).items():
+        yield f"{step.id} could not take it from {name}: {reason}"
     again = result.outputs.get("read_again") or ()
     for source in [step.params["source"]] if again is True else again:
         yield f"{source} was read again: no target had all of what was read before"

@@ -12,6 +12,7 @@ from runner.execute.journal import RunState
 from runner.execute.remembering import missing_links
 from runner.execute.session import Session
 from runner.plan.due import next_due
+from runner.plan.outstanding import behind
 from runner.report.outcome import Outcome, stamp
 from runner.spec.model import Objective
 from runner.store.catalog import Catalog
@@ -135,18 +136,11 @@ def _target(session: Session, catalog: Catalog, name: str) -> dict[str, Any]:
     if name in catalog.unreachable:
         return {"target": name, "reachable": False, "newest": None, "behind": None}
     own = catalog.at_target(name)
-    wanted = [
-        one
-        for one in catalog.snapshots
-        if one.policy in session.spec.policies and name in session.spec.policies[one.policy].targets
-    ]
-    newest = own[0] if own else None
-    behind = sum(1 for one in wanted if newest is None or one.sequence > newest.sequence)
     return {
         "target": name,
         "reachable": True,
-        "newest": None if newest is None else newest.id,
-        "behind": behind,
+        "newest": own[0].id if own else None,
+        "behind": len(behind(session.spec, catalog, name)),
     }
 
 
@@ -200,11 +194,11 @@ def _policy_troubles(policies: list[dict[str, Any]]) -> Iterator[str]:
 
 def _target_troubles(targets: list[dict[str, Any]], catalog: Catalog) -> Iterator[str]:
     for target in targets:
-        name, behind = target["target"], target["behind"]
+        name, lacks = target["target"], target["behind"]
         if target["reachable"] is False:
             yield f"The target {name} cannot be read: {catalog.unreachable[name]}"
-        elif behind:
-            count = "1 snapshot" if behind == 1 else f"{behind} snapshots"
+        elif lacks:
+            count = "1 snapshot" if lacks == 1 else f"{lacks} snapshots"
             yield f"The target {name} is {count} behind. Next: holdfast backup"
 
 

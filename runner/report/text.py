@@ -86,10 +86,14 @@ def _backup(outcome: Outcome) -> Lines:
             yield f"  MISSING in it: {', '.join(one['missing'])}."
         for source, snapshot in one["unchanged"].items():
             yield f"  {source} is unchanged since {snapshot}."
+    for one in data["completed"]:
+        yield f"Snapshot {one['id']}: now at {one['target']} too, copied from {one['from']}."
+    for one in data["lacking"]:
+        yield f"Snapshot {one['id']}: NOT at {one['target']}: {one['reason']}"
     if data["pruned"]:
         yield f"Pruned: {len(data['pruned'])} snapshots."
     yield from (f"Note: {note}" for note in outcome.notes)
-    if not data["snapshots"] and outcome.exit_code == 0:
+    if not data["snapshots"] and not data["completed"] and outcome.exit_code == 0:
         yield "Nothing was due."
     yield f"Backup {data['status']} in {format_duration(data['seconds'])}."
 

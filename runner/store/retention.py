@@ -51,11 +51,13 @@ def decide(
     policy: str,
     target: str,
     unverified: bool,
+    awaited: Mapping[str, str] | None = None,
 ) -> tuple[Decision, ...]:
     """A decision for each snapshot of `policy` at `target`, the newest first.
 
     `snapshots` may hold those of other policies too: what they need stays. `unverified` says
     that the newest has no proof at the target (see `newest_is_unverified`): nothing goes then.
+    `awaited` are those that another target is still to get from here, by id, and why they stay.
     """
     from zoneinfo import ZoneInfo
 
@@ -63,6 +65,9 @@ def decide(
     own = sorted((one for one in there if one.policy == policy), key=by_age, reverse=True)
     others = [one for one in there if one.policy != policy]
     protected = _protected(own, target)
+    for one in own:
+        if awaited and one.id in awaited:
+            _note(protected, one.id, awaited[one.id])
     wanted: Reasons = {key: dict(reasons) for key, reasons in protected.items()}
     _apply_rules(wanted, own, keep, now, ZoneInfo(timezone))
     staying = _with_needed(wanted, own, others)

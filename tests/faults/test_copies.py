@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,11 @@ from tests.faults.bad_day import Steady, snapshots
 from tests.faults.conftest import Fresh
 from tests.faults.test_disk import remount, small_disk
 from tests.service import Service
+from tests.tools import clean_environment
 
-SPEC_TARGETS = "  offsite: {type: local, path: elsewhere}\n"
+NEW_AFTER = "  offsite: {type: local, path: elsewhere}\n"
+NAS = "  nas: {type: local, path: nas}\n"
+KILLED = Path(__file__).with_name("killed_at.py")
 
 
 @pytest.fixture
@@ -212,3 +219,163 @@ class TestPrimaryThatFails:
         unblock(service.folder / "backups")
         unblock(service.folder / "elsewhere")
         assert holdfast.json("backup")["snapshots"][0]["targets"] == ["disk", "offsite"]
+
+
+def missed(service: Service, holdfast: Steady) -> str:
+    """Make a backup whose copy to `offsite` fails, and have `offsite` back; the snapshot's id."""
+    block(service.folder / "elsewhere")
+    document = holdfast.json("backup", status=4)
+    unblock(service.folder / "elsewhere")
+    return str(document["snapshots"][0]["id"])
+
+
+def flip(folder: Path, name: str) -> None:
+    """Change one byte of a stored file."""
+    (path,) = folder.glob(name)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def scheduled(service: Service) -> None:
+    """Give the policy a time that has not come yet: only what is due runs with --due."""
+    spec = service.folder / "backup.yaml"
+    spec.write_text(spec.read_text().replace("nightly: {keep", "nightly: {schedule: 30d, keep"))
+
+
+class TestMissingCopies:
+    def test_are_made_by_the_next_backup(self, two: tuple[Service, Steady]) -> None:
+        service, holdfast = two
+        lost = missed(service, holdfast)
+        plan = holdfast.json("backup", "--dry-run")["steps"]
+        (step,) = [one for one in plan if one["id"] == f"nightly.{lost}.copy.offsite"]
+        assert step["reason"] == f"offsite lacks {lost}: copied from disk"
+        answer = holdfast("backup", status=0)
+        assert f"Snapshot {lost}: now at offsite too, copied from disk." in answer.stdout
+        assert same_bytes(service, lost, "backups", "elsewhere")
+        assert behind(holdfast) == {"disk": 0, "offsite": 0}
+        assert holdfast("status").status == 0
+
+    def test_are_made_without_a_new_dump_where_nothing_is_due(
+        self, two: tuple[Service, Steady]
+    ) -> None:
+        service, holdfast = two
+        scheduled(service)
+        first, second = missed(service, holdfast), missed(service, holdfast)
+        assert behind(holdfast) == {"disk": 0, "offsite": 2}
+        shutil.rmtree(service.folder / "data")
+        document = holdfast.json("backup", "--due")
+        assert document["snapshots"] == []
+        assert [one["id"] for one in document["completed"]] == [first, second]
+        assert same_bytes(service, first, "backups", "elsewhere")
+        assert same_bytes(service, second, "backups", "elsewhere")
+        assert behind(holdfast) == {"disk": 0, "offsite": 0}
+        assert holdfast.json("backup", "--due")["completed"] == []
+
+    def test_that_fail_again_are_told_with_the_line_to_type(
+        self, two: tuple[Service, Steady]
+    ) -> None:
+        service, holdfast = two
+        scheduled(service)
+        lost = missed(service, holdfast)
+        with small_disk(service.folder / "elsewhere", "32m") as disk:
+            remount(disk, "ro")
+            document = holdfast.json("backup", "--due", status=4)
+            (lacking,) = document["lacking"]
+            assert (lacking["id"], lacking["target"]) == (lost, "offsite")
+            assert "read-only" in lacking["reason"]
+            remount(disk, "rw")
+            again = holdfast.json(*document["next"].split()[1:])
+            assert [one["id"] for one in again["completed"]] == [lost]
+
+    def test_go_to_a_new_target_too(self, two: tuple[Service, Steady]) -> None:
+        service, holdfast = two
+        scheduled(service)
+        spec = service.folder / "backup.yaml"
+        spec.write_text(spec.read_text().replace(NEW_AFTER, NEW_AFTER + NAS))
+        newest = holdfast.json("list")["snapshots"][0]["id"]
+        document = holdfast.json("backup", "--due")
+        assert [(one["id"], one["target"]) for one in document["completed"]] == [(newest, "nas")]
+        assert behind(holdfast) == {"disk": 0, "offsite": 0, "nas": 0}
+
+    def test_replace_half_and_damaged_ones(self, two: tuple[Service, Steady]) -> None:
+        service, holdfast = two
+        scheduled(service)
+        newest = snapshots(service, "elsewhere")[-1]
+        (newest / "manifest.json").unlink()
+        flip(newest, "db.sqlite*")
+        assert behind(holdfast)["offsite"] == 1
+        holdfast.json("backup", "--due")
+        assert same_bytes(service, newest.name, "backups", "elsewhere")
+        flip(newest, "config.tar*")
+        holdfast("verify", status=4)
+        assert behind(holdfast)["offsite"] == 1
+        plan = holdfast.json("backup", "--due", "--dry-run")["steps"]
+        assert plan[0]["reason"].startswith(f"offsite has a damaged copy of {newest.name}")
+        holdfast.json("backup", "--due")
+        assert same_bytes(service, newest.name, "backups", "elsewhere")
+        assert behind(holdfast)["offsite"] == 0
+        assert {one["verdict"] for one in holdfast.json("verify")["results"]} == {"PASS"}
+
+    def test_are_not_taken_from_a_damaged_one(self, two: tuple[Service, Steady]) -> None:
+        service, holdfast = two
+        scheduled(service)
+        spec = service.folder / "backup.yaml"
+        spec.write_text(spec.read_text().replace(NEW_AFTER, NEW_AFTER + NAS))
+        newest = snapshots(service)[-1]
+        flip(newest, "db.sqlite*")  # and nobody has noticed
+        answer = holdfast("backup", "--due", status=0)
+        assert f"{newest.name}: now at nas too, copied from offsite." in answer.stdout
+        assert "could not take it from disk: " in answer.stdout
+        assert "is damaged" in answer.stdout
+        assert same_bytes(service, newest.name, "elsewhere", "nas")
+
+    def test_leave_a_strange_manifest_to_a_person(self, two: tuple[Service, Steady]) -> None:
+        service, holdfast = two
+        scheduled(service)
+        manifest = snapshots(service, "elsewhere")[-1] / "manifest.json"
+        manifest.write_bytes(manifest.read_bytes().replace(b"nightly", b"nighty!"))
+        before = manifest.read_bytes()
+        assert holdfast.json("backup", "--due")["completed"] == []
+        assert manifest.read_bytes() == before
+        assert behind(holdfast)["offsite"] == 1
+
+    def test_of_a_run_that_was_killed_between_two(self, two: tuple[Service, Steady]) -> None:
+        service, holdfast = two
+        scheduled(service)
+        spec = service.folder / "backup.yaml"
+        spec.write_text(spec.read_text().replace(NEW_AFTER, NEW_AFTER + NAS))
+        killed = subprocess.run(
+            [sys.executable, "-P", str(KILLED), "nightly.copy.nas", "backup"],
+            cwd=service.folder,
+            env=clean_environment(service.folder),
+            capture_output=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL
+        new = snapshots(service)[-1].name
+        assert behind(holdfast)["nas"] == 3
+        (service.folder / "data" / "quaybot.db").unlink()
+        document = holdfast.json("backup", "--due")
+        assert (new, "nas") in [(one["id"], one["target"]) for one in document["completed"]]
+        assert same_bytes(service, new, "backups", "elsewhere", "nas")
+        assert service.half_snapshots() == []
+
+    def test_keep_what_they_need_from_being_pruned(self, two: tuple[Service, Steady]) -> None:
+        service, holdfast = two
+        spec = service.folder / "backup.yaml"
+        short = spec.read_text().replace("keep: {last: 3}", "keep: {last: 1}")
+        spec.write_text(short.replace("path: elsewhere}", "path: elsewhere, keep: {last: 9}}"))
+        first, second = missed(service, holdfast), missed(service, holdfast)
+        kept = {
+            one["id"]: one["reasons"]
+            for one in holdfast.json("prune", "--confirm", "quaybot")["kept"]
+            if one["target"] == "disk"
+        }
+        assert set(kept) == {first, second}
+        assert "still to be copied to offsite" in kept[first]
+        holdfast("backup", status=0)
+        assert same_bytes(service, first, "backups", "elsewhere")
+        holdfast("prune", "--confirm", "quaybot", status=0)
+        assert len(snapshots(service)) == 1
+        assert len(snapshots(service, "elsewhere")) == 5

@@ -63,9 +63,10 @@ class World:
             if (mark := entry.mark) is not None
         }
         lazy = [due.policy for due in dues if due.policy.skip_unchanged]
-        wanted = WantedBackup(
-            dues, self.ask.get("sources", ()), True, last_marks(self.catalog, lazy, marks)
-        )
+        sources = self.ask.get("sources", ())
+        chosen = [spec.policy(name) for name in names] or list(spec.policies.values())
+        known = last_marks(self.catalog, lazy, marks)
+        wanted = WantedBackup(dues, sources, True, known, [] if sources else chosen)
         return compile_backup(spec, self.facts, self.catalog, wanted)
 
     def _recovery(self, kind: str) -> Plan:
@@ -105,7 +106,8 @@ def world(spec: Spec, document: Mapping[str, Any]) -> World:
         manifests={one.id: one for one in manifests},
     )
     newest_first = sorted(snapshots, key=lambda one: -one.sequence)
-    return World(spec, facts, Catalog(tuple(newest_first)), document["ask"])
+    catalog = Catalog(tuple(newest_first), unreachable=document.get("unreachable", {}))
+    return World(spec, facts, catalog, document["ask"])
 
 
 def _manifest(spec: Spec, one: Mapping[str, Any]) -> Manifest:

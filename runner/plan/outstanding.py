@@ -1,0 +1,132 @@
+"""Which copies are still to be made: snapshots that a target lacks and another one has. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from runner.spec.model import Policy, Spec
+from runner.store.catalog import Catalog, Snapshot
+from runner.store.records import FAIL, PASS
+from runner.store.retention import decide
+from runner.store.view import by_age
+
+
+@dataclass(frozen=True)
+class Outstanding:
+    """A copy that is still to be made."""
+
+    snapshot: Snapshot
+    target: str  # can be read, and lacks it
+    origins: tuple[str, ...]  # never empty: the targets that have it whole, as far as is known
+
+    @property
+    def reason(self) -> str:
+        """Why the copy is made."""
+        damaged = self.target in self.snapshot.targets
+        words = "has a damaged copy of" if damaged else "lacks"
+        return f"{self.target} {words} {self.snapshot.id}: copied from {self.origins[0]}"
+
+
+def whole_at(snapshot: Snapshot, target: str) -> bool:
+    """Whether a target has a snapshot, and no later look at its bytes said that it is damaged."""
+    if target not in snapshot.targets:
+        return False
+    looks = [one for one in snapshot.proofs if one.target == target]
+    # A check that failed on what was restored says nothing of the copy.
+    fails = [one for one in looks if one.verdict == FAIL and one.basis == "stored"]
+    passes = [one for one in looks if one.verdict == PASS]
+    return all(
+        any(good.at > bad.at and bad.source in ("", good.source) for good in passes)
+        for bad in fails
+    )
+
+
+def behind(spec: Spec, catalog: Catalog, target: str) -> list[Snapshot]:
+    """The snapshots of each policy that are newer than its newest whole one at a target."""
+    return [
+        one
+        for policy in spec.policies.values()
+        if target in policy.targets
+        for one in _newer(catalog, policy, target)
+    ]
+
+
+def outstanding(
+    spec: Spec, catalog: Catalog, policy: Policy, now: datetime
+) -> tuple[Outstanding, ...]:
+    """The copies of a policy's snapshots that are to be made, for each target the oldest first.
+
+    A target gets what holds the newest content of each source, and what it missed since its own
+    newest snapshot, as far as its retention keeps that.
+    """
+    return tuple(
+        one
+        for target in policy.targets
+        if target not in catalog.unreachable
+        for one in _at_target(spec, catalog, policy, target, now)
+    )
+
+
+def awaited(
+    spec: Spec, catalog: Catalog, policy: Policy, target: str, now: datetime
+) -> Mapping[str, str]:
+    """The snapshots that a target must not lose before others got them: by id, and why."""
+    found: dict[str, list[str]] = {}
+    for one in outstanding(spec, catalog, policy, now):
+        if one.origins[0] == target:
+            found.setdefault(one.snapshot.id, []).append(one.target)
+    return {name: f"still to be copied to {', '.join(others)}" for name, others in found.items()}
+
+
+def _at_target(
+    spec: Spec, catalog: Catalog, policy: Policy, target: str, now: datetime
+) -> Iterator[Outstanding]:
+    # A manifest that is another one is for a person to look at: nothing overwrites it.
+    strange = {name for where, name, _ in catalog.damaged if where == target}
+    wanted = {**_content(catalog, policy), **_missed(spec, catalog, policy, target, now)}
+    for one in sorted(wanted.values(), key=by_age):
+        if whole_at(one, target) or one.id in strange:
+            continue
+        names = [*policy.targets, *(name for name in one.targets if name not in policy.targets)]
+        origins = tuple(name for name in names if whole_at(one, name))
+        if origins:
+            yield Outstanding(one, target, origins)
+
+
+def _content(catalog: Catalog, policy: Policy) -> dict[str, Snapshot]:
+    """The policy's newest snapshot, and those that hold the newest content of its sources."""
+    own = (one for one in catalog.snapshots if one.policy == policy.name)
+    newest = next(own, None)
+    holders = [catalog.newest(source, policy=policy.name) for source in policy.sources]
+    return {one.id: one for one in (newest, *holders) if one is not None}
+
+
+def _missed(
+    spec: Spec, catalog: Catalog, policy: Policy, target: str, now: datetime
+) -> dict[str, Snapshot]:
+    """What came after the target's own newest snapshot and would stay there."""
+    newer = {one.id: one for one in _newer(catalog, policy, target)}
+    there = [one for one in catalog.at_target(target) if one.id not in newer]
+    if not newer or not any(one.policy == policy.name for one in there):
+        return {}  # a new target begins with what is new
+    decisions = decide(
+        [*there, *(replace(one, targets=(*one.targets, target)) for one in newer.values())],
+        spec.keep_at(policy, target),
+        now=now,
+        timezone=spec.timezone,
+        policy=policy.name,
+        target=target,
+        unverified=False,
+    )
+    return {one.id: newer[one.id] for one in decisions if one.keep and one.id in newer}
+
+
+def _newer(catalog: Catalog, policy: Policy, target: str) -> Iterator[Snapshot]:
+    """The policy's snapshots, newest first, down to the newest that is whole at a target."""
+    for one in catalog.snapshots:
+        if one.policy == policy.name:
+            if whole_at(one, target):
+                return
+            yield one
