@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,8 +11,10 @@ from pathlib import Path
 
 from bench import data
 from bench.measure import HOLDFAST, Bench, Measured, apart, middle, write_spec
+from bench.redis_server import fill, redis_server
 
 MIB = 1 << 20
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,13 @@ class Sizes:
     memory: tuple[int, ...]  # bytes of each database whose backup's memory is shown
     snapshots: int
     pgbench: int  # the scale: hundreds of thousands of rows, 15 MB
+    redis: int  # keys
 
 
-FULL = Sizes(1024 * MIB, 50_000, 700 * MIB, (102 * MIB, 1024 * MIB, 5120 * MIB), 10_000, 50)
-SMALL = Sizes(100 * MIB, 5_000, 70 * MIB, (10 * MIB, 100 * MIB), 1_000, 5)
+FULL = Sizes(
+    1024 * MIB, 50_000, 700 * MIB, (102 * MIB, 1024 * MIB, 5120 * MIB), 10_000, 50, 1_000_000
+)
+SMALL = Sizes(100 * MIB, 5_000, 70 * MIB, (10 * MIB, 100 * MIB), 1_000, 5, 100_000)
 
 
 def small_bot(bench: Bench, _: Sizes) -> Iterator[Result]:
@@ -203,6 +209,33 @@ def postgres(bench: Bench, sizes: Sizes) -> Iterator[Result]:
         yield Result(f"{title}: restore", ours, "pg_restore -j2 && the same scan", theirs, 1.3)
 
 
+def redis(bench: Bench, sizes: Sizes) -> Iterator[Result]:
+    """Many small keys of all types; and what a restore and its proof do with them."""
+    folder = _folder(bench, "redis")
+    with redis_server() as live, redis_server() as empty:
+        apart(fill, live, sizes.redis)
+        write_spec(folder, {"cache": f"{{type: redis, socket: {live}}}"})
+        title = f"Redis, {sizes.redis:,} keys"
+        dump = f"redis-cli -s {live} --rdb -"
+        theirs, ours = _alternate(
+            bench,
+            lambda: bench.shell(f"{dump} 2> said | zstd -q -3 -f -o copy.rdb.zst", folder),
+            lambda: bench.once([HOLDFAST, "backup"], folder),
+            lambda: _remove(folder / "backups", folder / ".holdfast"),
+        )
+        yield Result(f"{title}: backup", ours, "redis-cli --rdb | zstd -3", theirs, 1.2)
+        part = [sys.executable, "-m", "bench.redis_server"]
+        read = bench.median(lambda: bench.once([*part, "fingerprint", live], ROOT))
+        yield Result(f"{title}: fingerprint", read, "", None, sizes.redis / 80_000)
+        # redis-cli leaves the mark of the stream's end behind what it writes to a pipe.
+        bench.shell("zstd -dc copy.rdb.zst | head -c -40 > copy.rdb", folder)
+        loaded = bench.median(
+            lambda: bench.once([*part, "load", empty, folder / "copy.rdb"], ROOT),
+            lambda: bench.shell(f"redis-cli -s {empty} flushall", folder),
+        )
+        yield Result(f"{title}: keys restored", loaded, "", None, sizes.redis / 150_000)
+
+
 Case = Callable[[Bench, Sizes], Iterator[Result]]
 CASES: dict[str, Case] = {
     "bot": small_bot,
@@ -211,6 +244,7 @@ CASES: dict[str, Case] = {
     "memory": memory,
     "catalog": large_catalog,
     "postgres": postgres,
+    "redis": redis,
 }
 
 
