@@ -1,8 +1,7 @@
 """The rows of tables as numbers: how many there are, and a sum over the hashes of all.
 
 A sum does not depend on the order of the rows, and unlike an exclusive or it sees a row that is
-there twice. Each row is hashed as the text of its columns in the order of their names, since a
-restored table may hold them in another; a generated column follows from the others.
+there twice. A generated column follows from the others, and is left out.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from runner.source.postgres_session import Session, identifier, value, version_of
+from runner.source.postgres_hash import Column, row_hash
+from runner.source.postgres_session import Session, value, version_of
 from runner.source.postgres_tables import Chosen, Relation, matcher, matches
 
 LEVELS = ("content", "counts", "none")
@@ -25,13 +25,12 @@ PIECE_PAGES = 32 * 1024
 _TID_RANGES = 140000  # from this version on, a range of ctid reads those pages alone
 _AT_ONCE = 1000
 
-_BETWEEN, _NONE = "E'\\x01'", "E'\\x02'"
-_ARGUMENTS = 45  # a function takes a hundred, and a value may need two
-
 _SHAPES = """
 SELECT c.oid, pg_catalog.pg_relation_size(c.oid)
               / pg_catalog.current_setting('block_size')::pg_catalog.int8,
-       (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam), a.attname, a.attnotnull
+       (SELECT m.amname FROM pg_catalog.pg_am m WHERE m.oid = c.relam), a.attname,
+       CASE WHEN a.atttypid <> 'bpchar'::pg_catalog.regtype OR a.atttypmod > 0
+            THEN pg_catalog.format_type(a.atttypid, NULL) END, a.attnotnull
 FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_attribute a
   ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
 WHERE c.oid IN ({oids}) ORDER BY c.oid, a.attname COLLATE "C"
@@ -157,41 +156,23 @@ class _Shared:
 class _Shape:
     pages: int
     heap: bool
-    columns: tuple[tuple[str, bool], ...]  # names, and whether there is always a value
+    columns: tuple[Column, ...]
 
 
 def _shapes(session: Session, tables: Sequence[Relation]) -> Mapping[int, _Shape]:
-    found: dict[int, tuple[int, bool, list[tuple[str, bool]]]] = {}
+    found: dict[int, tuple[int, bool, list[Column]]] = {}
     for start in range(0, len(tables), _AT_ONCE):
         oids = ", ".join(str(one.oid) for one in tables[start : start + _AT_ONCE])
-        for oid, pages, method, column, always in session.rows(_SHAPES.format(oids=oids)):
+        for oid, pages, method, *column in session.rows(_SHAPES.format(oids=oids)):
             _, _, columns = found.setdefault(int(oid or 0), (int(pages or 0), method == "heap", []))
-            if column is not None:
-                columns.append((column, always == "t"))
+            name, kind, always = column
+            if name is not None:
+                columns.append(Column(name, kind or "", always == "t"))
     return {oid: _Shape(pages, heap, tuple(names)) for oid, (pages, heap, names) in found.items()}
 
 
-def _row_text(columns: Sequence[tuple[str, bool]]) -> str:
-    """The text of a row: its values between separators, a mark for none.
-
-    A third of what PostgreSQL's own text of a row costs, which quotes byte by byte. A value that
-    holds those two characters could stand for others; no restore makes one of the other.
-    """
-    values = []
-    for name, always in columns:
-        column = f"t.{identifier(name)}"
-        values.append(
-            column if always else f"{column}, CASE WHEN {column} IS NULL THEN {_NONE} END"
-        )
-    while len(values) > _ARGUMENTS:
-        groups = [values[at : at + _ARGUMENTS] for at in range(0, len(values), _ARGUMENTS)]
-        values = [f"pg_catalog.concat_ws({_BETWEEN}, {', '.join(one)})" for one in groups]
-    return f'pg_catalog.concat_ws({", ".join([_BETWEEN, *(values or [_NONE])])}) COLLATE "C"'
-
-
 def _table(one: Relation, shape: _Shape, *, hashed: bool, in_pieces: bool) -> Iterator[Task]:
-    text = f"pg_catalog.hashtextextended({_row_text(shape.columns)}, 0)"
-    total = f"coalesce(sum({text}), 0)" if hashed else "NULL"
+    total = f"coalesce(sum({row_hash(shape.columns)}), 0)" if hashed else "NULL"
     sql = f"SELECT count(*), {total} FROM ONLY {one.sql} AS t"  # noqa: S608 - quoted
     if not (in_pieces and shape.heap):
         yield Task(one.shown, sql, shape.pages)
