@@ -94,7 +94,8 @@ def require(
     if not beside:
         return
     if not looked.superuser:
-        _require_membership(session, owners_of(databases), coming)
+        owners = owners_of(databases).union(*map(object_owners, databases.values()))
+        _require_membership(session, owners, coming)
     require_room(session, databases)
 
 
@@ -111,6 +112,16 @@ def owners_of(databases: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """The owners of the databases themselves."""
     owners = (one.get("database", {}).get("owner") for one in databases.values())
     return {str(owner) for owner in owners if owner}
+
+
+def object_owners(described: Mapping[str, Any]) -> set[str]:
+    """Whose the objects of a database are, but for what comes with the database."""
+    return {
+        owner
+        for name, (owner, _) in described.get("rights", {}).items()
+        if owner and not owner.startswith("pg_") and name != "schema public"
+        if not name.startswith("extension ")
+    }
 
 
 def needs_default_tablespace(session: Session, databases: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -150,6 +161,6 @@ def _require_membership(session: Session, owners: Collection[str], coming: Colle
             foreign.append(name)
     if foreign:
         raise StepFailed(
-            f"The role may not act as {', '.join(foreign)}, to whom the database belongs.",
+            f"The role may not act as {', '.join(foreign)}, to whom what is restored belongs.",
             remedy=f"GRANT {identifier(foreign[0])} TO it, or restore as a superuser.",
         )

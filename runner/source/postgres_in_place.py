@@ -14,6 +14,7 @@ from pathlib import Path
 from runner.durable import PRIVATE_FILE, make_folder, sync_folder, write_bytes
 from runner.errors import StepFailed
 from runner.source import Artifacts, postgres_toc
+from runner.source.postgres_checks import object_owners
 from runner.source.postgres_compare import compare
 from runner.source.postgres_fingerprint import database_fingerprint
 from runner.source.postgres_load import BLOCK, analyze, decode, load
@@ -212,10 +213,9 @@ def _spelt(name: str) -> tuple[str, str]:
 def _foreign(spot: Spot, session: Session, member: Member) -> bool:
     """Whether something belonged to a role that this one may not act as."""
     described = document(spot.expected_file)["databases"][member.origin]
-    owners = {owner for name, (owner, _) in described.get("rights", {}).items()
-              if owner and not name.startswith("extension ")}  # fmt: skip
+    owners = object_owners(described)
     query = "SELECT rolname FROM pg_roles WHERE pg_has_role(oid, 'MEMBER')"
-    return not owners <= {str(name) for (name,) in session.rows(query)} | {"pg_database_owner"}
+    return not owners <= {str(name) for (name,) in session.rows(query)}
 
 
 def _record(spot: Spot) -> Path:

@@ -40,6 +40,8 @@ from runner.source.postgres_session import Session, literal, open_session
 from runner.swap import remove_tree
 
 GLOBALS = "globals"
+# What a scratch server says when it is this machine that lacks something.
+NOT_ITS_FAULT = ("No space left on device", "out of memory", "server closed the connection")
 
 
 @dataclass(frozen=True)
@@ -222,13 +224,9 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
             lost = restoring.no_tablespaces
             load(there, restoring.programs, dump, no_tablespaces=lost, more=more)
         except StepFailed as error:
-            if exact:
-                raise
-            raise PersonNeeded(
-                f"The scratch server lacks the locale of {member.origin}, and may have failed for "
-                f"that: {error.message}",
-                remedy="Make the locale on this machine (locale-gen), and try again.",
-            ) from error
+            if restoring.scratch:
+                _excuse(member, error, exact)
+            raise
     except OSError as error:
         raise StepFailed(
             f"{member.origin} cannot be unpacked: {error.strerror or error}.",
@@ -240,6 +238,21 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
         analyze(inside)
     settings = described.get("settings") or {}
     postgres_roles.apply_settings(session, member.staged, settings, lenient=restoring.scratch)
+
+
+def _excuse(member: Member, error: StepFailed, exact: bool) -> None:
+    """Raise PersonNeeded where a scratch server failed for a reason that is this machine's."""
+    if not exact:
+        raise PersonNeeded(
+            f"The scratch server lacks the locale of {member.origin}, and may have failed for "
+            f"that: {error.message}",
+            remedy="Make the locale on this machine (locale-gen), and try again.",
+        ) from error
+    if any(words in error.message for words in NOT_ITS_FAULT):
+        raise PersonNeeded(
+            f"The scratch server could not take {member.origin}: {error.message}",
+            remedy=error.remedy,
+        ) from error
 
 
 def _use_list(restoring: Restoring, lines: Sequence[str]) -> str:

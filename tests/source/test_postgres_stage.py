@@ -103,6 +103,27 @@ def test_what_is_lacking_is_told_before_anything_is_made(
     assert names(app) == before
 
 
+def test_what_belongs_to_others_needs_their_role(app: Database, tmp_path: Path) -> None:
+    artifacts = captured(opened(app, tmp_path), tmp_path)
+    source, before = opened(app, tmp_path, user=app.owner), names(app)
+    with pytest.raises(StepFailed, match="may not act as postgres"):
+        source.stage(artifacts, place_at(tmp_path))
+    assert names(app) == before
+
+
+def test_a_role_restores_what_is_its_own(app: Database, tmp_path: Path) -> None:
+    for table in ("players", "visits", "visits_early", "visits_late", "named"):
+        app.execute(f"ALTER TABLE {table} OWNER TO {app.owner}")
+    app.execute('DROP SCHEMA "My Shop" CASCADE')
+    app.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")
+    source, place = opened(app, tmp_path, user=app.owner), place_at(tmp_path)
+    proven(source, captured(source, tmp_path), place)
+    source.gate(place)
+    assert list(source.swap(place)) == [f"{app.name}_before_{TOKEN}"]
+    source.confirm(place)
+    assert players(app) == ROWS
+
+
 def test_a_scratch_server_that_lacks_an_extension_proves_nothing(
     app: Database, tmp_path: Path
 ) -> None:
