@@ -8,12 +8,16 @@ from typing import Any
 
 from runner.errors import StepFailed
 from runner.source.postgres_errors import ServerSaid
-from runner.source.postgres_roles import TABLESPACES
 from runner.source.postgres_session import Session, identifier, literal, open_session
 
 # Those that a database must be told of, by the catalog's letter, with the clause of their locale.
 PROVIDERS = {"i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}
 
+# It is no right of anybody to name the default one, in which every database is made.
+_TABLESPACES = (
+    "SELECT spcname FROM pg_catalog.pg_tablespace WHERE spcname <> 'pg_default' "
+    "AND pg_catalog.has_tablespace_privilege(oid, 'CREATE')"
+)
 _SUBSCRIPTIONS = (
     "SELECT s.subname FROM pg_catalog.pg_subscription s "
     "JOIN pg_catalog.pg_database d ON d.oid = s.subdbid"
