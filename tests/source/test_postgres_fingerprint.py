@@ -58,8 +58,25 @@ def test_a_restored_database_is_equal(servers: Servers, any_database: Database) 
         assert differences(copied(any_database, copy), expected) == []
 
 
+TYPES = """
+CREATE DOMAIN positive AS int CHECK (VALUE > 0);
+CREATE TABLE typed (
+    a smallint, b bigint, c oid, d boolean, e varchar(9), f char(9), g bpchar, h uuid, i timestamp,
+    j timestamptz, k date, l numeric, m real, n double precision, o bytea, p jsonb, q text[],
+    r positive, s interval, t inet, u money, v tsvector, x int4range, y bit(3), z "char"
+);
+INSERT INTO typed VALUES (
+    -1, 1::bigint << 40, 4000000000, true, 'x ', 'x ', 'x ', '0f0e0d0c-0b0a-0908-0706-050403020100',
+    'infinity', '2026-11-21 10:00+01', '5874897-12-31', 1.00, 0.1, '-0',
+    '\\x00ff', '{"b": 1.0, "a": []}',
+    '{a,NULL,"b c"}', 7, '1 day -2:00', '::1/64', '1.50', 'a:1 b:2A', '[1,)', '101', 'q'
+);
+INSERT INTO typed (a) VALUES (-32768), (NULL);
+"""
+
+
 def test_a_newer_major_is_equal_too(database: Database, newer_database: Database) -> None:
-    database.psql(stdin=CONTENT)
+    database.psql(stdin=CONTENT + TYPES)
     assert differences(copied(database, newer_database), taken(database)) == []
 
 
@@ -117,6 +134,26 @@ def test_what_is_the_same_counts_as_such(database: Database, change: str) -> Non
     expected = taken(database)
     database.execute(change)
     assert differences(database, expected) == []
+
+
+@pytest.mark.parametrize("kind", ["int", "bigint", "text", "char(3)", "numeric", "varchar"])
+def test_values_may_not_change_places(database: Database, kind: str) -> None:
+    database.execute(f"CREATE TABLE t (a {kind}, b {kind})")
+    found = set()
+    contents = [
+        "('1', '2'), ('3', '4')",
+        "('1', '4'), ('3', '2')",
+        "('2', '1'), ('3', '4')",
+        "('1', '1'), ('3', '4')",
+        "('1', NULL), ('3', '4')",
+        "(NULL, '1'), ('3', '4')",
+        "(NULL, NULL), ('3', '4')",
+        "('12', '2'), ('3', '4')",
+    ]
+    for content in contents:
+        database.execute("TRUNCATE t", f"INSERT INTO t VALUES {content}")
+        found.add(taken(database)["tables"]["public.t"]["sum"])
+    assert len(found) == len(contents)
 
 
 def test_the_order_of_columns_does_not_matter(database: Database) -> None:
