@@ -11,10 +11,17 @@ from runner.execute.context import Context
 from runner.execute.session import Session
 from runner.plan.choose import LATEST
 from runner.plan.model import Plan
-from runner.prove.artifacts import ENCRYPTED, FINGERPRINT, SnapshotArtifacts
+from runner.prove.artifacts import ENCRYPTED, SnapshotArtifacts
 from runner.store.catalog import Catalog, Snapshot, read_manifest
 from runner.store.seal import unseal
-from runner.store.snapshot import INSTRUCTIONS, MANIFEST, SUMS, ArtifactEntry, folder_of
+from runner.store.snapshot import (
+    FINGERPRINT,
+    INSTRUCTIONS,
+    MANIFEST,
+    SUMS,
+    ArtifactEntry,
+    folder_of,
+)
 from runner.store.stored import Stored
 from runner.target import Target
 

@@ -22,6 +22,7 @@ from runner.store.chain import Link
 from runner.store.instructions import Section, instructions
 from runner.store.seal import decode_command
 from runner.store.snapshot import (
+    FINGERPRINT,
     INSTRUCTIONS,
     ArtifactEntry,
     Manifest,
@@ -231,10 +232,11 @@ def _instructions(
     entries: Mapping[str, SourceEntry],
     artifacts: Iterable[ArtifactEntry],
 ) -> bytes:
+    content = [one for one in artifacts if one.part != FINGERPRINT]
     sections = []
     for name, entry in entries.items():
         source = open_source(context.spec.source(name))
-        own = [Stored(a.part, a.form, a.key) for a in artifacts if a.source == name]
+        own = [Stored(a.part, a.form, a.key) for a in content if a.source == name]
         folder = f"restored/{name}"
         sections.append(
             Section(

@@ -194,10 +194,8 @@ def _place_params(builder: _Builder, choice: Choice) -> dict[str, Any]:
 
 def _stored(builder: _Builder, choice: Choice) -> list[ArtifactEntry]:
     """The artifacts of a source. Raises StepFailed where the manifest lists no content of it."""
-    from runner.prove.artifacts import FINGERPRINT
-
-    stored = builder.facts.manifests[choice.snapshot.id].of(choice.source)
-    if all(one.part == FINGERPRINT for one in stored):
+    stored = builder.facts.manifests[choice.snapshot.id].content_of(choice.source)
+    if not stored:
         raise StepFailed(
             f"The manifest of {choice.snapshot.id} at {choice.target} lists no content of "
             f"{choice.source}.",

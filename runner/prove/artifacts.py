@@ -14,10 +14,9 @@ from typing import Any
 
 from runner.source import Fingerprint
 from runner.store.seal import Damaged, Sealed, unseal
-from runner.store.snapshot import ArtifactEntry, Manifest
+from runner.store.snapshot import FINGERPRINT, ArtifactEntry, Manifest
 from runner.target import Target
 
-FINGERPRINT = "fingerprint"
 FORMAT = 1
 ENCRYPTED = ".age"
 

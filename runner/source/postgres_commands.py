@@ -12,7 +12,6 @@ from runner.source.postgres_server import Server
 quote = shlex.quote
 
 GLOBALS = "globals"
-FINGERPRINT = "fingerprint"
 # The fields of a spec that client programs also read from variables.
 VARIABLES = {
     "host": "PGHOST",
@@ -134,8 +133,6 @@ def restore_commands(stored: Sequence[Stored], decode: Decode, folder: str) -> l
     lines = [f"mkdir -p -- {quote(folder)}"]
     for one in stored:
         path = f"{folder}/{one.part or 'database'}"
-        if one.part == FINGERPRINT:
-            continue
         if one.form == "tar":
             lines.append(f"mkdir -p -- {quote(path)}")
             lines.append(f"{decode(one)} | tar -x -f - -C {quote(path)}")

@@ -19,6 +19,7 @@ from typing import Any
 from runner.errors import StepFailed, UsageError
 
 MANIFEST = "manifest.json"
+FINGERPRINT = "fingerprint"  # the part that holds no content, but says what it was
 SUMS = "SHA256SUMS"
 INSTRUCTIONS = "RESTORE.md"
 MOST_BYTES = 64 * 1024
@@ -161,7 +162,11 @@ class Manifest:
     def of(self, source: str) -> list[ArtifactEntry]:
         """The artifacts of one source, the fingerprint last."""
         own = [one for one in self.artifacts if one.source == source]
-        return sorted(own, key=lambda one: (one.part == "fingerprint", one.part))
+        return sorted(own, key=lambda one: (one.part == FINGERPRINT, one.part))
+
+    def content_of(self, source: str) -> list[ArtifactEntry]:
+        """The artifacts that hold the content of one source."""
+        return [one for one in self.of(source) if one.part != FINGERPRINT]
 
 
 def _shape(kind: type) -> tuple[Callable[[Any], Any], set[tuple[type, ...]]]:

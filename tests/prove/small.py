@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runner.prove.artifacts import FINGERPRINT, SnapshotArtifacts, fingerprint_document
+from runner.prove.artifacts import SnapshotArtifacts, fingerprint_document
 from runner.prove.levels import Finding, verify
 from runner.source.files import FilesSource
 from runner.spec.model import SourceSpec
 from runner.store.seal import Seal, Sealed, Sink
 from runner.store.snapshot import (
+    FINGERPRINT,
     INSTRUCTIONS,
     MANIFEST,
     SUMS,

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import PersonNeeded
-from runner.prove.artifacts import FINGERPRINT, fingerprint_document
+from runner.prove.artifacts import fingerprint_document
 from runner.store.seal import Damaged, Seal, Sealed, keygen
+from runner.store.snapshot import FINGERPRINT
 from tests.prove.small import Snapshot, flipped, positions
 
 texts = st.text(st.characters(), max_size=5)

@@ -21,10 +21,8 @@ from runner.registry import open_source
 from runner.source import Captured
 from runner.spec.model import Spec
 from runner.store.seal import Seal, Sealed, Sink
-from runner.store.snapshot import ArtifactEntry, SourceEntry, folder_of
+from runner.store.snapshot import FINGERPRINT, ArtifactEntry, SourceEntry, folder_of
 from runner.target import Target
-
-FINGERPRINT = "fingerprint"
 
 
 @dataclass
