@@ -42,7 +42,6 @@ from runner.source.postgres_place import (
 )
 from runner.source.postgres_server import SCHEMES, Server
 from runner.source.postgres_session import value
-from runner.source.postgres_tables import Selection
 from runner.spec.model import SourceSpec
 
 
@@ -217,7 +216,9 @@ class PostgresSource:
             return
         with maintenance(spot.server) as session:
             standing = list(oids(session, [one.live for one in note.members]))
-            if standing and not place.destination and Selection.of(self.options) != Selection():
+            described = document(spot.expected_file)["databases"].values()
+            partial = any(one.get("partial") for one in described)
+            if standing and partial and not place.destination:
                 raise PersonNeeded(
                     f"The snapshot holds a part of {standing[0]}; exchanged for it, all the rest "
                     "would be gone from the live database.",

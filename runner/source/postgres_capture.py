@@ -92,7 +92,8 @@ def capture_server(server: Server, wanted: Wanted, capture: Capture) -> Captured
         part = part_of(name) if wanted.databases else ""
         at, one = _Capturing(first.database(name), programs, wanted, capture).run(part)
         instants.append(at)
-        found["databases"][name] = {"part": part, **one}
+        partial = wanted.selection != Selection()
+        found["databases"][name] = {"part": part, "partial": partial, **one}
         notes += [f"{name}: {note}" if part else note for note in _notes(one)]
     if len(names) > 1:
         notes.append("the databases were taken one after another, each as of an instant of its own")

@@ -36,7 +36,8 @@ WHERE c.oid = ANY ('{{{oids}}}')
 _DATABASE = """
 SELECT pg_catalog.to_jsonb(d), pg_catalog.pg_encoding_to_char(d.encoding),
        pg_catalog.pg_get_userbyid(d.datdba), pg_catalog.shobj_description(d.oid, 'pg_database'),
-       (SELECT t.spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = d.dattablespace)
+       (SELECT t.spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = d.dattablespace),
+       pg_catalog.pg_database_size(d.oid)
 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 """
 _GRANTS = """
@@ -141,13 +142,14 @@ def settled(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
 
 def _standing(session: Session) -> dict[str, Any]:
     """What a new database must be given to hold the same."""
-    row, encoding, owner, comment, tablespace = session.rows(_DATABASE)[0]
+    row, encoding, owner, comment, tablespace, size = session.rows(_DATABASE)[0]
     database = json.loads(row or "{}")
     settings: dict[str, list[str]] = {}
     for role, setting in session.rows(_SETTINGS):
         settings.setdefault(printable(role or ""), []).append(printable(setting or ""))
     return {
         "server": value(session, "SELECT pg_catalog.current_setting('server_version')").split()[0],
+        "bytes": int(size or 0),
         "encoding": encoding,
         "locale": {
             "provider": database.get("datlocprovider", "c"),
