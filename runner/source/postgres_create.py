@@ -37,8 +37,7 @@ def create_database(
         words += f" OWNER {identifier(owner)}"
     words += f" ENCODING {literal(described.get('encoding') or 'UTF8')}"
     tablespace = described.get("database", {}).get("tablespace")
-    # The default one needs no word, and to name it a right that most roles lack.
-    if tablespace != "pg_default" and (tablespace,) in session.rows(TABLESPACES):
+    if (tablespace,) in session.rows(_TABLESPACES):
         words += f" TABLESPACE {identifier(tablespace)}"
     try:
         session.execute(words + locale_words(described.get("locale") or {}))
