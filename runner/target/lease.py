@@ -1,9 +1,9 @@
 """A lock for targets that have none: claims beside each other, and a lease that must be renewed.
 
 Whoever wants the lock `a/.prune` writes a claim of its own into `a/.prune.lock/`, and then lists
-that folder. Who sees no other living claim has the lock: whoever comes later sees its claim. Two
-who see each other both withdraw and try again. That asks of a target only that a listing shows
-what was written before, which every store that is used today keeps.
+that folder. Who sees no other living claim has the lock: whoever comes later sees its claim. Of
+two who see each other one withdraws and tries again. That asks of a target only that a listing
+shows what was written before, which every store that is used today keeps.
 
 A claim is dead when its process is gone, where that can be seen from here, or when it was not
 renewed for LEASE_SECONDS by the target's own clock.
@@ -12,6 +12,7 @@ renewed for LEASE_SECONDS by the target's own clock.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -36,6 +37,7 @@ MARGIN_SECONDS = 120.0
 
 # How often two who saw each other try again before one gives up, and how long they wait at most.
 ATTEMPTS = 12
+SHORT_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 
 
@@ -66,6 +68,7 @@ class Shelf(Protocol):
 class _Claim:
     """What another has written down."""
 
+    key: str
     owner: str  # for a person
     held: bool  # False: it is still looking whether others were first
 
@@ -100,35 +103,43 @@ class Leases:
             ended.set()
             renewing.join()
             self._valid_until.pop(claim, None)
-            self._shelf.remove_claim(claim)
+            self._withdraw(claim)
 
     def _acquire(self, key: str, owner: str, deadline: float) -> str:
         parent, slash, name = key.rpartition("/")
         folder = f"{parent}{slash}{name if name.startswith('.') else f'.{name}'}.lock"
         claim = f"{folder}/.{secrets.token_hex(8)}.lock"
-        attempt = 0
-        while True:
-            began = time.monotonic()
-            self._shelf.write_claim(claim, _note(owner, held=False))
-            try:
+        try:
+            for attempt in itertools.count(1):
+                began = time.monotonic()
+                self._shelf.write_claim(claim, _note(owner, held=False))
                 others = self._living(folder, claim)
+                while others and not _gives_way(claim, others) and time.monotonic() < deadline:
+                    time.sleep(SHORT_PAUSE_SECONDS)
+                    others = self._living(folder, claim)
                 if not others:
                     self._shelf.write_claim(claim, _note(owner, held=True))
                     self._valid_until[claim] = began + LEASE_SECONDS - MARGIN_SECONDS
                     return claim
-            except BaseException:
-                self._shelf.remove_claim(claim)
-                raise
+                held = [one for one in others if one.held]
+                if time.monotonic() >= deadline and (held or attempt >= ATTEMPTS):
+                    raise Locked(
+                        f"{key} at {self._shelf.name} is locked by {(held or others)[0].owner}.",
+                        remedy="Wait until that run has ended. A lock whose holder died is free "
+                        f"after {LEASE_SECONDS / 60:g} minutes.",
+                    )
+                self._withdraw(claim)
+                longest = min(LONGEST_PAUSE_SECONDS, SHORT_PAUSE_SECONDS * 2**attempt)
+                time.sleep(random.uniform(0.0, longest))  # noqa: S311
+        except BaseException:
+            self._withdraw(claim)
+            raise
+        raise AssertionError
+
+    def _withdraw(self, claim: str) -> None:
+        # One that cannot be taken away is dead soon; what was done under it is done.
+        with contextlib.suppress(HoldfastError):
             self._shelf.remove_claim(claim)
-            attempt += 1
-            held = [one for one in others if one.held]
-            if time.monotonic() >= deadline and (held or attempt >= ATTEMPTS):
-                raise Locked(
-                    f"{key} at {self._shelf.name} is locked by {(held or others)[0].owner}.",
-                    remedy="Wait until that run has ended. A lock whose holder died is free "
-                    f"after {LEASE_SECONDS / 60:g} minutes.",
-                )
-            time.sleep(random.uniform(0.0, min(LONGEST_PAUSE_SECONDS, 0.02 * 2**attempt)))  # noqa: S311
 
     def _living(self, folder: str, own: str) -> list[_Claim]:
         """The claims of others; dead ones are removed."""
@@ -148,7 +159,8 @@ class Leases:
             if _gone(note):
                 self._shelf.remove_claim(entry.key)
                 continue
-            living.append(_Claim(str(note.get("owner", "another run")), bool(note.get("held"))))
+            owner = str(note.get("owner", "another run"))
+            living.append(_Claim(entry.key, owner, bool(note.get("held"))))
         return living
 
     def _renew(self, claim: str, owner: str, ended: threading.Event) -> None:
@@ -160,7 +172,14 @@ class Leases:
             with contextlib.suppress(HoldfastError, FileNotFoundError):
                 self._shelf.read_claim(claim)  # one that was taken away is not written again
                 self._shelf.write_claim(claim, _note(owner, held=True))
-                self._valid_until[claim] = began + LEASE_SECONDS - MARGIN_SECONDS
+                # What was written too late may stand beside the claim of a new holder.
+                if time.monotonic() < self._valid_until[claim]:
+                    self._valid_until[claim] = began + LEASE_SECONDS - MARGIN_SECONDS
+
+
+def _gives_way(claim: str, others: list[_Claim]) -> bool:
+    """Whether to withdraw: of several that only want the lock, the first by name may wait."""
+    return any(one.held or one.key < claim for one in others)
 
 
 def _note(owner: str, *, held: bool) -> bytes:

@@ -107,8 +107,13 @@ class S3Target:
             return self._bucket.read(key, offset, length)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        """Every object below `prefix`, in the server's order."""
-        return (entry for entry in self._bucket.entries(prefix) if listed(entry.key))
+        """Every object below `prefix`, in the server's order.
+
+        Consoles write an empty object for a folder itself, which is none of ours.
+        """
+        for entry in self._bucket.entries(prefix):
+            if entry.key not in ("", prefix) and listed(entry.key):
+                yield entry
 
     def find(self, prefix: str, name: str) -> Iterator[Entry]:
         """Every `<prefix>/<folder>/<name>`, out of one listing."""

@@ -52,11 +52,12 @@ def unknown_host(address: Address, host: Host, fingerprint: str, *, expected: bo
     scan = f"ssh-keyscan -p {host.port} {shlex.quote(host.host)}"
     if address.jump is not None and host != address.jump:
         scan = f"ssh {address.jump.user}@{address.jump.host} -p {address.jump.port} {scan}"
+    entry = host.host if host.port == 22 else f"[{host.host}]:{host.port}"
     if expected:
         return StepFailed(
             f"Target {address.name}: {host.host} shows another key than the known one.{shown}",
             remedy="Somebody stands between, or the server was set up anew. Ask who runs it. If "
-            f"that is so: ssh-keygen -R '[{host.host}]:{host.port}' -f {file}; {scan} >> {file}",
+            f"that is so: ssh-keygen -R {shlex.quote(entry)} -f {file}; {scan} >> {file}",
         )
     return StepFailed(
         f"Target {address.name}: the key of {host.host} is not known.{shown}",

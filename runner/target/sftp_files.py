@@ -17,7 +17,7 @@ from runner.target.keys import Incoming
 from runner.target.sftp_address import Address
 from runner.target.sftp_errors import explained, lost, require_library
 from runner.target.sftp_session import Session
-from runner.target.sftp_transfer import finish, receive, send
+from runner.target.sftp_transfer import finish, opened, receive, send
 
 if TYPE_CHECKING:
     import asyncssh
@@ -179,10 +179,12 @@ class Files:
         """The file's bytes from `start`. Raises FileNotFoundError at the call."""
         found = self.look(key)
         if found is None or not found.file:
-            reason = f"target {self.address.name} has no such object"
-            raise FileNotFoundError(errno.ENOENT, reason, key)
-        end = found.bytes if length is None else min(found.bytes, start + length)
-        return self._read(key, start, end, found)
+            raise self._missing(key)
+        return self._read(key, start, length)
+
+    def _missing(self, key: str) -> FileNotFoundError:
+        reason = f"target {self.address.name} has no such object"
+        return FileNotFoundError(errno.ENOENT, reason, key)
 
     def remove(self, key: str) -> None:
         """Remove a file, if it is there, and the folders that this leaves empty."""
@@ -268,24 +270,35 @@ class Files:
                 if self.look("/".join(parts[:depth])) is None:
                     raise
 
-    def _read(self, key: str, at: int, end: int, first: Found) -> Iterator[bytes]:
+    def _read(self, key: str, at: int, length: int | None) -> Iterator[bytes]:
         """When the connection breaks, the download goes on where it was, as long as the file is
         the same.
         """
+        first: Found | None = None
+        end = at
         with self.explained(f"{key} was not read to its end"):
+            import asyncssh
+
             for attempt in range(RESUMED_AT_MOST + 1):
                 try:
-                    for block in receive(self.session, self.path(key), at, end):
-                        at += len(block)
-                        yield block
+                    with opened(self.session, self.path(key)) as (file, attrs):
+                        found = _found("", attrs)
+                        if first is None:
+                            first = found
+                            end = found.bytes if length is None else min(found.bytes, at + length)
+                        if found == first:
+                            for block in receive(self.session, file, at, end):
+                                at += len(block)
+                                yield block
+                    break
+                except asyncssh.SFTPNoSuchFile:
+                    raise self._missing(key) from None
                 except lost():
                     if attempt == RESUMED_AT_MOST:
                         raise
-                if at >= end:
-                    return
-                if self.look(key) != first:
-                    break
-            raise StepFailed(f"Target {self.address.name}: {key} was changed while it was read.")
+            if at < end:
+                name = self.address.name
+                raise StepFailed(f"Target {name}: {key} was changed while it was read.")
 
 
 def entry(key: str, found: Found) -> Entry:

@@ -168,8 +168,9 @@ class Session:
                 host.host, host.port, tunnel=through, config=None
             )
         fingerprint = "" if shown is None else shown.get_fingerprint()
-        # Its first three lists are the keys that are trusted, of hosts and of authorities.
-        expected = any(known.match(host.host, "", host.port)[:2])
+        # The first two lists are the keys that are trusted, of hosts and of authorities.
+        port = None if host.port == 22 else host.port
+        expected = any(known.match(host.host, "", port)[:2])
         return unknown_host(self._address, host, fingerprint, expected=expected)
 
 

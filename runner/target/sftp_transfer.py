@@ -13,6 +13,7 @@ from runner.target.sftp_session import Session
 if TYPE_CHECKING:
     import concurrent.futures
 
+    import asyncssh
     from asyncssh.sftp import SFTPClientFile
 
 BLOCK = 1024 * 1024
@@ -36,29 +37,41 @@ def send(session: Session, file: SFTPClientFile, chunks: Iterable[bytes]) -> Non
             one.cancel()
 
 
-def receive(session: Session, path: str, at: int, end: int) -> Iterator[bytes]:
-    """A file's bytes from `at` to `end`, a block ahead of the reader; fewer if it is shorter."""
-    import asyncssh
+@contextlib.contextmanager
+def opened(session: Session, path: str) -> Iterator[tuple[SFTPClientFile, asyncssh.SFTPAttrs]]:
+    """A file that is open for reading, and what that very file is like."""
+    from asyncssh import FXF_READ
 
+    file = session.run(lambda sftp: sftp.open(path, FXF_READ, encoding=None))
+    try:
+        yield file, session.run(lambda _: file.stat(), again=False)
+    finally:
+        with contextlib.suppress(Exception):
+            session.submit(file.close())
+
+
+def receive(session: Session, file: SFTPClientFile, at: int, end: int) -> Iterator[bytes]:
+    """A file's bytes from `at` to `end`, a block ahead of the reader; fewer if it is shorter."""
     if at >= end:
         return
-    file = session.run(lambda sftp: sftp.open(path, asyncssh.FXF_READ, encoding=None))
-    coming: concurrent.futures.Future[bytes] | None = None
+    coming: concurrent.futures.Future[bytes] = session.submit(_block(file, at, end))
     try:
-        coming = session.submit(file.read(min(BLOCK, end - at), at))
         while at < end:
             block = coming.result()
             if not block:
                 return
             at += len(block)
             if at < end:
-                coming = session.submit(file.read(min(BLOCK, end - at), at))
+                coming = session.submit(_block(file, at, end))
             yield block
     finally:
-        if coming is not None:
-            coming.cancel()
-        with contextlib.suppress(Exception):
-            session.submit(file.close())
+        coming.cancel()
+
+
+async def _block(file: SFTPClientFile, at: int, end: int) -> bytes:
+    data: str | bytes = await file.read(min(BLOCK, end - at), at)
+    assert isinstance(data, bytes)  # it was opened so
+    return data
 
 
 async def finish(file: SFTPClientFile) -> None:
