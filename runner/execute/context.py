@@ -43,6 +43,7 @@ class Context:
     results: dict[str, StepResult] = field(default_factory=dict)
     reported: dict[str, Any] = field(default_factory=dict)  # manual steps that a person did
     interrupted: threading.Event = field(default_factory=threading.Event)
+    late: set[str] = field(default_factory=set)  # steps whose timeout has passed
     tell: Callable[[Mapping[str, Any]], None] = lambda _event: None
     _targets: dict[str, Target] = field(default_factory=dict)
     _identities: list[str] | None = None
@@ -121,13 +122,17 @@ class Context:
         return {} if result is None else result.outputs
 
     def progress(self, step: Step) -> Callable[[int], None]:
-        """A function that counts bytes of a step, and stops it when the run is interrupted."""
+        """A function that counts bytes of a step, and stops it when the run is interrupted or its
+        time is over.
+        """
         total = 0
 
         def count(more: int) -> None:
             nonlocal total
             if self.interrupted.is_set() and step.when == "success":
                 raise Interrupted(f"{step.id} was stopped.")
+            if step.id in self.late:
+                raise StepFailed(f"{step.id} took longer than its timeout.")
             total += more
             self.tell({"event": "progress", "step": step.id, "bytes": total})
 

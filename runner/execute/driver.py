@@ -1,5 +1,9 @@
 """The one loop: runs a plan's steps in order, in parallel, and takes back what must be.
 
+`parallel` bounds the steps that work this machine. Those that wait for a target run beside them,
+one at a time at each target, so that a slow target holds up nobody else; one that hangs beyond
+its step's timeout is given up, and its thread is left behind.
+
 A step that failed blocks what needs it and nothing else. Steps of `when: failure | always` run
 after an interrupt too, and in a later process after a SIGKILL (`compensate`).
 """
@@ -11,7 +15,6 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import Any
@@ -21,13 +24,16 @@ from runner.errors import HoldfastError, Interrupted, PersonNeeded, StepFailed
 from runner.execute.actions import action_named
 from runner.execute.actions.base import Skipped
 from runner.execute.context import Context
+from runner.execute.deadline import Deadline, too_late
 from runner.execute.guards import require_values
 from runner.execute.journal import Journal, RunState, StepResult
-from runner.execute.order import ENDED, decide
+from runner.execute.order import ENDED, Decision, decide
 from runner.plan.model import Plan, Step
 
 TICK_SECONDS = 0.1
 FIRST_PAUSE_SECONDS = 1.0
+# So long may a step take to notice that its time is over, or that the run was interrupted.
+GRACE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,9 @@ class Driver:
         self._parallel = parallel
         self._ended: queue.Queue[Ended] = queue.Queue()
         self._running: dict[str, Step] = {}
+        self._ends_at: dict[str, float] = {}  # by running step: when it is given up
+        self._hanging: set[str] = set()  # locks of the targets that were given up
+        self._threads: list[threading.Thread] = []
         self._stopped = False
         # Raises CycleError for a plan that could never end.
         needs = {step.id: {*step.needs, *step.after} for step in plan.steps}
@@ -60,14 +69,19 @@ class Driver:
 
     def execute(self) -> None:
         """Run everything that is to run; results stand in the context and the journal."""
-        with ThreadPoolExecutor(self._parallel, thread_name_prefix="step") as pool:
+        try:
             while self._pending() or self._running:
-                started = self._start_ready(pool)
+                started = self._start_ready()
                 if self._running:
                     self._wait()
                 elif not started and self._pending():
                     waiting = ", ".join(step.id for step in self._pending())
                     raise StepFailed(f"The plan cannot go on: {waiting} wait for each other.")
+        except BaseException:
+            # What runs is not cut off in the middle because its end cannot be written down.
+            for thread in self._threads:
+                thread.join()
+            raise
 
     def compensate(self) -> None:
         """After a kill: end what was under way, and run only what takes back or cleans up."""
@@ -94,23 +108,29 @@ class Driver:
         result = self._context.results.get(step.id)
         return "pending" if result is None else result.status
 
-    def _start_ready(self, pool: ThreadPoolExecutor) -> bool:
+    def _start_ready(self) -> bool:
         changed = False
         for step in self._pending():
             decision = decide(
                 step, self._context.results, interrupted=self._context.interrupted.is_set()
             )
+            if decision.verb == "run" and step.waits_for in self._hanging:
+                decision = Decision("blocked", f"{step.waits_for} hangs")
             if decision.verb in ("skipped", "blocked"):
                 self._record(Ended(step, decision.verb, {}, reason=decision.reason))
                 changed = True
             elif decision.verb == "run" and self._may_start(step):
                 self._running[step.id] = step
-                pool.submit(self._perform, step)
+                # Not of a pool: one that hangs must not keep the process from ending.
+                thread = threading.Thread(target=self._perform, args=(step,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
                 changed = True
         return changed
 
     def _may_start(self, step: Step) -> bool:
-        if len(self._running) >= self._parallel:
+        working = [one for one in self._running.values() if one.waits_for is None]
+        if step.waits_for is None and len(working) >= self._parallel:
             return False
         held = {lock for other in self._running.values() for lock in other.locks}
         return held.isdisjoint(step.locks)
@@ -124,9 +144,29 @@ class Driver:
             self._stopped = True
             process.stop_all()
             process.allow_again()
-        if ended is not None:
-            del self._running[ended.step.id]
-            self._record(ended)
+            given_up = time.monotonic() + GRACE_SECONDS
+            self._ends_at = {
+                name: min(self._ends_at.get(name, given_up), given_up) for name in self._running
+            }
+        if ended is not None and ended.step.id in self._running:
+            self._end_running(ended)
+        self._give_up_hanging()
+
+    def _end_running(self, ended: Ended) -> None:
+        del self._running[ended.step.id]
+        self._ends_at.pop(ended.step.id, None)
+        self._record(ended)
+
+    def _give_up_hanging(self) -> None:
+        """Go on without the steps that wait for a target beyond their time."""
+        now = time.monotonic()
+        for step in list(self._running.values()):
+            if step.waits_for is not None and now > self._ends_at.get(step.id, now):
+                self._hanging.add(step.waits_for)
+                interrupted = self._context.interrupted.is_set() and step.when == "success"
+                error = Interrupted(f"{step.id} hangs.") if interrupted else too_late(step)
+                status = "interrupted" if interrupted else "failed"
+                self._end_running(Ended(step, status, {}, {**error.as_json(), "step": step.id}))
 
     def _record(self, ended: Ended) -> None:
         self._journal_ended(ended.step.id, ended)
@@ -175,8 +215,12 @@ class Driver:
     def _attempts(self, step: Step) -> Ended:
         pause = FIRST_PAUSE_SECONDS
         for attempt in range(1, step.retries + 2):
+            if step.id not in self._running:
+                return Ended(step, "failed", {})  # it was given up
             self._context.results[step.id] = StepResult(step.id, "started", attempt)
             self._journal.append("started", step=step.id, attempt=attempt)
+            if step.timeout is not None:
+                self._ends_at[step.id] = time.monotonic() + step.timeout + GRACE_SECONDS
             ended = self._attempt(step)
             if ended.status != "failed" or attempt > step.retries:
                 return ended
@@ -188,7 +232,8 @@ class Driver:
 
     def _attempt(self, step: Step) -> Ended:
         scope = f"{self._context.run}/{step.id}"
-        with _Deadline(step.timeout, scope) as deadline, process.scope(scope):
+        late = self._context.late
+        with Deadline(step, scope, late) as deadline, process.scope(scope):
             try:
                 require_values(step, self._context.spec)
                 outputs = action_named(step.action).perform(step, self._context)
@@ -205,35 +250,10 @@ class Driver:
     def _failed(self, step: Step, error: HoldfastError, *, late: bool) -> Ended:
         outputs = error.outputs if isinstance(error, StepFailed) else {}
         if late:
-            error = StepFailed(
-                f"{step.id} took longer than its timeout of {step.timeout:g} s, and was stopped.",
-                remedy="Raise the timeout, or find out what hangs.",
-            )
+            error = too_late(step)
         elif self._context.interrupted.is_set() and step.when == "success":
             return Ended(step, "interrupted", outputs, error.as_json())
         return Ended(step, "failed", outputs, {**error.as_json(), "step": step.id})
-
-
-class _Deadline:
-    """Kills the processes of a step when its time is over."""
-
-    def __init__(self, seconds: float | None, scope: str) -> None:
-        self.passed = False
-        self._timer = None if seconds is None else threading.Timer(seconds, self._end, [scope])
-
-    def _end(self, scope: str) -> None:
-        self.passed = True
-        process.stop_scope(scope)
-
-    def __enter__(self) -> _Deadline:
-        if self._timer is not None:
-            self._timer.daemon = True
-            self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
 
 
 def _bug(step: Step, error: BaseException) -> Ended:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from runner.plan.facts import Facts
-from runner.plan.model import Plan, Step
+from runner.plan.model import TARGET_LOCK, Plan, Step
 from runner.plan.outstanding import Outstanding, outstanding
 from runner.plan.prune import prune_step
 from runner.spec.model import VERIFY_LEVELS, Policy, Spec
@@ -208,6 +208,7 @@ def _copy(policy: Policy, snapshot: str, places: Sequence[str], target: str, pub
         effect="writes",
         timeout=policy.timeout,
         retries=2,
+        locks=(f"{TARGET_LOCK}{target}",),
         reason=f"{target} is to take the snapshot first; if it cannot, it is tried again last"
         if first
         else "each target alone must be enough to recover",
@@ -234,6 +235,7 @@ def _completing(policy: Policy, copy: Outstanding, known: Collection[str]) -> li
         effect="writes",
         timeout=policy.timeout,
         retries=2,
+        locks=(f"{TARGET_LOCK}{target}",),
         reason=copy.reason,
     )
     # Whoever may only write cannot read it any more: what is stored is what can be looked at.
@@ -256,6 +258,8 @@ def _sweep(policy: Policy, snapshot: str, target: str, arrived: str) -> Step:
         after=(arrived,),
         effect="writes",
         when="failure",
+        timeout=policy.timeout,
+        locks=(f"{TARGET_LOCK}{target}",),
         reason="runs only if the snapshot was not finished there",
     )
 
@@ -273,6 +277,9 @@ def _verify(policy: Policy, snapshot: str, target: str, arrived: str) -> Step:
             "sample": 1.0,
         },
         needs=(arrived,),
+        timeout=policy.timeout,
+        # The deeper levels work this machine more than the target.
+        locks=(f"{TARGET_LOCK}{target}",) if policy.verify == VERIFY_LEVELS[0] else (),
         reason="nothing is called done before it is read back",
     )
 

@@ -11,6 +11,10 @@ from typing import Any
 EFFECTS = ("reads", "writes", "destroys")
 WHENS = ("success", "failure", "always")
 
+# A step that holds the lock of a target waits for that target most of its time: it runs beside
+# what `parallel` bounds, one after another at each target.
+TARGET_LOCK = "target:"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -32,6 +36,11 @@ class Step:
     locks: tuple[str, ...] = ()  # steps that name the same lock never run together
     phase: str = ""  # fetch | provision | restore | verify | serve: what its time counts as
     reason: str = ""  # why it is in the plan; not part of the plan's id
+
+    @property
+    def waits_for(self) -> str | None:
+        """The lock of the target that the step mostly waits for, if any."""
+        return next((lock for lock in self.locks if lock.startswith(TARGET_LOCK)), None)
 
 
 @dataclass(frozen=True)

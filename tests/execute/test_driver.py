@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,16 @@ def test_steps_with_the_same_lock_never_run_together(execute: Execute, log: Log)
     execute(*locked, step("free", seconds=0.2))
     assert log.most_at_once == 2
     assert all("free" in pair for pair in log.together)
+
+
+def test_steps_that_wait_for_a_target_run_beside_the_others(execute: Execute, log: Log) -> None:
+    """One at each target, whatever `parallel` says."""
+    targets = [step(f"t{number}", seconds=1.0, locks=(f"target:{number}",)) for number in range(4)]
+    again = step("t0 again", locks=("target:0",))
+    execute(*targets, again, *(step(f"s{number}", seconds=0.1) for number in range(3)))
+    names = [one.id for one in targets]
+    assert {frozenset(pair) for pair in itertools.combinations(names, 2)} <= log.together
+    assert frozenset({"t0", "t0 again"}) not in log.together
 
 
 def test_a_failure_blocks_only_what_needs_it(execute: Execute) -> None:

@@ -7,13 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runner.execute import driver
 from runner.execute.journal import Journal
+from runner.target.local import LocalTarget
 from tests.faults.bad_day import Steady, snapshots
 from tests.faults.conftest import Fresh
 from tests.faults.test_disk import remount, small_disk
@@ -379,3 +382,68 @@ class TestMissingCopies:
         holdfast("prune", "--confirm", "quaybot", status=0)
         assert len(snapshots(service)) == 1
         assert len(snapshots(service, "elsewhere")) == 5
+
+
+def slow_target(monkeypatch: pytest.MonkeyPatch, name: str, wait: Callable[[], object]) -> None:
+    """Let a target take nothing before `wait` returns."""
+    real = LocalTarget.put
+
+    def put(target: LocalTarget, key: str, *arguments: Any, **options: Any) -> int:
+        if target.name == name:
+            wait()
+        return real(target, key, *arguments, **options)
+
+    monkeypatch.setattr(LocalTarget, "put", put)
+
+
+class TestTargetThatIsSlow:
+    @pytest.fixture
+    def three(self, two: tuple[Service, Steady]) -> tuple[Service, Steady]:
+        """The service with a third target, `nas`, and one step at a time."""
+        service, holdfast = two
+        spec = service.folder / "backup.yaml"
+        text = spec.read_text().replace(NEW_AFTER, NAS + NEW_AFTER)
+        spec.write_text(text.replace("version: 1\n", "version: 1\nparallel: 1\n"))
+        return service, holdfast
+
+    def test_does_not_hold_up_the_verdict_of_another(
+        self, three: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _, holdfast = three
+        verified = threading.Event()
+        real = Journal.append
+
+        def append(journal: Journal, event: str, **values: Any) -> None:
+            real(journal, event, **values)
+            if event == "ended" and values["step"] == "nightly.verify.offsite":
+                verified.set()
+
+        monkeypatch.setattr(Journal, "append", append)
+        slow_target(monkeypatch, "nas", lambda: verified.wait(120))
+        document = holdfast.json("backup")
+        assert verified.is_set()
+        assert document["snapshots"][0]["targets"] == ["disk", "nas", "offsite"]
+        run = holdfast.json("show", "--run", document["run"])
+        seconds = {one["id"]: one["seconds"] for one in run["steps"]}
+        assert seconds["nightly.copy.nas"] < 120
+
+    @pytest.mark.slow
+    def test_is_given_up_once_its_time_is_over(
+        self, three: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service, holdfast = three
+        spec = service.folder / "backup.yaml"
+        spec.write_text(spec.read_text().replace("nightly: {keep", "nightly: {timeout: 20s, keep"))
+        monkeypatch.setattr(driver, "GRACE_SECONDS", 1.0)
+        over = threading.Event()
+        slow_target(monkeypatch, "nas", over.wait)
+        try:
+            document = holdfast.json("backup", status=4)
+        finally:
+            over.set()
+        (snapshot,) = document["snapshots"]
+        assert snapshot["targets"] == ["disk", "offsite"]
+        (lacking,) = snapshot["lacking"]
+        assert lacking["target"] == "nas"
+        assert "took longer than its timeout of 20 s" in lacking["reason"]
+        assert behind(holdfast)["offsite"] == 0
