@@ -19,7 +19,7 @@ from runner.source import Capture, Captured
 from runner.source.postgres_beside import Beside
 from runner.source.postgres_databases import database_names, part_of
 from runner.source.postgres_errors import ServerSaid
-from runner.source.postgres_fingerprint import CONNECTIONS, sequences, settled, take
+from runner.source.postgres_fingerprint import CONNECTIONS, readers, sequences, settled, take
 from runner.source.postgres_globals import GLOBALS, globals_fingerprint, globals_text
 from runner.source.postgres_moment import (
     OVERTAKEN_SECONDS,
@@ -144,6 +144,7 @@ class _Capturing:
             first = sessions[0]
             encoding = value(first, "SELECT pg_catalog.getdatabaseencoding()")
             moment = stack.enter_context(held(first, wanted.selection, wanted.lock_seconds))
+            del sessions[readers(moment.chosen) :]
             for other in sessions[1:]:
                 join(other, moment)
             before = sequences(first, moment.chosen)

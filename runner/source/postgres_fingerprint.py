@@ -12,10 +12,11 @@ from runner.source.postgres_moment import Moment, held, join
 from runner.source.postgres_objects import objects
 from runner.source.postgres_rows import LARGE_OBJECTS, Rows, measure, tasks
 from runner.source.postgres_server import Server
-from runner.source.postgres_session import Session, open_session, value
+from runner.source.postgres_session import Session, open_session, passing, value
 from runner.source.postgres_tables import Chosen, Selection, printable, shown
 
 CONNECTIONS = 2
+MANY_TABLES = 500  # of which each session more would hold every lock once more
 LOCK_SECONDS = 600.0  # in a database that was just restored, autovacuum alone may be in the way
 
 _SEQUENCES = """
@@ -94,7 +95,7 @@ def database_fingerprint(server: Server, like: Mapping[str, Any], level: str) ->
     with (
         open_session(server) as session,
         held(session, Selection(), LOCK_SECONDS) as moment,
-        joined(server, moment, CONNECTIONS - 1) as others,
+        joined(server, moment, readers(moment.chosen) - 1) as others,
     ):
         found = take([session, *others], moment.chosen, level, counted)
         return {**found, "sequences": sequences(session, moment.chosen)}
@@ -113,13 +114,20 @@ def joined(
         yield found
 
 
+def readers(chosen: Chosen) -> int:
+    """How many sessions should read a moment at once."""
+    return CONNECTIONS if len(chosen.full) <= MANY_TABLES else 1
+
+
 def sequences(session: Session, chosen: Chosen) -> dict[str, Any]:
     """How far the sequences are: they belong to no instant, so these are bounds."""
     wanted = {one.shown for one in chosen.sequences}
     if not wanted:
         return {}
     found = {}
-    for schema, name, last, step, cycle in session.rows(_SEQUENCES):
+    with passing(session):
+        rows = session.rows(_SEQUENCES)
+    for schema, name, last, step, cycle in rows:
         key = shown(str(schema), str(name))
         if key in wanted:
             found[key] = {

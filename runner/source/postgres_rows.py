@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.source.postgres_hash import Column, row_hash
-from runner.source.postgres_session import Session, value, version_of
+from runner.source.postgres_session import Session, passing, value, version_of
 from runner.source.postgres_tables import Chosen, Relation, matcher, matches
 
 LEVELS = ("content", "counts", "none")
@@ -24,6 +24,7 @@ LARGE_OBJECTS = ""  # the name under which those are counted; no table has it
 PIECE_PAGES = 32 * 1024
 _TID_RANGES = 140000  # from this version on, a range of ctid reads those pages alone
 _AT_ONCE = 1000
+_IN_PASSING = 50  # queries whose locks are kept together
 
 _SHAPES = """
 SELECT c.oid, pg_catalog.pg_relation_size(c.oid)
@@ -132,17 +133,23 @@ class _Shared:
 
     def work(self, session: Session) -> None:
         try:
-            while not self.failures:
-                task = self._waiting.get_nowait()
-                rows, total = session.rows(task.sql)[0]
-                self._add(task.name, int(rows or 0), total)
-        except queue.Empty:
-            return
+            while not self.failures and not self._waiting.empty():
+                with passing(session):
+                    self._some(session)
         except BaseException as error:  # noqa: BLE001 - raised by `measure`
             self.failures.append(error)
             for other in self._sessions:
                 if other is not session:
                     other.cancel()
+
+    def _some(self, session: Session) -> None:
+        for _ in range(_IN_PASSING):
+            try:
+                task = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            rows, total = session.rows(task.sql)[0]
+            self._add(task.name, int(rows or 0), total)
 
     def _add(self, name: str, rows: int, total: str | None) -> None:
         with self._lock:

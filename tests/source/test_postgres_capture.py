@@ -321,3 +321,36 @@ def test_the_smallest_major_that_is_new_enough(
     assert programs_for(behind, newer.major).path("psql") == f"{newer.bin}/psql"
     with pytest.raises(StepFailed, match="there is none"):
         programs_for(Server.of({"exec": "env PATH=/nowhere"}, Path("/")), own.major)
+
+
+def test_thousands_of_tables_need_no_more_locks_than_a_dump(filled: Database, folder: Path) -> None:
+    number = 600
+    filled.psql(
+        stdin=f"SELECT format('CREATE TABLE t%s (id serial PRIMARY KEY)', g) "
+        f"FROM generate_series(1, {number}) g \\gexec"
+    )
+    most = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        with filled.connect() as connection:
+            while not done.is_set():
+                ((held,),) = connection.execute(
+                    "SELECT count(*) FROM (SELECT DISTINCT relation FROM pg_locks l JOIN "
+                    "pg_stat_activity a USING (pid) WHERE application_name LIKE 'holdfast%' "
+                    "AND relation >= 16384)"
+                    " o"
+                ).fetchall()
+                most = max(most, held)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        found = captured(folder, filled.socket_options())
+    finally:
+        done.set()
+        thread.join()
+    assert len(found.fingerprint["databases"][filled.name]["tables"]) == number + 2
+    # Each table, each sequence, and what a few queries hold in passing.
+    assert number < most < 2 * number + 200
