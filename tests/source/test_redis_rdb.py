@@ -112,6 +112,7 @@ def test_tells_how_keys_were_used(redis_server: RedisServer) -> None:
     assert {entry.key: entry.expires for entry in later}[b"a"] == FAR
 
 
+@pytest.mark.slow
 def test_a_value_of_a_hundred_megabytes_passes(redis_server: RedisServer) -> None:
     with redis_server.connect() as client:
         client.config_set("rdbcompression", "no")
