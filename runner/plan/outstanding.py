@@ -24,8 +24,12 @@ class Outstanding:
     @property
     def reason(self) -> str:
         """Why the copy is made."""
-        damaged = self.target in self.snapshot.targets
-        words = "has a damaged copy of" if damaged else "lacks"
+        seen = any(
+            one.target == self.target and one.verdict == PASS for one in self.snapshot.proofs
+        )
+        words = "has lost" if seen else "lacks"
+        if self.target in self.snapshot.targets:
+            words = "has a damaged copy of"
         return f"{self.target} {words} {self.snapshot.id}: copied from {self.origins[0]}"
 
 

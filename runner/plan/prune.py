@@ -57,6 +57,7 @@ def prune_step(
         awaited=awaited(spec, catalog, policy, target, facts.now),
     )
     remove = [one.id for one in decisions if not one.keep]
+    whose = f"{target}'s own" if spec.target(target).keep else "the policy's"
     return Step(
         id=f"{policy.name}.prune.{target}",
         action="snapshot.prune",
@@ -72,5 +73,5 @@ def prune_step(
         needs=needs,
         effect="destroys",
         locks=("snapshots",),
-        reason="the policy's `keep` says how long; the newest verified snapshot always stays",
+        reason=f"{whose} `keep` says how long; the newest verified snapshot always stays",
     )

@@ -308,6 +308,8 @@ class TestMissingCopies:
         (newest / "manifest.json").unlink()
         flip(newest, "db.sqlite*")
         assert behind(holdfast)["offsite"] == 1
+        plan = holdfast.json("backup", "--due", "--dry-run")["steps"]
+        assert plan[0]["reason"] == f"offsite has lost {newest.name}: copied from disk"
         holdfast.json("backup", "--due")
         assert same_bytes(service, newest.name, "backups", "elsewhere")
         flip(newest, "config.tar*")
@@ -382,6 +384,23 @@ class TestMissingCopies:
         holdfast("prune", "--confirm", "quaybot", status=0)
         assert len(snapshots(service)) == 1
         assert len(snapshots(service, "elsewhere")) == 5
+
+
+def test_a_target_keeps_as_its_own_rules_say(two: tuple[Service, Steady]) -> None:
+    service, holdfast = two
+    spec = service.folder / "backup.yaml"
+    text = spec.read_text().replace("keep: {last: 3}", "keep: {last: 1}")
+    spec.write_text(text.replace("path: elsewhere}", "path: elsewhere, keep: {last: 9}}"))
+    dry = holdfast("prune", "--dry-run", status=0).stdout
+    assert "because offsite's own `keep` says how long" in dry
+    first, second = (one.name for one in snapshots(service))
+    assert f"# keep {first}: among the last 9" in dry
+    answer = holdfast("prune", "--confirm", "quaybot", status=0)
+    assert f"removed  {first} at disk" in answer.stdout
+    assert f"kept     {first} at offsite: among the last 9" in answer.stdout
+    assert [one.name for one in snapshots(service)] == [second]
+    assert [one.name for one in snapshots(service, "elsewhere")] == [first, second]
+    assert behind(holdfast) == {"disk": 0, "offsite": 0}
 
 
 def slow_target(monkeypatch: pytest.MonkeyPatch, name: str, wait: Callable[[], object]) -> None:

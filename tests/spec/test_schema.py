@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,3 +73,11 @@ def parts(schema: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(schema, list):
         for one in schema:
             yield from parts(one)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((find_folder() / "target").glob("*.json")), ids=lambda file: file.stem
+)
+def test_every_type_of_target_may_have_a_retention_of_its_own(file: Path) -> None:
+    keep = json.loads(file.read_text())["properties"]["keep"]
+    assert keep["$ref"] == "../common.json#/definitions/keep"

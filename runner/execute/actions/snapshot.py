@@ -95,12 +95,14 @@ class PruneSnapshots(Simple):
     """Remove what retention lets go, manifest first, under the target's lock."""
 
     def commands(self, step: Step, spec: Spec) -> list[str]:
-        """What goes, where."""
+        """What goes, where, and why the rest stays."""
         target = open_target_of(spec, step)
-        return [
+        going = [
             f"# remove {target.location(folder_of(spec.project, spec.profile, one))}"
             for one in step.params["remove"]
         ]
+        kept = step.params["kept"].items()
+        return going + [f"# keep {one}: {', '.join(reasons)}" for one, reasons in kept]
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Remove what the plan says and what retention still says once the lock is held."""
