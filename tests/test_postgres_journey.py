@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from runner.owner import Owner, alive
@@ -129,6 +130,47 @@ def test_a_restore_to_another_name_and_of_some_tables(service: PostgresService) 
     )
     assert len(database.cluster.rows("SELECT * FROM players", "part")) == 200
     assert content(database) == after
+
+
+def test_a_connected_application_stops_the_restore(service: PostgresService) -> None:
+    database = service.database
+    before = content(database)
+    service("backup", status=0)
+    forget_a_day(database)
+    with database.connect(database.owner, application_name="the bot") as bot:
+        answer = service("restore", "--source", "db", "--confirm", "db", status=7)
+        assert "the bot" in answer.stderr
+        assert content(database) != before
+        assert bot.execute("SELECT 1").fetchone() == (1,)
+        service("restore", "--source", "db", "--confirm", "db", "--live", status=0)
+        with pytest.raises(psycopg.OperationalError):
+            bot.execute("SELECT 1")
+    assert content(database) == before
+    assert service.leftovers() == []
+
+
+def test_a_role_that_makes_no_databases_restores_in_place(service: PostgresService) -> None:
+    database = service.database
+    before, standing = content(database), databases(database.cluster)
+    service("backup", status=0)
+    forget_a_day(database)
+    database.execute(f"ALTER ROLE {database.owner} NOCREATEDB")
+    document = service.json("restore", "--source", "db", "--confirm", "db")
+    assert document["proof"] == [{"source": "db", "equal": True, "differences": []}]
+    (safety,) = document["safety"]
+    assert Path(safety).stat().st_size > 0
+    assert content(database) == before
+    assert databases(database.cluster) == standing
+    assert service.leftovers() == []
+
+
+def test_the_doctor_looks_at_the_server(service: PostgresService) -> None:
+    found = service("doctor")
+    assert "15" in found.stdout
+    assert "pg_dump" in found.stdout
+    service.source["bin"] = "/nowhere"
+    service.declare()
+    assert "pg_dump" in service("doctor", status=4).stdout
 
 
 def test_several_databases_and_their_roles(tmp_path: Path, database: Database) -> None:
