@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runner.errors import HoldfastError, PersonNeeded, StepFailed, UsageError
 from runner.secret import Secret
@@ -22,13 +22,16 @@ from runner.source import (
     Stored,
     redis_commands,
     redis_live,
+    redis_members,
     redis_scratch,
     redis_stage,
 )
 from runner.source.redis_address import Address, address_of, parse
-from runner.source.redis_connect import Unreachable, connect
+from runner.source.redis_connect import RawConnection, Unreachable, connect
 from runner.source.redis_spot import PLACED, Owned, Spot
 from runner.spec.model import SourceSpec
+
+T = TypeVar("T")
 
 
 def open_source(spec: SourceSpec) -> RedisSource:
@@ -61,16 +64,15 @@ class RedisSource:
     def exists(self) -> bool:
         """Whether the server answers and holds anything."""
         try:
-            with connect(self.server) as connection:
-                return not redis_live.is_empty(connection)
+            return not all(self._looked(redis_live.is_empty, self.server))
         except (HoldfastError, OSError):
             return False
 
     def changed_mark(self, excluded: Sequence[Path] = ()) -> str | None:  # noqa: ARG002
         """From the server's own count of changes."""
         try:
-            with connect(self.server) as connection:
-                return redis_live.changed_mark(connection)
+            marks = self._looked(redis_live.changed_mark, self.server)
+            return None if None in marks else " ".join(map(str, marks))
         except HoldfastError:
             return None
 
@@ -168,10 +170,10 @@ class RedisSource:
         if address.startswith("/"):  # a folder in which no server runs yet
             return "absent"
         try:
-            with connect(self._at(address)) as connection:
-                if redis_live.is_empty(connection):
-                    return "absent"
-                return redis_live.run_id(connection)
+            at = self._at(address)
+            if all(self._looked(redis_live.is_empty, at)):
+                return "absent"
+            return " ".join(self._looked(redis_live.run_id, at))
         except Unreachable:
             return "absent"
 
@@ -180,8 +182,7 @@ class RedisSource:
         spot = self._spot(place)
         if spot.home is not None or place.running or place.existing == "skip":
             return
-        with connect(spot.address) as connection:
-            users = redis_live.users(connection)
+        users = [one for some in self._looked(redis_live.users, spot.address) for one in some]
         if users:
             raise PersonNeeded(
                 f"{spot.address.where} is in use by {', '.join(users[:5])}.",
@@ -237,6 +238,14 @@ class RedisSource:
         scratch = Path(place.destination).is_absolute()
         live = self.server if scratch else self._at(place.destination)
         return Spot.of(self.name, place, live, self._owned())
+
+    def _looked(self, look: Callable[[RawConnection], T], address: Address) -> list[T]:
+        """What each primary tells."""
+        found = []
+        for one in redis_members.servers(address):
+            with connect(one) as connection:
+                found.append(look(connection))
+        return found
 
     def _owned(self) -> Owned | None:
         options = self.options

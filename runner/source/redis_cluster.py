@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ class Primary:
 
     part: str  # of its artifact: named by its first slot, so a failover changes nothing; empty: all
     address: Address
+    slots: tuple[tuple[int, int], ...] = ()  # the first and last of each range; empty: no cluster
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,18 @@ def layout_of(connection: RawConnection, address: Address) -> Layout:
 
 def _layout(ranges: Sequence[Sequence[Any]], address: Address) -> Layout:
     first: dict[bytes, int] = {}  # the lowest slot of each primary, by its id
+    slots: dict[bytes, list[tuple[int, int]]] = defaultdict(list)
     places: dict[bytes, Address] = {}
     covered = 0
     for low, high, (host, port, name, *_), *_ in ranges:
         covered += high - low + 1
+        slots[name].append((low, high))
         first[name] = min(low, first.get(name, low))
         # A node that does not know its own address is the one that was asked.
         known = host.decode() if host and host != b"?" else address.host
         places[name] = address.beside(known, port)
     primaries = (
-        Primary(f"slot-{first[name]}", places[name])
+        Primary(f"slot-{first[name]}", places[name], tuple(slots[name]))
         for name in sorted(first, key=first.__getitem__)
     )
     notes = [f"a cluster of {len(first)} primaries, each of its own instant"]

@@ -14,7 +14,9 @@ from runner.source.redis_spot import Owned
 DUMP = "dump.rdb"
 KEYS = "keys.resp"
 USERS = "users.json"
-PORT = 16379  # of the server that a person starts on the file, for as long as it is copied
+# Of the server that is started on the file, for as long as it is copied.
+PORT = "export port=$((20000 + RANDOM % 10000))"
+COPY = 'redis-cli -p "$port"'
 BASE = "appendonly.aof.1.base.rdb"
 MANIFEST = "appendonly.aof.manifest"
 
@@ -86,25 +88,25 @@ def load_commands(folder: str) -> list[str]:
 
 def place_commands(folder: str, address: Address) -> list[str]:
     """Let the live server copy one that runs on the file: all of it, and nothing else stays."""
-    live, copy = client(address), f"redis-cli -p {PORT}"
+    live = client(address)
     kept, keys = f"{folder}.before-recovery", quote(f"{folder}/{KEYS}")
     start = (
-        f"redis-server --port {PORT} --bind 127.0.0.1 --daemonize yes --save '' --appendonly no"
+        "redis-server --port \"$port\" --bind 127.0.0.1 --daemonize yes --save '' --appendonly no"
         " --repl-diskless-sync-delay 0"
         f' --dir "$PWD"/{quote(folder)} --dbfilename {DUMP} --databases 1024'
     )
-    wait = "until {} INFO {} | grep -q {}; do sleep 1; done"
     return [
         *_password(address),
         f"mkdir -p -- {quote(kept)}",
         f"{live} --rdb {quote(f'{kept}/{DUMP}')} || echo 'no safety copy could be taken'",
+        PORT,
         start,
-        wait.format(copy, "persistence", "^loading:0"),
-        f"if [ -e {keys} ]; then {copy} --pipe < {keys}; fi",
-        f"{live} REPLICAOF 127.0.0.1 {PORT}",
-        wait.format(live, "replication", "^master_link_status:up"),
+        _until(f"{COPY} INFO persistence | grep -q ^loading:0"),
+        f"if [ -e {keys} ]; then {COPY} --pipe < {keys}; fi",
+        f'{live} REPLICAOF 127.0.0.1 "$port"',
+        _until(f"{live} INFO replication | grep -q ^master_link_status:up"),
         f"{live} REPLICAOF NO ONE",
-        f"{copy} SHUTDOWN NOSAVE || true",
+        f"{COPY} SHUTDOWN NOSAVE || true",
     ]
 
 
@@ -137,12 +139,17 @@ def _aside(path: str) -> list[str]:
 
 def _replay(folder: str, data: str) -> list[str]:
     """Make an RDB of commands, by a server that runs on the folder meanwhile."""
-    copy = f"redis-cli -p {PORT}"
-    server = f"redis-server --port {PORT} --bind 127.0.0.1 --daemonize yes --save ''"
+    server = "redis-server --port \"$port\" --bind 127.0.0.1 --daemonize yes --save ''"
     return [
+        PORT,
         f"{server} --appendonly no --dir {data} --dbfilename {DUMP} --databases 1024",
-        f"until {copy} PING > /dev/null; do sleep 1; done",
-        f"{copy} --pipe < {quote(f'{folder}/{KEYS}')}",
-        f"{copy} SHUTDOWN SAVE || true",
-        f"until [ -e {data}/{DUMP} ]; do sleep 1; done",
+        _until(f"{COPY} PING > /dev/null"),
+        f"{COPY} --pipe < {quote(f'{folder}/{KEYS}')}",
+        f"{COPY} SHUTDOWN SAVE || true",
+        f"test -e {data}/{DUMP}",
     ]
+
+
+def _until(holds: str) -> str:
+    """Wait for something that comes soon, but not for ever."""
+    return f"timeout 3600 bash -c {quote(f'until {holds}; do sleep 1; done')}"

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 from runner.errors import StepFailed
+from runner.source import redis_members
 from runner.source.redis_connect import RawConnection, connect
 from runner.source.redis_file import TAIL, Summary, chunks, summarize
 from runner.source.redis_fingerprint import compare, fingerprint, of_keys
@@ -32,6 +33,11 @@ def confirm(spot: Spot) -> None:
     """Raise StepFailed unless all that was restored stands at the destination."""
     if swapped(spot) != "done":
         raise StepFailed(f"What was restored of {spot.name} does not stand in its place yet.")
+    for one in redis_members.known(spot):
+        _confirm(one)
+
+
+def _confirm(spot: Spot) -> None:
     with ExitStack() as stack:
         live = stack.enter_context(connect(spot.address))
         scratch = spot.scratch

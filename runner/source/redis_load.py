@@ -26,7 +26,7 @@ AT_ONCE = 500  # keys in flight; other clients of the server wait for so many
 
 # The newest kind of value that each version of the RDB knows; the newest version first.
 NEWEST_KINDS = {12: 25, 11: 21, 10: 19, 9: 15}
-PROBE = "holdfast:probe"
+PROBE = b"holdfast:probe"
 
 _RESTORE = b"*%d\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$6\r\nABSTTL\r\n"
 _REPLACE = b"$7\r\nREPLACE\r\n"
@@ -161,18 +161,18 @@ def load_functions(connection: RawConnection, libraries: Sequence[bytes], *, rep
     return loaded
 
 
-def payload_version(connection: RawConnection, summary: Summary) -> int:
+def payload_version(connection: RawConnection, summary: Summary, probe: bytes = PROBE) -> int:
     """The version that payloads must bear so that the server takes them all: their own, or an
     older one that knows all their kinds of values.
 
-    Raises StepFailed when the server is too old for them. Nothing is changed: a key whose time
-    was over long ago is read and not kept.
+    Raises StepFailed when the server is too old for them. Nothing is changed: the key `probe`,
+    whose time was over long ago, is read and not kept.
     """
-    if not summary.keys or _accepts(connection, summary.version):
+    if not summary.keys or _accepts(connection, probe, summary.version):
         return summary.version
     newest = max(summary.kinds)
     for version, kind in NEWEST_KINDS.items():
-        if version < summary.version and newest <= kind and _accepts(connection, version):
+        if version < summary.version and newest <= kind and _accepts(connection, probe, version):
             return version
     raise StepFailed(
         f"The Redis server at {connection.where} is too old: it cannot read values of RDB version "
@@ -181,10 +181,10 @@ def payload_version(connection: RawConnection, summary: Summary) -> int:
     )
 
 
-def _accepts(connection: RawConnection, version: int) -> bool:
+def _accepts(connection: RawConnection, probe: bytes, version: int) -> bool:
     (payload,) = payloads([b"\x00\x01x"], version)
     try:
-        connection.call("RESTORE", PROBE, 1, payload, "ABSTTL")
+        connection.call("RESTORE", probe, 1, payload, "ABSTTL")
     except Rejected as error:
         if "payload version" in error.text:
             return False

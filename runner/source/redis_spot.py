@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from runner.durable import make_folder, write_bytes
 from runner.errors import StepFailed, UsageError
-from runner.source import Place, redis_scratch
+from runner.source import Place, redis_names, redis_scratch
 from runner.source.redis_address import Address
 from runner.source.redis_file import Summary
 from runner.source.redis_scratch import ScratchServer
+from runner.swap import SAFETY_INFIX
 
 STAGED = "staged"  # the scratch server that what was stored is looked at in
 PLACED = "placed"  # the scratch server that a drill restores to
@@ -38,6 +41,8 @@ class Spot:
     workspace: Path  # files and notes
     safety: Path  # a folder
     owned: Owned | None = None  # None: only its keys can be written
+    member: int = 0  # of a cluster's primaries, each of which is restored on its own
+    slots: tuple[tuple[int, int], ...] = ()  # the first and last of each range; empty: all keys
 
     @classmethod
     def of(cls, name: str, place: Place, live: Address, owned: Owned | None) -> Spot:
@@ -82,12 +87,12 @@ class Spot:
     @property
     def record(self) -> Path:
         """How far the swap got."""
-        return self.workspace / "swap.json"
+        return self.workspace / f"swap{self._suffix}.json"
 
     @property
     def functions(self) -> Path:
         """The functions that were live, as the server gave them."""
-        return self.workspace / "functions"
+        return self.workspace / f"functions{self._suffix}"
 
     def file(self, number: int) -> Path:
         """A staged artifact."""
@@ -95,7 +100,33 @@ class Spot:
 
     def outcomes(self, number: int) -> Path:
         """A letter for each key of a staged artifact that was brought in; see redis_load."""
-        return self.workspace / f"outcomes.{number}"
+        return self.workspace / f"outcomes.{number}{self._suffix}"
+
+    @property
+    def copy(self) -> Path:
+        """The safety copy of what was live."""
+        token = f"{self.name}{SAFETY_INFIX}{self.place.token}"
+        return self.safety / f"{token}{self._suffix}.rdb"
+
+    @property
+    def wanted(self) -> Callable[[bytes], bool] | None:
+        """Whether a key is asked for, and belongs to this server; None: each does."""
+        asked = redis_names.matches(self.place.include)
+        if not self.slots:
+            return asked
+        here = redis_names.within(self.slots)
+        return here if asked is None else lambda key: here(key) and asked(key)
+
+    @property
+    def probe(self) -> bytes:
+        """The name of a key that would belong to this server."""
+        names = (b"holdfast:probe:%d" % number for number in itertools.count())
+        here = redis_names.within(self.slots)
+        return next(name for name in names if not self.slots or here(name))
+
+    @property
+    def _suffix(self) -> str:
+        return f".{self.member}" if self.member else ""
 
     def noted(self) -> Staged:
         """What is staged. Raises StepFailed when nothing is."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from runner.durable import make_folder
 from runner.errors import PersonNeeded, StepFailed, UsageError
-from runner.source import Artifacts, redis_scratch
+from runner.source import Artifacts, redis_names, redis_scratch
 from runner.source.redis_connect import connect
 from runner.source.redis_file import Summary, form_of, read, summarize
 from runner.source.redis_live import count_keys
@@ -101,41 +100,13 @@ def staged(spot: Spot) -> Path | str | None:
     return None if server is None else server.url(spot.live.database)
 
 
-def wanted(include: tuple[str, ...]) -> Callable[[bytes], bool] | None:
-    """Whether a key is asked for, by patterns as Redis has them; None: each is."""
-    if not include:
-        return None
-    found = re.compile("|".join(_expression(one) for one in include).encode("latin-1"), re.DOTALL)
-    return lambda key: found.fullmatch(key) is not None
-
-
-def _expression(pattern: str) -> str:
-    """A pattern of KEYS as an expression; each byte is one character in both."""
-    text = pattern.encode(errors="surrogateescape").decode("latin-1")
-    tokens = re.findall(r"\\.|\[\^?(?:\\.|[^\]\\])*\]|.", text, re.DOTALL)
-    return "".join(_TOKENS.get(one) or _literal(one) for one in tokens)
-
-
-_TOKENS = {"*": ".*", "?": "."}
-
-
-def _literal(token: str) -> str:
-    if len(token) == 1 or token[0] == "\\":
-        return re.escape(token[-1])
-    inverted = token.startswith("[^")
-    inner = re.sub(r"([&|~\[^])", r"\\\1", token[2 if inverted else 1 : -1])
-    if not inner:  # an empty class matches nothing, and its inverse everything
-        return "." if inverted else "(?!)"
-    return ("[^" if inverted else "[") + inner + "]"
-
-
 def _write(spot: Spot, artifacts: Artifacts) -> _Written:
     """Write each artifact of keys to a file, and split it on the way."""
     written = _Written()
     parts = [one for one in artifacts.parts if one not in NOT_CONTENT]
     if not parts:
         raise StepFailed(f"The snapshot has no content of {spot.name}.")
-    asked = wanted(spot.place.include)
+    asked = redis_names.matches(spot.place.include)
     for number, part in enumerate(parts):
         digest = hashlib.sha256()
         with spot.file(number).open("wb") as file:

@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.durable import make_folder, write_bytes, write_chunks
 from runner.errors import StepFailed
-from runner.source import redis_files, redis_scratch, redis_sync
+from runner.source import redis_files, redis_members, redis_scratch, redis_sync
 from runner.source.redis_connect import RawConnection, Rejected, connect
 from runner.source.redis_file import Batch, Summary, chunks, form_of, read, summarize
 from runner.source.redis_live import dump_functions, is_empty
@@ -27,8 +27,8 @@ from runner.source.redis_load import (
     payload_version,
 )
 from runner.source.redis_spot import PLACED, STAGED, Owned, Spot
-from runner.source.redis_stage import wanted
-from runner.swap import SAFETY_INFIX, remove_tree
+from runner.source.redis_value import accepted
+from runner.swap import remove_tree
 
 IN_DOUBT = 2 * AT_ONCE  # keys that may be there without an outcome
 BEGUN, DONE = "begun", "done"
@@ -36,13 +36,19 @@ KEYS, FILE = "keys", "file"  # two ways to bring the content in
 
 
 def exchange(spot: Spot) -> list[str]:
-    """Bring the staged keys in; return the safety copy, if there was anything live."""
+    """Bring the staged keys in; return the safety copies, where there was anything live."""
     if spot.home is not None and redis_scratch.find(spot.home, PLACED) is None:
         spot.record.unlink(missing_ok=True)
         redis_scratch.start(spot.home, PLACED, memory=spot.noted().summary.memory)
     record = spot.progress()
     if spot.owned is not None and (record["way"] == FILE if record else redis_files.applies(spot)):
         return _place_file(spot, spot.owned, record)
+    return [copy for one in redis_members.find(spot) for copy in _exchange(one)]
+
+
+def _exchange(spot: Spot) -> list[str]:
+    """The same for one server."""
+    record = spot.progress()
     if record is None or record["state"] != DONE:
         with connect(spot.address) as connection:
             again = record is not None
@@ -64,17 +70,22 @@ def _place_file(spot: Spot, owned: Owned, record: dict[str, Any] | None) -> list
 
 def swapped(spot: Spot) -> str:
     """How far it got: absent | partial | done."""
-    record = spot.progress()
-    if record is None:
+    records = [one.progress() for one in redis_members.known(spot)]
+    if not any(records):
         return "absent"
-    return "done" if record["state"] == DONE else "partial"
+    return "done" if all(one and one["state"] == DONE for one in records) else "partial"
 
 
 def take_back(spot: Spot) -> None:
     """Bring back what was live, whatever the swap got to."""
-    record = spot.progress()
-    if record is None:
-        return
+    for one in redis_members.known(spot):
+        record = one.progress()
+        if record is not None:
+            _take_back(one, record)
+    redis_members.forget(spot)
+
+
+def _take_back(spot: Spot, record: dict[str, Any]) -> None:
     if spot.home is not None:
         redis_scratch.stop(spot.home, PLACED)
     elif record["way"] == FILE and spot.owned is not None:
@@ -98,14 +109,15 @@ def discard(spot: Spot) -> None:
     redis_scratch.stop(spot.servers, STAGED)
     if spot.owned is not None:
         redis_files.discard(spot, spot.owned)
-    # First: without it nothing looks swapped, or staged.
-    spot.record.unlink(missing_ok=True)
+    # First: without them nothing looks swapped, or staged.
+    for one in redis_members.known(spot):
+        one.record.unlink(missing_ok=True)
     remove_tree(spot.workspace)
 
 
 def _begin(spot: Spot, connection: RawConnection) -> dict[str, Any]:
     """Look whether the server takes the keys, and keep what is live."""
-    version = payload_version(connection, spot.noted().summary)
+    version = payload_version(connection, spot.noted().summary, spot.probe)
     copies: list[str] = []
     if not is_empty(connection):
         copies.append(str(_keep(spot)))
@@ -119,7 +131,7 @@ def _begin(spot: Spot, connection: RawConnection) -> dict[str, Any]:
 def _keep(spot: Spot) -> Path:
     """Save what is live to the safety folder."""
     make_folder(spot.safety)
-    path = spot.safety / f"{spot.name}{SAFETY_INFIX}{spot.place.token}.rdb"
+    path = spot.copy
     try:
         with redis_sync.begin(spot.address) as snapshot:
             write_chunks(path, snapshot.chunks())
@@ -151,7 +163,7 @@ def _bring_in(
             loader = Loader(
                 connection,
                 replace=place.existing != "skip",
-                wanted=wanted(place.include),
+                wanted=spot.wanted,
                 done=_written(file.write, file.flush, totals),
             )
             loader.load(_rest(reading.batches(), len(before)))
@@ -236,7 +248,7 @@ def _remove(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> No
         doubts = [at for one, at in record.get("doubts", ()) if one == number]
         for at in (*doubts, len(outcomes)):
             outcomes[at : at + IN_DOUBT] = RESTORED * IN_DOUBT
-        asked = wanted(spot.place.include)
+        asked = spot.wanted
         at = 0
         for entries in summarize(chunks(spot.file(number)), form, Summary()):
             here = zip(entries, outcomes[at : at + len(entries)], strict=False)
@@ -246,8 +258,9 @@ def _remove(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> No
                 connection.select(database)
                 keys = [one.key for one in doomed if one.database == database]
                 keys = keys if asked is None else [key for key in keys if asked(key)]
-                if keys:
-                    connection.call("UNLINK", *keys)
+                # One by one: a cluster takes no keys of several slots together.
+                connection.send_many([(b"UNLINK", key) for key in keys])
+                accepted(connection.read_replies(len(keys)))
             if at >= len(outcomes):
                 break
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runner.errors import PersonNeeded, StepFailed, UsageError
-from runner.source import Place, redis_stage
+from runner.source import Place, redis_names
 from tests.redis_server import RedisServer
 from tests.source.conformance import place_in
 from tests.source.redis_sample import LIBRARY, RedisSample
@@ -142,7 +142,7 @@ def test_a_part_cannot_replace_everything(stack: Stack, place: Place) -> None:
      ("[]x", b"x", False), (r"\*", b"x", False), (r"\*", b"*", True), ("ü*", "ü1".encode(), True)],
 )  # fmt: skip
 def test_patterns_are_those_of_redis(pattern: str, key: bytes, expected: bool) -> None:
-    wanted = redis_stage.wanted((pattern,))
+    wanted = redis_names.matches((pattern,))
     assert wanted is not None
     assert wanted(key) == expected
 
