@@ -28,6 +28,7 @@ BLOCK = 1024 * 1024  # bytes read at once
 PARTS_AT_ONCE = 3
 MOST_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 CLOCK_SECONDS = 30.0
+FIRST_SECONDS = 10.0
 STAMP = "holdfast-put"  # the name of one put, in the object's own metadata
 RESUMED_AT_MOST = 20  # how often one download goes on after its connection broke
 LONGEST_DOWNLOAD = timedelta(days=30)  # what stands still ends sooner, by `timeout`
@@ -48,6 +49,7 @@ class Bucket:
     @cached_property
     def reader(self) -> S3Store:
         """For what reads: an answer may take long, but not stand still."""
+        self._reach()
         waits = {
             "timeout": LONGEST_DOWNLOAD,
             "read_timeout": timedelta(seconds=self.manner.timeout),
@@ -57,9 +59,14 @@ class Bucket:
     @cached_property
     def writer(self) -> S3Store:
         """For what writes."""
+        self._reach()
         return open_store(
             self.account, self.manner, {"timeout": timedelta(seconds=self.manner.timeout)}
         )
+
+    def _reach(self) -> None:
+        # A server that was there is waited for longer than one that never was.
+        self.requests.reach(min(self.manner.retry, FIRST_SECONDS))
 
     @cached_property
     def requests(self) -> Requests:

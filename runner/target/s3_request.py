@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from xml.etree import ElementTree as ET
 
 from runner.errors import StepFailed
 
+PAUSE_SECONDS = 0.5
 MOST_BYTES = 8 * 1024 * 1024  # of an answer: 1000 uploads take less
 
 
@@ -66,6 +68,21 @@ class Requests:
     region: str
     timeout: float  # seconds
     ca: str | None = None  # a file of certificates that are trusted beside the usual ones
+
+    def reach(self, patience: float) -> None:
+        """Return once there is an answer, whatever it is. Raises Unreachable when there was none
+        for `patience` seconds.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                self._ask(urllib.request.Request(self.url, method="HEAD"), refusal=True)  # noqa: S310
+            except Unreachable:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+            else:
+                return
 
     def date(self) -> datetime:
         """The server's clock, to the second. What it thinks of the request does not matter."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 CONNECT_SECONDS = 20.0
+FIRST_SECONDS = 10.0
 UNANSWERED = 3  # questions whether it is still there, after which a server is given up
 LONGEST_PAUSE_SECONDS = 5.0
 
@@ -33,6 +34,7 @@ class Session:
         self._address = address
         self.timeout = timeout  # seconds for one request
         self.retry = retry  # seconds in which a connection that fails is tried again
+        self._known = False  # whether it was there when it was needed last
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting = threading.Lock()
         self._open: list[asyncssh.SSHClientConnection] = []
@@ -104,17 +106,25 @@ class Session:
             return self._client
 
     async def _reached(self) -> asyncssh.SFTPClient:
-        """A new connection, tried for as long as `retry` says."""
-        deadline = time.monotonic() + self.retry
+        """A new connection, tried for as long as `retry` says.
+
+        A server that was there is waited for longer than one that never was.
+        """
+        deadline = time.monotonic() + (
+            self.retry if self._known else min(self.retry, FIRST_SECONDS)
+        )
         pause = 0.1
         while True:
             try:
-                return await self._connect()
+                client = await self._connect()
+                self._known = True
+                return client
             except out_of_reach():
                 while self._open:
                     self._open.pop().abort()
                 left = deadline - time.monotonic()
                 if left <= 0:
+                    self._known = False
                     raise
                 await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)

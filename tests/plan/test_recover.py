@@ -29,7 +29,10 @@ def with_parts(made: World, source: str, parts: Sequence[str]) -> World:
 def test_content_need_not_be_in_a_main_artifact(tmp_path: Path) -> None:
     parts = ["quay", "harbour", "fingerprint"]
     plan = with_parts(load(RECOVERY, tmp_path), "db", parts).compile()
-    assert {one["part"] for one in plan.step("db.stage").params["stored"]} == {*parts}
+    assert {one["part"] for one in plan.step("db.stage").params["stored"]} == {
+        "quay",
+        "harbour",
+    }
 
 
 @pytest.mark.parametrize("parts", [["fingerprint"], []])
