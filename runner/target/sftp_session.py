@@ -117,8 +117,6 @@ class Session:
         while True:
             try:
                 client = await self._connect()
-                self._known = True
-                return client
             except out_of_reach():
                 while self._open:
                     self._open.pop().abort()
@@ -128,6 +126,9 @@ class Session:
                     raise
                 await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            else:
+                self._known = True
+                return client
 
     async def _connect(self) -> asyncssh.SFTPClient:
         address = self._address
