@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -80,7 +81,11 @@ def main() -> None:
         config_class=Settings,
     )
     arguments = sys.argv if len(sys.argv) > 1 else [*sys.argv, "--list"]
-    program.run(arguments)
+    try:
+        program.run(arguments)
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 if __name__ == "__main__":

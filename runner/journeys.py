@@ -7,81 +7,55 @@ prompt: what needs a person's yes says so as `danger`, and takes the name they t
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from runner.errors import PersonNeeded, SpecError, UsageError
-from runner.execute import journal
+from runner.errors import SpecError, UsageError
 from runner.execute.remembering import missing_links, recall
-from runner.execute.runs import Finished
 from runner.execute.session import Call, Session
 from runner.plan.backup import Wanted as WantedBackup
 from runner.plan.backup import compile_backup
-from runner.plan.choose import LATEST, Asked, choose
+from runner.plan.choose import LATEST
 from runner.plan.delete import compile_delete
 from runner.plan.due import last_marks, wanted_policies
-from runner.plan.facts import changed_marks, identities, manifests
-from runner.plan.model import Plan, plan_from_json
+from runner.plan.facts import changed_marks
+from runner.plan.model import Plan
 from runner.plan.prune import compile_prune
-from runner.plan.recover import Wanted as WantedRecovery
-from runner.plan.recover import compile_recovery, recovery_entries
+from runner.plan.recover import recovery_entries
 from runner.plan.verify import compile_verify
+from runner.prepare import (
+    Choosing,
+    Danger,
+    Prepared,
+    approve,
+    compile_wanted,
+    known_marks,
+    perform,
+    wanted_recovery,
+)
 from runner.registry import open_source
 from runner.report import results
 from runner.report.outcome import Outcome
+from runner.saved import apply, resume
 
-
-@dataclass(frozen=True)
-class Danger:
-    """What a person must agree to by typing a name."""
-
-    name: str
-    lines: tuple[str, ...]  # what would be lost, where
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A journey that is ready to be shown or performed."""
-
-    session: Session
-    plan: Plan
-    conclude: Callable[[Plan, Finished], Outcome]
-    danger: Danger | None = None
-    carry_out: Callable[[], Outcome] | None = None  # where it takes more than to execute the plan
-
-
-@dataclass(frozen=True)
-class Choosing:
-    """Which snapshot to recover from."""
-
-    snapshot: str = LATEST
-    at: str | None = None  # a time as typed
-    target: str | None = None
-    profile: str | None = None  # another profile's snapshots
-
-
-def perform(prepared: Prepared) -> Outcome:
-    """Execute what was prepared. Raises PersonNeeded when a yes is missing."""
-    session, danger = prepared.session, prepared.danger
-    if danger is not None:
-        approve(danger, session.call.confirm)
-    if prepared.carry_out is not None:
-        return prepared.carry_out()
-    finished = session.execute(prepared.plan, details=lambda end: _details(prepared.plan, end))
-    return prepared.conclude(prepared.plan, finished)
-
-
-def approve(danger: Danger, typed: str | None) -> None:
-    """Raise PersonNeeded unless the right name was typed."""
-    if typed != danger.name:
-        wrong = "" if typed is None else f" (`{typed}` was given)"
-        raise PersonNeeded(
-            f"{' '.join(danger.lines)} This needs your yes{wrong}.",
-            remedy=f"Give --confirm {danger.name}",
-        )
+__all__ = [
+    "Choosing",
+    "Danger",
+    "Prepared",
+    "apply",
+    "approve",
+    "backup",
+    "delete",
+    "drill",
+    "perform",
+    "prune",
+    "recover",
+    "restore",
+    "resume",
+    "validate",
+    "verify",
+]
 
 
 def validate(call: Call, *, strict: bool = False) -> Outcome:
@@ -124,7 +98,7 @@ def backup(
     lazy = [due.policy for due in dues if due.policy.skip_unchanged]
     names = sorted({name for policy in lazy for name in policy.sources})
     facts = replace(session.facts, marks=changed_marks(spec, names), remembered=recall(spec))
-    known = _known_marks(session, catalog, names)
+    known = known_marks(session, catalog, names)
     chosen = [spec.policy(name) for name in policies] or list(spec.policies.values())
     wanted = WantedBackup(
         dues, sources, prune, last_marks(catalog, lazy, known), [] if sources else chosen
@@ -146,7 +120,7 @@ def restore(
     from runner.report.danger import restore_danger
 
     session = Session.open(call)
-    wanted = _recovery(session, "restore", [source], choosing)
+    wanted = wanted_recovery(session, "restore", [source], choosing)
     wanted = replace(
         wanted,
         destination=open_source(session.spec.source(source)).destination(destination)
@@ -156,7 +130,7 @@ def restore(
         running=running,
         existing=existing_keys,
     )
-    plan = _compile(session, wanted)
+    plan = compile_wanted(session, wanted)
     danger = restore_danger(session, plan, wanted)
     return Prepared(session, plan, results.recovery_outcome, danger and Danger(*danger))
 
@@ -173,9 +147,9 @@ def recover(
 
     session = Session.open(call)
     sources = recovery_entries(session.spec, steps, start_at)
-    wanted = _recovery(session, "dr-restore", sources, choosing)
+    wanted = wanted_recovery(session, "dr-restore", sources, choosing)
     wanted = replace(wanted, steps=steps, start_at=start_at)
-    plan = _compile(session, wanted)
+    plan = compile_wanted(session, wanted)
     danger = recovery_danger(session, plan, wanted)
     return Prepared(session, plan, results.recovery_outcome, danger and Danger(*danger))
 
@@ -186,10 +160,10 @@ def drill(call: Call, *, choosing: Choosing, report_folder: Path | None = None) 
 
     session = Session.open(call)
     sources = recovery_entries(session.spec, (), None)
-    wanted = _recovery(session, "drill", sources, choosing)
+    wanted = wanted_recovery(session, "drill", sources, choosing)
 
     def in_scratch(folder: Path) -> Plan:
-        return _compile(session, replace(wanted, scratch=folder))
+        return compile_wanted(session, replace(wanted, scratch=folder))
 
     plan = in_scratch(session.spec.state / "scratch" / "drill")
     return Prepared(
@@ -242,129 +216,3 @@ def delete(call: Call, *, snapshot: str) -> Prepared:
     plan = compile_delete(session.spec, session.catalog(), snapshot)
     danger = plan_danger(session, plan)
     return Prepared(session, plan, results.prune_outcome, danger and Danger(*danger))
-
-
-def apply(call: Call, *, file: Path) -> Prepared:
-    """A saved plan, if the world is still as it was when it was made."""
-    from runner.report.danger import plan_danger
-
-    session = Session.open(call)
-    try:
-        plan = plan_from_json(json.loads(file.read_bytes()))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{file} cannot be used as a plan: {error}.",
-            remedy="Save it anew with --dry-run --out.",
-        ) from error
-    if plan.kind == "drill":
-        raise UsageError(
-            "A drill makes its scratch folder anew, so its plan is only to be looked at.",
-            remedy="Run `drill` itself.",
-        )
-    if plan.spec_digest != session.spec.digest or plan.profile != session.spec.profile:
-        raise PersonNeeded(
-            "The plan is stale: the spec or the profile is not the one that it was made from.",
-            remedy="Plan again with --dry-run --out, and look at what differs.",
-        )
-    if plan.facts.get("resolved") not in (None, session.spec.resolved):
-        raise PersonNeeded(
-            "The plan is stale: a variable that the spec expands has another value now.",
-            remedy="Plan again with --dry-run --out, and look at what differs.",
-        )
-    newest = session.catalog().snapshots
-    if plan.kind == "backup" and plan.facts["newest"] != (newest[0].id if newest else None):
-        raise PersonNeeded(
-            "The plan is stale: there is a newer snapshot than it knew.", remedy="Plan again."
-        )
-    danger = plan_danger(session, plan)
-    return Prepared(session, plan, _concluding(plan), danger and Danger(*danger))
-
-
-def resume(
-    call: Call, kind: str, run: str, *, done: Sequence[str] = (), start_at: str | None = None
-) -> Prepared:
-    """Go on with a run of that kind that ended early, from what still holds."""
-    session = Session.open(call)
-    plan = journal.read_plan(session.spec.state, run)
-    if plan.kind != kind:
-        raise UsageError(
-            f"The run {run} is a {plan.kind}, not a {kind}.", remedy="`history --runs` lists runs."
-        )
-    if plan.spec_digest != session.spec.digest:
-        raise PersonNeeded(
-            f"The spec is not the one that {run} was started with.",
-            remedy="Bring the spec back, or start anew without --resume.",
-        )
-    unknown = {*done, *([start_at] if start_at else [])} - {step.id for step in plan.steps}
-    if unknown:
-        raise UsageError(
-            f"The run has no step `{min(unknown)}`.", remedy=f"`show --run {run}` lists them."
-        )
-
-    def go_on() -> Outcome:
-        again = [start_at] if start_at else []
-        finished = session.resume(
-            run, reported=done, again=again, details=lambda end: _details(plan, end)
-        )
-        return _concluding(plan)(plan, finished)
-
-    return Prepared(session, plan, _concluding(plan), carry_out=go_on)
-
-
-def _concluding(plan: Plan) -> Callable[[Plan, Finished], Outcome]:
-    kinds: Mapping[str, Callable[[Plan, Finished], Outcome]] = {
-        "backup": results.backup_outcome,
-        "prune": results.prune_outcome,
-        "delete": results.prune_outcome,
-        "verify": lambda _plan, finished: results.verify_outcome(finished),
-    }
-    return kinds.get(plan.kind, results.recovery_outcome)
-
-
-def _recovery(
-    session: Session, kind: str, sources: Sequence[str], choosing: Choosing
-) -> WantedRecovery:
-    asked = Asked(choosing.snapshot, session.instant(choosing.at), choosing.target)
-    catalog = session.catalog(profile=choosing.profile)
-    choices = choose(session.spec, catalog, sources, asked)
-    doubts = [
-        f"{target} cannot be read: it may hold newer snapshots." for target in catalog.unreachable
-    ]
-    doubts += [
-        f"{gap.snapshot} at {gap.target}: {gap.reason}."
-        for gap in missing_links(session.spec, catalog)
-    ]
-    return WantedRecovery(
-        kind, choices, choosing.profile or session.spec.profile, doubts=tuple(doubts)
-    )
-
-
-def _compile(session: Session, wanted: WantedRecovery) -> Plan:
-    pairs = [(one.snapshot.id, one.target) for one in wanted.choices]
-    names = [one.source for one in wanted.choices]
-    live = wanted.scratch is None
-    facts = replace(
-        session.facts,
-        identities=identities(session.spec, names, wanted.destination) if live else {},
-        manifests=manifests(session.spec, session.targets, pairs, wanted.profile),
-    )
-    return compile_recovery(session.spec, facts, wanted)
-
-
-def _known_marks(
-    session: Session, catalog: Any, names: Sequence[str]
-) -> dict[tuple[str, str], str]:
-    holders = {name: catalog.newest(name) for name in names}
-    pairs = [(one.id, one.targets[0]) for one in holders.values() if one is not None]
-    read = manifests(session.spec, session.targets, pairs)
-    return {
-        (one.id, name): mark
-        for name, one in holders.items()
-        if one is not None and (mark := read[one.id].sources[name].mark) is not None
-    }
-
-
-def _details(plan: Plan, finished: Finished) -> dict[str, Any]:
-    """What a run's journal remembers at its end, for `status` and `history`."""
-    policies = sorted({step.params["policy"] for step in plan.steps if "policy" in step.params})
-    return {"kind": plan.kind, "policies": policies, "seconds": finished.seconds}

@@ -27,6 +27,8 @@ ORDER = [
     ["runner.plan"],
     ["runner.execute"],
     ["runner.report"],
+    ["runner.prepare"],
+    ["runner.saved"],
     ["runner.journeys"],
     ["runner.serve"],
     ["runner.face", "runner.light"],

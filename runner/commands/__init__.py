@@ -1,0 +1,37 @@
+"""One Invoke task for each thing a user does: read flags, call a journey, choose the exit code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from invoke.collection import Collection
+
+from runner.commands.beginning import init
+from runner.commands.keeping import backup, delete, pin, prune, unpin, verify
+from runner.commands.looking import doctor, history, list_snapshots, ls, show, status, validate
+from runner.commands.recovering import apply, dr_restore, drill, fetch, restore, runbook
+
+TASKS: tuple[Any, ...] = (
+    validate,
+    backup,
+    show,
+    ls,
+    verify,
+    restore,
+    fetch,
+    dr_restore,
+    drill,
+    prune,
+    pin,
+    unpin,
+    delete,
+    status,
+    history,
+    runbook,
+    apply,
+    init,
+    doctor,
+)
+
+namespace = Collection(*TASKS)
+namespace.add_task(list_snapshots, name="list")

@@ -1,0 +1,83 @@
+"""Commands that look: at the spec, the catalog, runs, the machine."""
+
+from __future__ import annotations
+
+from runner import journeys
+from runner.commands.flags import AT, POLICY, SNAPSHOT, SOURCE, TARGET, count, given
+from runner.errors import UsageError
+from runner.face import DECRYPTS, Flags, command
+from runner.journeys import Choosing
+from runner.report import views
+from runner.report.outcome import Outcome
+
+
+@command(texts={"strict": "Warnings are errors: exit 3."})
+def validate(flags: Flags, *, strict: bool = False) -> Outcome:
+    """Check the spec alone: errors with line and column, and what can never meet objectives."""
+    return journeys.validate(flags.call, strict=strict)
+
+
+@command(texts={"source": SOURCE, "policy": POLICY, "target": TARGET})
+def list_snapshots(
+    flags: Flags,
+    *,
+    source: tuple[str, ...] = (),
+    policy: tuple[str, ...] = (),
+    target: tuple[str, ...] = (),
+) -> Outcome:
+    """Show the catalog: the snapshots that the targets hold."""
+    return views.catalog(flags.call, sources=source, policies=policy, targets=target)
+
+
+@command(texts={"snapshot": SNAPSHOT, "run": "Id of a run."})
+def show(flags: Flags, *, snapshot: str = "", run: str = "") -> Outcome:
+    """Show one snapshot's manifest, or one run step by step."""
+    if bool(snapshot) == bool(run):
+        raise UsageError("Say which one.", remedy="Give --snapshot ID or --run RUN.")
+    return views.run(flags.call, run) if run else views.snapshot(flags.call, snapshot)
+
+
+@command(
+    DECRYPTS,
+    texts={
+        "source": "Name of the source.",
+        "snapshot": SNAPSHOT,
+        "at": AT,
+        "include": "Globs over names; repeat it, or separate by commas.",
+    },
+)
+def ls(
+    flags: Flags,
+    *,
+    source: str = "",
+    snapshot: str = "latest",
+    at: str = "",
+    include: tuple[str, ...] = (),
+) -> Outcome:
+    """List what is inside a snapshot of one source."""
+    choosing = Choosing(snapshot, at or None)
+    return views.contents(flags.call, given(source, "source"), choosing, include)
+
+
+@command()
+def status(flags: Flags) -> Outcome:
+    """Say how things stand: runs, ages against RPO, proofs, drills, targets."""
+    return views.status(flags.call)
+
+
+@command(
+    texts={
+        "runs": "Show runs (default).",
+        "drills": "Show drills.",
+        "last": "How many of the newest to show, or `all`.",
+    }
+)
+def history(flags: Flags, *, runs: bool = False, drills: bool = False, last: str = "50") -> Outcome:
+    """Show past runs or drills, newest first."""
+    return views.history(flags.call, drills=drills and not runs, most=count(last))
+
+
+@command()
+def doctor(flags: Flags) -> Outcome:
+    """Check programs, versions, targets, permissions, clock and free space."""
+    return views.doctor(flags.call)

@@ -1,0 +1,145 @@
+"""Commands that bring things back, for real or as a rehearsal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from runner import journeys
+from runner.commands.flags import AT, SNAPSHOT, SOURCE, given
+from runner.errors import UsageError
+from runner.face import ACTS, ASKS, DECRYPTS, Flags, command
+from runner.journeys import Choosing
+from runner.report import views
+from runner.report.outcome import Outcome
+
+
+@command(
+    ACTS | DECRYPTS | ASKS,
+    texts={
+        "source": "Name of the source.",
+        "snapshot": SNAPSHOT,
+        "at": AT,
+        "from_": "Target to restore from. Default: the first that has the snapshot.",
+        "to": "Where to: a file, a folder. Default: in place, which asks for --confirm SOURCE.",
+        "include": "Globs over names: restore only these.",
+        "existing": "What to do with keys that exist: skip | overwrite | flush.",
+        "live": "Write into the running application's database instead of swapping it.",
+    },
+)
+def restore(
+    flags: Flags,
+    *,
+    source: str = "",
+    snapshot: str = "latest",
+    at: str = "",
+    from_: str = "",
+    to: str = "",
+    include: tuple[str, ...] = (),
+    existing: str = "skip",
+    live: bool = False,
+) -> Outcome | journeys.Prepared:
+    """Bring one source back, proven equal, with a safety copy of what it replaces."""
+    if existing not in ("skip", "overwrite", "flush"):
+        raise UsageError(f"--existing cannot be `{existing}`.", remedy="skip, overwrite or flush.")
+    return journeys.restore(
+        flags.call,
+        given(source, "source"),
+        choosing=Choosing(snapshot, at or None, from_ or None),
+        destination=to or "",
+        include=include,
+        running=live,
+        existing_keys=existing,
+    )
+
+
+@command(
+    DECRYPTS,
+    texts={
+        "snapshot": SNAPSHOT,
+        "source": SOURCE,
+        "to": "Folder to write to.",
+        "decrypt": "Write the content instead of what is stored.",
+    },
+)
+def fetch(
+    flags: Flags,
+    *,
+    snapshot: str = "latest",
+    source: tuple[str, ...] = (),
+    to: str = "",
+    decrypt: bool = False,
+) -> Outcome:
+    """Bring a snapshot's artifacts here as files."""
+    folder = Path(given(to, "to")).expanduser().absolute()
+    return views.fetch(flags.call, snapshot, source, folder, decrypt=decrypt)
+
+
+@command(
+    ACTS | DECRYPTS | ASKS,
+    texts={
+        "snapshot": SNAPSHOT,
+        "at": AT,
+        "from_": "Target to recover from. Default: the first that has the snapshot.",
+        "from_profile": "Profile whose snapshots to recover. Default: the one applied.",
+        "resume": "Id of a run that ended early: go on with it.",
+        "done": "Ids of manual steps that were done.",
+        "steps": "Names of the recovery steps to do; all others are left out.",
+        "start_at": "Name of the recovery step to begin with.",
+    },
+)
+def dr_restore(
+    flags: Flags,
+    *,
+    snapshot: str = "latest",
+    at: str = "",
+    from_: str = "",
+    from_profile: str = "",
+    resume: str = "",
+    done: tuple[str, ...] = (),
+    steps: tuple[str, ...] = (),
+    start_at: str = "",
+) -> Outcome | journeys.Prepared:
+    """Recover the whole system, in the order of the spec, proving each source."""
+    if resume:
+        return journeys.resume(
+            flags.call, "dr-restore", resume, done=done, start_at=start_at or None
+        )
+    if done:
+        raise UsageError("--done goes with --resume RUN.", remedy="`history --runs` lists runs.")
+    return journeys.recover(
+        flags.call,
+        choosing=Choosing(snapshot, at or None, from_ or None, from_profile or None),
+        steps=steps,
+        start_at=start_at or None,
+    )
+
+
+@command(
+    ACTS | DECRYPTS,
+    texts={
+        "snapshot": SNAPSHOT,
+        "at": AT,
+        "from_": "Target to recover from. Default: the first that has the snapshot.",
+        "report_dir": "Folder for the report. Default: `drills` in the state folder.",
+    },
+)
+def drill(
+    flags: Flags, *, snapshot: str = "latest", at: str = "", from_: str = "", report_dir: str = ""
+) -> Outcome | journeys.Prepared:
+    """Rehearse the whole recovery in scratch instances, measured against the objectives."""
+    folder = Path(report_dir).expanduser().absolute() if report_dir else None
+    choosing = Choosing(snapshot, at or None, from_ or None)
+    return journeys.drill(flags.call, choosing=choosing, report_folder=folder)
+
+
+@command(texts={"out": "File to write. Default: print it."})
+def runbook(flags: Flags, *, out: str = "") -> Outcome:
+    """Write the recovery as a document for a person without this tool."""
+    file = Path(out).expanduser().absolute() if out else None
+    return views.runbook(flags.call, file)
+
+
+@command(ACTS | DECRYPTS | ASKS, texts={"plan": "File of a plan that --dry-run --out saved."})
+def apply(flags: Flags, *, plan: str = "") -> Outcome | journeys.Prepared:
+    """Execute a saved plan; a stale one is refused."""
+    return journeys.apply(flags.call, file=Path(given(plan, "plan")).expanduser())

@@ -1,0 +1,130 @@
+"""What journeys have in common: a plan that is ready, its danger, and how its end is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from runner.errors import PersonNeeded
+from runner.execute.remembering import missing_links
+from runner.execute.runs import Finished
+from runner.execute.session import Session
+from runner.plan.choose import LATEST, Asked, choose
+from runner.plan.facts import identities, manifests
+from runner.plan.model import Plan
+from runner.plan.recover import Wanted as WantedRecovery
+from runner.plan.recover import compile_recovery
+from runner.report import results
+from runner.report.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Danger:
+    """What a person must agree to by typing a name."""
+
+    name: str
+    lines: tuple[str, ...]  # what would be lost, where
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A journey that is ready to be shown or performed."""
+
+    session: Session
+    plan: Plan
+    conclude: Callable[[Plan, Finished], Outcome]
+    danger: Danger | None = None
+    carry_out: Callable[[], Outcome] | None = None  # where it takes more than to execute the plan
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """Which snapshot to recover from."""
+
+    snapshot: str = LATEST
+    at: str | None = None  # a time as typed
+    target: str | None = None
+    profile: str | None = None  # another profile's snapshots
+
+
+def perform(prepared: Prepared) -> Outcome:
+    """Execute what was prepared. Raises PersonNeeded when a yes is missing."""
+    session, danger = prepared.session, prepared.danger
+    if danger is not None:
+        approve(danger, session.call.confirm)
+    if prepared.carry_out is not None:
+        return prepared.carry_out()
+    finished = session.execute(prepared.plan, details=lambda end: details(prepared.plan, end))
+    return prepared.conclude(prepared.plan, finished)
+
+
+def approve(danger: Danger, typed: str | None) -> None:
+    """Raise PersonNeeded unless the right name was typed."""
+    if typed != danger.name:
+        wrong = "" if typed is None else f" (`{typed}` was given)"
+        raise PersonNeeded(
+            f"{' '.join(danger.lines)} This needs your yes{wrong}.",
+            remedy=f"Give --confirm {danger.name}",
+        )
+
+
+def concluding(plan: Plan) -> Callable[[Plan, Finished], Outcome]:
+    """How the end of such a plan is told."""
+    kinds: Mapping[str, Callable[[Plan, Finished], Outcome]] = {
+        "backup": results.backup_outcome,
+        "prune": results.prune_outcome,
+        "delete": results.prune_outcome,
+        "verify": lambda _plan, finished: results.verify_outcome(finished),
+    }
+    return kinds.get(plan.kind, results.recovery_outcome)
+
+
+def wanted_recovery(
+    session: Session, kind: str, sources: Sequence[str], choosing: Choosing
+) -> WantedRecovery:
+    """What a recovery of these sources is to bring back, and from where."""
+    asked = Asked(choosing.snapshot, session.instant(choosing.at), choosing.target)
+    catalog = session.catalog(profile=choosing.profile)
+    choices = choose(session.spec, catalog, sources, asked)
+    doubts = [
+        f"{target} cannot be read: it may hold newer snapshots." for target in catalog.unreachable
+    ]
+    doubts += [
+        f"{gap.snapshot} at {gap.target}: {gap.reason}."
+        for gap in missing_links(session.spec, catalog)
+    ]
+    return WantedRecovery(
+        kind, choices, choosing.profile or session.spec.profile, doubts=tuple(doubts)
+    )
+
+
+def compile_wanted(session: Session, wanted: WantedRecovery) -> Plan:
+    """The plan of a recovery, from what is known now."""
+    pairs = [(one.snapshot.id, one.target) for one in wanted.choices]
+    names = [one.source for one in wanted.choices]
+    live = wanted.scratch is None
+    facts = replace(
+        session.facts,
+        identities=identities(session.spec, names, wanted.destination) if live else {},
+        manifests=manifests(session.spec, session.targets, pairs, wanted.profile),
+    )
+    return compile_recovery(session.spec, facts, wanted)
+
+
+def known_marks(session: Session, catalog: Any, names: Sequence[str]) -> dict[tuple[str, str], str]:
+    """What the sources' newest snapshots say their content was marked with."""
+    holders = {name: catalog.newest(name) for name in names}
+    pairs = [(one.id, one.targets[0]) for one in holders.values() if one is not None]
+    read = manifests(session.spec, session.targets, pairs)
+    return {
+        (one.id, name): mark
+        for name, one in holders.items()
+        if one is not None and (mark := read[one.id].sources[name].mark) is not None
+    }
+
+
+def details(plan: Plan, finished: Finished) -> dict[str, Any]:
+    """What a run's journal remembers at its end, for `status` and `history`."""
+    policies = sorted({step.params["policy"] for step in plan.steps if "policy" in step.params})
+    return {"kind": plan.kind, "policies": policies, "seconds": finished.seconds}

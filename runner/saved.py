@@ -1,0 +1,81 @@
+"""The stories of plans that were made before: saved in a file, or begun by a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from runner.errors import PersonNeeded, UsageError
+from runner.execute import journal
+from runner.execute.session import Call, Session
+from runner.plan.model import plan_from_json
+from runner.prepare import Danger, Prepared, concluding, details
+from runner.report.outcome import Outcome
+
+
+def apply(call: Call, *, file: Path) -> Prepared:
+    """A saved plan, if the world is still as it was when it was made."""
+    from runner.report.danger import plan_danger
+
+    session = Session.open(call)
+    try:
+        plan = plan_from_json(json.loads(file.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{file} cannot be used as a plan: {error}.",
+            remedy="Save it anew with --dry-run --out.",
+        ) from error
+    if plan.kind == "drill":
+        raise UsageError(
+            "A drill makes its scratch folder anew, so its plan is only to be looked at.",
+            remedy="Run `drill` itself.",
+        )
+    if plan.spec_digest != session.spec.digest or plan.profile != session.spec.profile:
+        raise PersonNeeded(
+            "The plan is stale: the spec or the profile is not the one that it was made from.",
+            remedy="Plan again with --dry-run --out, and look at what differs.",
+        )
+    if plan.facts.get("resolved") not in (None, session.spec.resolved):
+        raise PersonNeeded(
+            "The plan is stale: a variable that the spec expands has another value now.",
+            remedy="Plan again with --dry-run --out, and look at what differs.",
+        )
+    newest = session.catalog().snapshots
+    if plan.kind == "backup" and plan.facts["newest"] != (newest[0].id if newest else None):
+        raise PersonNeeded(
+            "The plan is stale: there is a newer snapshot than it knew.", remedy="Plan again."
+        )
+    danger = plan_danger(session, plan)
+    return Prepared(session, plan, concluding(plan), danger and Danger(*danger))
+
+
+def resume(
+    call: Call, kind: str, run: str, *, done: Sequence[str] = (), start_at: str | None = None
+) -> Prepared:
+    """Go on with a run of that kind that ended early, from what still holds."""
+    session = Session.open(call)
+    plan = journal.read_plan(session.spec.state, run)
+    if plan.kind != kind:
+        raise UsageError(
+            f"The run {run} is a {plan.kind}, not a {kind}.", remedy="`history --runs` lists runs."
+        )
+    if plan.spec_digest != session.spec.digest:
+        raise PersonNeeded(
+            f"The spec is not the one that {run} was started with.",
+            remedy="Bring the spec back, or start anew without --resume.",
+        )
+    unknown = {*done, *([start_at] if start_at else [])} - {step.id for step in plan.steps}
+    if unknown:
+        raise UsageError(
+            f"The run has no step `{min(unknown)}`.", remedy=f"`show --run {run}` lists them."
+        )
+
+    def go_on() -> Outcome:
+        again = [start_at] if start_at else []
+        finished = session.resume(
+            run, reported=done, again=again, details=lambda end: details(plan, end)
+        )
+        return concluding(plan)(plan, finished)
+
+    return Prepared(session, plan, concluding(plan), carry_out=go_on)
