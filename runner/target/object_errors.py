@@ -1,0 +1,86 @@
+"""Errors of object stores in words: what is wrong, and what a person does about it.
+
+The library says the server's answer, an XML document, as a part of a longer text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runner.errors import StepFailed
+
+_CODE = re.compile(r"<Code>\s*([^<]{1,80}?)\s*</Code>")
+_MESSAGE = re.compile(r"<(?:Message|Details)>\s*([^<]{1,300}?)\s*</(?:Message|Details)>")
+_STATUS = re.compile(r"status(?: code)?:? (\d{3})")
+
+# A reason, which goes on after the target's name and address, and a remedy.
+Reason = tuple[str, str]
+
+_LATER = "Try again later; a smaller load, or the provider's status page, tells more."
+BUSY = ("asks for fewer requests, and did so until the retries ended", _LATER)
+DOWN = ("was not available until the retries ended", _LATER)
+FAILING = ("failed by itself until the retries ended", _LATER)
+FULL = ("has no room left", "Free some space there, or prune.")
+
+_NETWORK = "Is the server running, and is the network there? Look at `endpoint`."
+_SLOW = "Look at the network; a longer `timeout` may help."
+_UNKNOWN = ("cannot be found: its name is not known", _NETWORK)
+_UNTRUSTED = ("has a certificate that is not trusted", "Declare its issuer as `ca`.")
+_BROKEN = ("broke the connection off", _NETWORK)
+
+_MARKS = (
+    ("Connection refused", ("refuses connections", _NETWORK)),
+    ("ConnectionRefused", ("refuses connections", _NETWORK)),
+    ("lookup", _UNKNOWN),
+    ("Name or service not known", _UNKNOWN),
+    ("dns error", _UNKNOWN),
+    ("ertificate", _UNTRUSTED),
+    ("UnknownIssuer", _UNTRUSTED),
+    ("unreachable", ("cannot be reached", _NETWORK)),
+    ("TimedOut", ("did not answer in time", _SLOW)),
+    ("imed out", ("did not answer in time", _SLOW)),
+    ("error sending request", _BROKEN),
+    ("reset", _BROKEN),
+    ("Incomplete", _BROKEN),
+    ("request or response body", _BROKEN),
+)
+
+
+@dataclass(frozen=True)
+class Words:
+    """What one provider's servers say."""
+
+    codes: Mapping[str, Reason]  # by the server's own word for the error
+    statuses: Mapping[str, Reason]  # by HTTP status, where the server has no word
+    marks: tuple[tuple[str, Reason], ...] = ()  # by a part of the library's text
+
+    def explained(self, text: str, where: str, what: str) -> StepFailed:
+        """The error for a person. `where` names the target and its address, `what` was not
+        done.
+        """
+        reason, remedy = self._reason(text)
+        return StepFailed(f"{where} {reason}: {what}.", remedy=remedy)
+
+    def _reason(self, text: str) -> Reason:
+        code = code_of(text)
+        if code in self.codes:
+            return self.codes[code]
+        status = _STATUS.search(text)
+        message = _MESSAGE.search(text)
+        if code:
+            words = f"{code}, {message[1]}" if message else code
+            return f"answers {words}", self.statuses.get(status[1] if status else "", ("", ""))[1]
+        for mark, known in (*self.marks, *_MARKS):
+            if mark in text:
+                return known
+        if status is not None:
+            return self.statuses.get(status[1], (f"answers with status {status[1]}", ""))
+        return f"fails: {text.partition('Debug source')[0].strip()[:300]}", ""
+
+
+def code_of(text: str) -> str:
+    """The server's own word for the error; empty if it gave none."""
+    found = _CODE.search(text)
+    return found[1] if found else ""

@@ -1,0 +1,147 @@
+"""What every object store does as a target, whoever the provider is."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from functools import cached_property
+
+from runner.errors import StepFailed
+from runner.target import Entry, KeyExists
+from runner.target.keys import Incoming, listed, own, require_portable
+from runner.target.lease import Leases
+from runner.target.objects import Objects
+
+CHECK_SECONDS = 5.0  # how long `check` tries again: a person waits for it
+
+# How long an exclusive put waits for another one where the server itself knows none.
+PATIENCE_SECONDS = 60.0
+
+PROBE = ".put-if-absent.partial"
+CHECK = ".check.partial"
+
+
+class ObjectTarget:
+    """Keys are objects below a prefix. An object is visible once it is whole: that is how object
+    stores work. What starts with a dot and ends with `.partial` or `.lock` is the target's own.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self.name = objects.name
+        self._objects = objects
+        self._leases = Leases(objects)
+        self._one_at_a_time = threading.Lock()
+
+    def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+        """Store `chunks` under `key`; see the protocol."""
+        require_portable(key)
+        incoming = Incoming(chunks)
+        with self._objects.explained(f"{key} was not written", incoming):
+            first, rest = _begin(iter(incoming), self._objects.pace.part_size)
+            if exclusive:
+                self._put_exclusive(key, first, rest)
+            else:
+                self._objects.write(key, first, rest)
+        return incoming.bytes
+
+    def _put_exclusive(self, key: str, first: bytes, rest: Iterator[bytes] | None) -> None:
+        stamp = secrets.token_hex(16) if rest is None else None
+        with self._one_at_a_time:
+            if stamp is not None and self._knows_put_if_absent:
+                self._objects.write(key, first, None, stamp=stamp)
+                return
+            # Servers that know it do not all know it of an object in parts.
+            with self._leases.hold(key, f"a put of {key}", patience=PATIENCE_SECONDS):
+                if self._objects.exists(key):
+                    raise KeyExists(key)
+                self._objects.write(key, first, rest, stamp=stamp)
+
+    @cached_property
+    def _knows_put_if_absent(self) -> bool:
+        """Whether the server refuses to write what is there: asked of it, since some ignore it."""
+        self._objects.write(PROBE, b"", None)
+        try:
+            self._objects.write(PROBE, b"", None, stamp=secrets.token_hex(16))
+        except KeyExists:
+            return True
+        finally:
+            self._remove_probe(PROBE)
+        return False
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The object's bytes; a missing one raises at the call."""
+        require_portable(key)
+        with self._objects.explained(f"{key} was not read", key=key):
+            return self._objects.read(key, offset, length)
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Every object below `prefix`, in the server's order.
+
+        Consoles write an empty object for a folder itself, which is none of ours.
+        """
+        for entry in self._objects.entries(prefix):
+            if entry.key not in ("", prefix) and listed(entry.key):
+                yield entry
+
+    def find(self, prefix: str, name: str) -> Iterator[Entry]:
+        """Every `<prefix>/<folder>/<name>`, out of one listing."""
+        depth = len(prefix.split("/")) + 2 if prefix else 2
+        for entry in self.entries(prefix):
+            parts = entry.key.split("/")
+            if len(parts) == depth and parts[-1] == name:
+                yield entry
+
+    def folders(self, prefix: str) -> list[str]:
+        """The names of the folders right below `prefix`, sorted."""
+        return sorted(name for name in self._objects.folders(prefix) if not own(name))
+
+    def delete(self, key: str) -> None:
+        """Remove one object. Folders are but names here. Raises StepFailed when a lock that is
+        held here may be another's by now.
+        """
+        require_portable(key)
+        self._leases.require()
+        self._objects.remove(key)
+
+    def now(self) -> datetime:
+        """The server's clock, to the second."""
+        return self._objects.now()
+
+    def free(self) -> int | None:
+        """Nobody knows: a bucket has no end, or does not tell it."""
+        return None
+
+    @contextlib.contextmanager
+    def lock(self, key: str, owner: str) -> Iterator[None]:
+        """Hold the lock `key` by a lease: see runner/target/lease.py."""
+        require_portable(key)
+        with self._leases.hold(key, owner):
+            yield
+
+    def check(self) -> None:
+        """Raise StepFailed with the reason and remedy unless one can read and write here."""
+        quick = self._objects.within(CHECK_SECONDS)
+        with quick.explained("nothing can be kept there"):
+            quick.folders("")
+            quick.write(CHECK, b"whole", None)
+            if b"".join(quick.read(CHECK)) != b"whole":
+                raise StepFailed(f"Target {self.name} does not keep what is written to it.")
+        self._remove_probe(CHECK)
+
+    def _remove_probe(self, key: str) -> None:
+        # Credentials that may not delete are a safe choice for backups.
+        with contextlib.suppress(StepFailed):
+            self._objects.remove(key)
+
+
+def _begin(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes] | None]:
+    """The first `size` bytes or more, and the rest; None for the rest where that is all."""
+    first = bytearray()
+    for chunk in chunks:
+        first += chunk
+        if len(first) > size:
+            return bytes(first), chunks
+    return bytes(first), None

@@ -1,0 +1,305 @@
+"""Whole objects of an object store: written, read and listed, with the library's errors in words.
+
+What differs from one provider to the next is in its own module; what is here holds for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from runner.errors import HoldfastError, StepFailed
+from runner.target import Entry, KeyExists
+from runner.target.feed import feed
+from runner.target.keys import Incoming
+from runner.target.object_client import Pace, require_library
+from runner.target.object_errors import code_of
+from runner.target.s3_request import Refused, Requests, Unreachable
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult
+    from obstore.store import ObjectStore
+
+BLOCK = 1024 * 1024  # bytes read at once
+PARTS_AT_ONCE = 3
+FIRST_SECONDS = 10.0
+RESUMED_AT_MOST = 20  # how often one download goes on after its connection broke
+LONGEST_DOWNLOAD = timedelta(days=30)  # what stands still ends sooner, by `timeout`
+
+
+class Objects(ABC):
+    """Objects below a prefix, by key. It is also the shelf of the locks' claims."""
+
+    missing: ClassVar[str] = "NoSuchBucket"  # the server's word for what is not there at all
+    stamp: ClassVar[str] = "holdfast-put"  # the name of one put, in the object's own metadata
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The target's name."""
+
+    @property
+    @abstractmethod
+    def pace(self) -> Pace:
+        """How requests are made."""
+
+    @property
+    @abstractmethod
+    def requests(self) -> Requests:
+        """What the library cannot ask."""
+
+    @property
+    @abstractmethod
+    def most_parts(self) -> int:
+        """How many parts one object may have."""
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What every object is written with."""
+        return {}
+
+    @abstractmethod
+    def open(self, waits: dict[str, timedelta]) -> ObjectStore:
+        """A client, which gives up when `waits` says. The environment changes nothing that is
+        declared. Raises UsageError when the credentials that were declared cannot be had.
+        """
+
+    @abstractmethod
+    def in_words(self, text: str, what: str) -> StepFailed:
+        """The error for a person of what the library or the server said."""
+
+    @abstractmethod
+    def within(self, seconds: float) -> Self:
+        """The same, but giving up sooner."""
+
+    @cached_property
+    def reader(self) -> ObjectStore:
+        """For what reads: an answer may take long, but not stand still."""
+        self._reach()
+        read = timedelta(seconds=self.pace.timeout)
+        return self.open({"timeout": LONGEST_DOWNLOAD, "read_timeout": read})
+
+    @cached_property
+    def writer(self) -> ObjectStore:
+        """For what writes."""
+        self._reach()
+        return self.open({"timeout": timedelta(seconds=self.pace.timeout)})
+
+    def _reach(self) -> None:
+        # A server that was there is waited for longer than one that never was.
+        self.requests.reach(min(self.pace.retry, FIRST_SECONDS))
+
+    def write(
+        self, key: str, first: bytes, rest: Iterable[bytes] | None, *, stamp: str | None = None
+    ) -> None:
+        """Store `first`, and `rest` if it is not None. With `stamp`, raises KeyExists when the key
+        is taken, on servers that know how; `rest` must be None then.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        attributes = dict(self.attributes)
+        if rest is not None:
+            feed(
+                self._within_parts(itertools.chain([first], rest)),
+                lambda parts: self._send(key, parts, attributes),
+            )
+        elif stamp is None:
+            obstore.put(self.writer, key, first, attributes=attributes, use_multipart=False)
+        else:
+            attributes[self.stamp] = stamp
+            try:
+                obstore.put(self.writer, key, first, attributes=attributes, mode="create")
+            except AlreadyExistsError:
+                # A request that was repeated, since its answer was lost, finds what it wrote.
+                if obstore.get(self.reader, key).attributes.get(self.stamp) != stamp:
+                    raise KeyExists(key) from None
+
+    def _send(self, key: str, chunks: Iterator[bytes], attributes: dict[str, str]) -> None:
+        import obstore
+
+        obstore.put(
+            self.writer,
+            key,
+            chunks,
+            attributes=attributes,
+            use_multipart=True,
+            chunk_size=self.pace.part_size,
+            max_concurrency=PARTS_AT_ONCE,
+        )
+
+    def exists(self, key: str) -> bool:
+        """Whether an object of that key is there."""
+        import obstore
+
+        try:
+            obstore.head(self.reader, key)
+        except FileNotFoundError:
+            self._require_container("it was not read")
+            return False
+        return True
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """The object's bytes. Raises FileNotFoundError at the call."""
+        import obstore
+
+        if offset == 0 and length is None:
+            result = obstore.get(self.reader, key)
+            end = result.meta["size"]
+        else:
+            found = obstore.head(self.reader, key)
+            end = found["size"] if length is None else min(found["size"], offset + length)
+            if offset >= end:
+                return iter(())
+            result = self._from(key, offset, end, found["e_tag"])
+        return self._stream(key, result, offset, end)
+
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """Every object below the folder `prefix`."""
+        with self.explained(f"{prefix or 'it'} was not listed"):
+            import obstore
+
+            for block in obstore.list(self.reader, prefix or None):
+                for found in block:
+                    tag = f"{(found['e_tag'] or '').strip(chr(34))}-{found['size']}"
+                    yield Entry(found["path"], found["size"], found["last_modified"], tag)
+
+    def remove(self, key: str) -> None:
+        """Remove an object; a missing one is no error."""
+        with self.explained(f"{key} was not removed"), contextlib.suppress(FileNotFoundError):
+            import obstore
+
+            obstore.delete(self.writer, key)
+
+    def folders(self, prefix: str) -> list[str]:
+        """The names of the folders right below `prefix`."""
+        with self.explained(f"{prefix or 'it'} was not listed"):
+            import obstore
+
+            found = obstore.list_with_delimiter(self.reader, prefix or None)
+        return [one.rpartition("/")[2] for one in found["common_prefixes"]]
+
+    def write_claim(self, key: str, data: bytes) -> None:
+        """Write a claim of a lock."""
+        with self.explained(f"{key} was not written"):
+            self.write(key, data, None)
+
+    def read_claim(self, key: str) -> bytes:
+        """Read a claim of a lock."""
+        with self.explained(f"{key} was not read", key=key):
+            return b"".join(self.read(key))
+
+    def claims(self, folder: str) -> list[Entry]:
+        """All claims of a lock."""
+        return list(self.entries(folder))
+
+    def remove_claim(self, key: str) -> None:
+        """Take a claim of a lock away."""
+        self.remove(key)
+
+    def now(self) -> datetime:
+        """The server's clock, to the second."""
+        with self.explained("its clock was not read"):
+            return self.requests.date()
+
+    @contextlib.contextmanager
+    def explained(
+        self, what: str, incoming: Incoming | None = None, key: str = ""
+    ) -> Iterator[None]:
+        """Errors of the server in words; those of the incoming chunks as they are.
+
+        Where `key` is given, that it is missing stays a FileNotFoundError.
+        """
+        require_library(self.name)
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except (Refused, Unreachable) as error:
+            status = getattr(error, "status", 0)
+            raise self.in_words(f"status {status} {error.text}", what) from None
+        except (HoldfastError, KeyExists):
+            raise
+        except Exception as error:
+            if incoming is not None and incoming.error is not None:
+                raise incoming.error from None
+            if isinstance(error, FileNotFoundError) and key and not self._is_missing(error):
+                self._require_container(what)
+                reason = f"target {self.name} has no such object"
+                raise FileNotFoundError(errno.ENOENT, reason, key) from None
+            if isinstance(error, BaseError | FileNotFoundError):
+                raise self.in_words(str(error), what) from None
+            raise
+
+    def _is_missing(self, error: Exception) -> bool:
+        return code_of(str(error)) == self.missing
+
+    def _require_container(self, what: str) -> None:
+        """An answer to HEAD has no words: this asks whether it was the bucket that is missing."""
+        with self.explained(what):
+            import obstore
+
+            next(iter(obstore.list(self.reader, f".{self.name}.partial")), None)
+
+    def _within_parts(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        left = self.pace.part_size * self.most_parts
+        for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                raise StepFailed(
+                    f"Target {self.name}: an object has more than {self.most_parts} parts.",
+                    remedy="Declare a larger part_size of the target.",
+                )
+            yield chunk
+
+    def _from(self, key: str, start: int, end: int, tag: str | None) -> GetResult:
+        """The object from `start` on; the whole of it from servers that know no ranges."""
+        import obstore
+        from obstore.exceptions import GenericError, PreconditionError
+
+        options: GetOptions = {} if tag is None else {"if_match": tag}
+        try:
+            try:
+                found = obstore.get(self.reader, key, options={**options, "range": (start, end)})
+            except GenericError as error:
+                if "non-partial" not in str(error):
+                    raise
+                found = obstore.get(self.reader, key, options=options)
+        except PreconditionError:
+            found = None
+        if found is None or found.meta["e_tag"] != tag:
+            raise StepFailed(f"Target {self.name}: {key} was changed while it was read.")
+        return found
+
+    def _stream(self, key: str, result: GetResult, start: int, end: int) -> Iterator[bytes]:
+        """The bytes from `start` to `end`. When the connection breaks the download goes on where it
+        was, as long as the object is the same.
+        """
+        at = start
+        for attempt in range(RESUMED_AT_MOST + 1):
+            with self.explained(f"{key} was not read to its end"):
+                from obstore.exceptions import BaseError
+
+                position = result.range[0]
+                try:
+                    for block in result.stream(min_chunk_size=BLOCK):
+                        wanted = block[max(0, at - position) : max(0, end - position)]
+                        position += len(block)
+                        at += len(wanted)
+                        if wanted:
+                            yield wanted
+                        if at >= end:
+                            return
+                except BaseError:
+                    if attempt == RESUMED_AT_MOST:
+                        raise
+                if at >= end:
+                    return
+                result = self._from(key, at, end, result.meta["e_tag"])
+        raise StepFailed(f"Target {self.name}: {key} ends too early, again and again.")
