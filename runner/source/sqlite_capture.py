@@ -108,9 +108,8 @@ def _must_be_sound(live: Path, check: dict[str, Any]) -> None:
 
 def _send(copy: Path, sink: Sink) -> None:
     with copy.open("rb", buffering=0) as file:
-        block = memoryview(bytearray(BLOCK))
-        while count := file.readinto(block):
-            sink.write(block[:count])
+        while block := file.read(BLOCK):
+            sink.write(block)
 
 
 def _send_schema(copy: Path, sink: Sink) -> None:
