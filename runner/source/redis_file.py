@@ -14,7 +14,7 @@ from runner.source.redis_rdb import TYPES, Entry, Rdb, payloads
 from runner.source.redis_resp import commands
 
 BLOCK = 1024 * 1024
-AT_ONCE = 2000  # entries whose checksums are computed together
+AT_ONCE = 500  # entries read, and sent, together; other clients of the server wait for so many
 AT_ONCE_BYTES = 16 * 1024 * 1024
 TAIL = 10  # bytes of a payload behind its value: version and checksum
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from runner.errors import StepFailed
-from runner.source.redis_connect import RawConnection, Rejected, pack
+from runner.source.redis_connect import RawConnection, Rejected, argument, pack
 from runner.source.redis_file import Batch, Summary
 from runner.source.redis_rdb import Entry, payloads
 
@@ -22,13 +22,12 @@ EXPIRED = b"e"  # its time is over
 FAILED = b"f"  # the server cannot read it
 LEFT_OUT = b"-"  # not asked for
 
-AT_ONCE = 500  # keys in flight; other clients of the server wait for so many
-
 # The newest kind of value that each version of the RDB knows; the newest version first.
 NEWEST_KINDS = {12: 25, 11: 21, 10: 19, 9: 15}
 PROBE = b"holdfast:probe"
 
-_RESTORE = b"*%d\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$6\r\nABSTTL\r\n"
+_RESTORE = b"*%d\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n%b$%d\r\n%b\r\n$6\r\nABSTTL\r\n%b"
+_NEVER = b"$1\r\n0\r\n"
 _REPLACE = b"$7\r\nREPLACE\r\n"
 _WELL = b"+OK"
 # What a server says of one value that it cannot read. Anything else concerns all of them.
@@ -73,19 +72,17 @@ class Loader:
         self._words = 6 if replace else 5
         self._wanted = wanted
         self._done = done
-        self._read = b""  # replies that were read ahead
         self._totals: Counter[int] = Counter()
 
     def load(self, batches: Iterable[Batch]) -> Counts:
         """Bring all in. Raises StepFailed when the server cannot go on: no memory, no right."""
         flying: tuple[bytearray, list[int]] | None = None
         for batch in batches:
-            for start in range(0, len(batch), AT_ONCE):
-                packed, outcomes, awaited = self._packed(batch[start : start + AT_ONCE])
-                self._connection.send(packed)
-                if flying is not None:
-                    self._land(*flying)
-                flying = outcomes, awaited
+            packed, outcomes, awaited = self._packed(batch)
+            self._connection.send(packed)
+            if flying is not None:
+                self._land(*flying)
+            flying = outcomes, awaited
         if flying is not None:
             self._land(*flying)
         return Counts.of(self._totals)
@@ -110,18 +107,15 @@ class Loader:
                 awaited.append(-1)
                 self._connection.database = database
             more, tail = (0, end) if idle is frequency else _eviction(entry, end)
-            expires = expires or 0
-            digits = len(str(expires)) if expires else 1
-            parts.append(
-                _RESTORE
-                % (words + more, len(key), key, digits, expires, len(payload), payload)
-                + tail
-            )  # fmt: skip
+            at = argument(b"%d" % expires) if expires else _NEVER
+            parts.append(_RESTORE % (words + more, len(key), key, at, len(payload), payload, tail))
             awaited.append(number)
         return b"".join(parts), outcomes, awaited
 
     def _land(self, outcomes: bytearray, awaited: Sequence[int]) -> None:
-        for number, reply in zip(awaited, self._replies(len(awaited)), strict=True):
+        replies = self._connection.read_lines(len(awaited))
+        refused = () if replies.count(_WELL) == len(replies) else zip(awaited, replies, strict=True)
+        for number, reply in refused:
             if reply == _WELL:
                 continue
             refusal = Rejected(self._connection.where, reply[1:].decode(errors="replace"))
@@ -133,16 +127,6 @@ class Loader:
                 raise _refused(refusal, selecting=number < 0)
         self._totals.update(outcomes)
         self._done(bytes(outcomes))
-
-    def _replies(self, count: int) -> list[bytes]:
-        """The next replies. All are single lines, which are found faster together."""
-        parts, there = [self._read], self._read.count(b"\n")
-        while there < count:
-            parts.append(self._connection.read_some())
-            there += parts[-1].count(b"\n")
-        *lines, rest = b"".join(parts).split(b"\r\n", count)
-        self._read = rest
-        return lines
 
 
 def load_functions(connection: RawConnection, libraries: Sequence[bytes], *, replace: bool) -> int:

@@ -216,9 +216,12 @@ class Rdb:
                     key = data[at + 2 : begin]
                 else:
                     key, begin = string_at(data, at + 1)
-                if kind not in kinds:
+                if kind in SHORT and data[begin] < 64:
+                    at = begin + 1 + data[begin]
+                elif kind in kinds:
+                    at = kinds[kind](data, begin)
+                else:
                     raise Unknown(f"a value of kind {kind}")
-                at = kinds[kind](data, begin)
                 if at > size:
                     break
                 self.count += 1

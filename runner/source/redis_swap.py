@@ -16,10 +16,9 @@ from runner.durable import make_folder, write_bytes, write_chunks
 from runner.errors import StepFailed
 from runner.source import redis_files, redis_members, redis_scratch, redis_sync
 from runner.source.redis_connect import RawConnection, Rejected, connect
-from runner.source.redis_file import Batch, Summary, chunks, form_of, read, summarize
+from runner.source.redis_file import AT_ONCE, Batch, Summary, chunks, form_of, read, summarize
 from runner.source.redis_live import dump_functions, is_empty
 from runner.source.redis_load import (
-    AT_ONCE,
     RESTORED,
     Counts,
     Loader,
