@@ -11,6 +11,7 @@ import pytest
 from tests.tools import REQUIRE, Program, missing_programs
 
 pytest_plugins = [
+    "tests.azurite_server",
     "tests.postgres_server",
     "tests.redis_server",
     "tests.s3_server",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from runner.errors import StepFailed
+from runner.errors import StepFailed, UsageError
+from runner.spec.model import TargetSpec
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -41,6 +43,19 @@ def client(url: str, ca: str | None, waits: dict[str, timedelta]) -> ClientConfi
     if ca is not None:
         options["root_certificate"] = ca
     return options  # type: ignore[return-value] # its names are those of the library
+
+
+def certificates(spec: TargetSpec) -> str | None:
+    """The text of the file that the option `ca` names. Raises UsageError."""
+    if "ca" not in spec.options:
+        return None
+    path = spec.folder / Path(spec.options["ca"]).expanduser()
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"Target {spec.name}: the certificates in {path} cannot be read: {error}."
+        ) from error
 
 
 def require_library(name: str) -> None:

@@ -13,7 +13,7 @@ from runner.errors import StepFailed
 
 _CODE = re.compile(r"<Code>\s*([^<]{1,80}?)\s*</Code>")
 _MESSAGE = re.compile(r"<(?:Message|Details)>\s*([^<]{1,300}?)\s*</(?:Message|Details)>")
-_STATUS = re.compile(r"status(?: code)?:? (\d{3})")
+_STATUS = re.compile(r"(?:status(?: code)?:?|\(code:) (\d{3})")
 
 # A reason, which goes on after the target's name and address, and a remedy.
 Reason = tuple[str, str]

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from runner.errors import UsageError
 from runner.secret import SCRUBBER, Secret
 from runner.spec.model import TargetSpec
+from runner.target.object_client import certificates
 from runner.target.s3_request import Key
 
 # Temporary credentials are looked up again this often: a long backup outlives them.
@@ -120,24 +121,12 @@ def account_of(spec: TargetSpec) -> Account:
         region=options.get("region", "us-east-1"),
         endpoint=endpoint,
         virtual=options.get("style", "path") == "virtual",
-        ca=_certificates(spec),
+        ca=certificates(spec),
         access_key=options.get("access_key"),
         secret_key=options.get("secret_key"),
         session_token=options.get("session_token"),
         profile=options.get("profile"),
     )
-
-
-def _certificates(spec: TargetSpec) -> str | None:
-    if "ca" not in spec.options:
-        return None
-    path = spec.folder / Path(spec.options["ca"]).expanduser()
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"Target {spec.name}: the certificates in {path} cannot be read: {error}."
-        ) from error
 
 
 def _known(values: Mapping[str, str], form: Any) -> Key:

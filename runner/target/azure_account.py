@@ -1,0 +1,121 @@
+"""Where a container is and who asks: what the spec declares of an `azure` target."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from runner.errors import UsageError
+from runner.secret import SCRUBBER, Secret
+from runner.spec.model import TargetSpec
+from runner.target.object_client import certificates
+
+# A shared access signature is looked up again this often: a long backup outlives a short one.
+LOOK_AGAIN = timedelta(minutes=10)
+
+CLOUD = "core.windows.net"
+
+
+@dataclass(frozen=True)
+class Account:
+    """One container, and how it is reached. At most one of the three secrets is there."""
+
+    name: str  # of the target
+    container: str
+    prefix: str  # without slashes at its ends; may be empty
+    ca: str | None  # certificates that are trusted beside the usual ones
+    account: str  # of the storage; empty: the connection string names it
+    endpoint: str  # without a slash at its end; empty: Azure's own
+    key: Secret | None
+    sas_token: Secret | None
+    connection: Secret | None
+
+    def login(self) -> Login:
+        """Who asks and where, as of now. Raises UsageError when a secret cannot be had."""
+        if self.connection is not None:
+            return _of_connection(self, self.connection.reveal())
+        key = None if self.key is None else _checked(self, self.key.reveal())
+        sas = None if self.sas_token is None else self.sas_token.reveal().lstrip("?")
+        endpoint = self.endpoint or f"https://{self.account}.blob.{CLOUD}"
+        return Login(self.account, endpoint, key, sas)
+
+    def credential(self) -> dict[str, Any]:
+        """The secret, as the object store's library asks for it."""
+        login = self.login()
+        if login.key is not None:
+            return {"access_key": login.key, "expires_at": None}
+        return {"sas_token": login.sas, "expires_at": datetime.now(UTC) + LOOK_AGAIN}
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who asks, where. Without a key and a signature the machine has an identity of its own."""
+
+    account: str
+    endpoint: str  # without a slash at its end
+    key: str | None = field(default=None, repr=False)
+    sas: str | None = field(default=None, repr=False)  # a shared access signature, as a query
+
+
+def account_of(spec: TargetSpec) -> Account:
+    """The account that a spec declares. Raises UsageError where it contradicts itself."""
+    options = spec.options
+    if ("account" in options) == ("connection" in options):
+        raise UsageError(f"Target {spec.name} needs one of `account` and `connection`.")
+    secrets = [name for name in ("key", "sas_token", "connection") if name in options]
+    if len(secrets) > 1:
+        raise UsageError(
+            f"Target {spec.name} has {' and '.join(secrets)}.", remedy="Declare one of them."
+        )
+    endpoint = (options.get("endpoint") or "").rstrip("/")
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise UsageError(
+            f"Target {spec.name}: {endpoint!r} is no endpoint.",
+            remedy="Write the whole address: https://account.blob.core.windows.net.",
+        )
+    return Account(
+        name=spec.name,
+        container=options["container"],
+        prefix=options.get("prefix", "").strip("/"),
+        ca=certificates(spec),
+        account=options.get("account", ""),
+        endpoint=endpoint,
+        key=options.get("key"),
+        sas_token=options.get("sas_token"),
+        connection=options.get("connection"),
+    )
+
+
+def _of_connection(account: Account, text: str) -> Login:
+    """https://learn.microsoft.com/azure/storage/common/storage-configure-connection-string"""
+    parts = dict(part.partition("=")[::2] for part in text.split(";") if part)
+    name, sas = parts.get("AccountName", ""), parts.get("SharedAccessSignature")
+    endpoint = account.endpoint or parts.get("BlobEndpoint", "").rstrip("/")
+    if not endpoint and name:
+        scheme = parts.get("DefaultEndpointsProtocol", "https")
+        endpoint = f"{scheme}://{name}.blob.{parts.get('EndpointSuffix', CLOUD)}"
+    if not endpoint or ("AccountKey" not in parts and sas is None):
+        raise UsageError(
+            f"Target {account.name}: {account.connection} is no connection string.",
+            remedy="The portal shows it under `Access keys`: DefaultEndpointsProtocol=…",
+        )
+    for secret in (parts.get("AccountKey"), sas):
+        if secret:
+            SCRUBBER.learn(secret)
+    name = name or endpoint.partition("://")[2].partition(".")[0]
+    key = _checked(account, parts["AccountKey"]) if "AccountKey" in parts else None
+    return Login(name, endpoint, key, sas)
+
+
+def _checked(account: Account, key: str) -> str:
+    try:
+        base64.b64decode(key, validate=True)
+    except binascii.Error:
+        raise UsageError(
+            f"Target {account.name}: its key is none: it is not in base64.",
+            remedy="The portal shows it under `Access keys`.",
+        ) from None
+    return key
