@@ -20,6 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from runner.durable import make_folder, sync_folder, write_bytes
 from runner.errors import StepFailed
@@ -76,7 +77,7 @@ def exchange(moves: Sequence[Move], record: Path) -> list[Path]:
         moves = read_moves(record)
     else:
         make_folder(record.parent)
-        write_bytes(record, _to_json(moves))
+        write_bytes(record, json.dumps(rows_of(moves)).encode())
     for move in moves:
         _forward(move)
     return [move.safety for move in moves if move.had_live]
@@ -113,11 +114,25 @@ def forget(record: Path) -> None:
 
 
 def read_moves(record: Path) -> list[Move]:
-    """The recorded moves. Names are kept byte for byte."""
+    """The recorded moves."""
+    return moves_from(json.loads(record.read_text()))
+
+
+def moves_from(rows: Sequence[Sequence[Any]]) -> list[Move]:
+    """Moves that `rows_of` wrote. Names are kept byte for byte."""
     return [
         Move(Path(os.fsdecode(bytes.fromhex(s))), Path(os.fsdecode(bytes.fromhex(v))),
              Path(os.fsdecode(bytes.fromhex(k))), had)
-        for s, v, k, had in json.loads(record.read_text())
+        for s, v, k, had in rows
+    ]  # fmt: skip
+
+
+def rows_of(moves: Sequence[Move]) -> list[list[Any]]:
+    """Moves as JSON."""
+    return [
+        [*(os.fsencode(path).hex() for path in (move.staged, move.live, move.safety)),
+         move.had_live]
+        for move in moves
     ]  # fmt: skip
 
 
@@ -221,12 +236,3 @@ def _rename(old: Path, new: Path) -> None:
             f"{old} cannot be renamed to {new}: {error.strerror}.",
             remedy="Check the permissions of the folder.",
         ) from error
-
-
-def _to_json(moves: Sequence[Move]) -> bytes:
-    rows = [
-        [*(os.fsencode(path).hex() for path in (move.staged, move.live, move.safety)),
-         move.had_live]
-        for move in moves
-    ]  # fmt: skip
-    return json.dumps(rows).encode()

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from runner.errors import StepFailed
 from runner.store.seal import Sealed, Sink
 
 # JSON that says what a source's content is, so that two can be compared.
 Fingerprint = Mapping[str, Any]
+
+# JSON by which a source finds its safety copies again, and where they stood.
+Kept = Mapping[str, Any]
 
 
 class Capture(Protocol):
@@ -99,6 +102,14 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Copy:
+    """One safety copy that still exists."""
+
+    where: str  # a path, or a database's name
+    bytes: int
+
+
+@dataclass(frozen=True)
 class Examined:
     """One thing that `doctor` looked at."""
 
@@ -119,6 +130,9 @@ class Source(Protocol):
     """
 
     name: str
+    # Whether `differences` finds every change of the main artifact's content: what proves nothing
+    # of the kind is hashed while it is staged.
+    compares_content: ClassVar[bool]
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -219,6 +233,23 @@ class Source(Protocol):
 
     def discard(self, place: Place) -> None:
         """Remove what was staged; never a safety copy. Harmless where there is nothing."""
+
+    def keep(self, place: Place) -> Kept:
+        """What it takes to put back what a swap replaced, also once `discard` has forgotten it."""
+
+    def put_back(self, kept: Kept, place: Place) -> Sequence[str]:
+        """Exchange what is live with what an earlier swap replaced; return the safety copies.
+
+        Where nothing stood before, nothing does afterwards. The place is that of a new run:
+        `swapped`, `unswap`, `keep` and `discard` do for it what they do for a swap. Goes on where
+        it was interrupted. Raises StepFailed where a safety copy is gone.
+        """
+
+    def copies(self, kept: Kept) -> Sequence[Copy]:
+        """The safety copies that there still are."""
+
+    def drop(self, kept: Kept) -> None:
+        """Remove the safety copies."""
 
     def restore_commands(self, stored: Sequence[Stored], decode: Decode, folder: str) -> list[str]:
         """Shell lines that turn the stored files into `folder` (`restored/<source>`).

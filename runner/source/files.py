@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from runner import swap
 from runner.errors import StepFailed
@@ -21,11 +21,14 @@ from runner.source import (
     Capture,
     Captured,
     Content,
+    Copy,
     Decode,
     Examined,
     Fingerprint,
+    Kept,
     Place,
     Stored,
+    replaced,
 )
 from runner.source.files_entry import Comparison, ListWriter, read_entry, shown
 from runner.source.files_place import Layout, Placing
@@ -46,6 +49,8 @@ def open_source(spec: SourceSpec) -> FilesSource:
 
 class FilesSource:
     """Paths of the local machine."""
+
+    compares_content: ClassVar[bool] = True
 
     def __init__(self, spec: SourceSpec) -> None:
         self.name = spec.name
@@ -256,6 +261,29 @@ class FilesSource:
     def discard(self, place: Place) -> None:
         """Remove the staging folders."""
         self._placing(place).remove()
+
+    def keep(self, place: Place) -> Kept:
+        """The moves, and what the folders that stayed were like."""
+        from runner.source.files_swap import note_of
+
+        layout = self._placing(place).find()
+        if layout is None:
+            raise StepFailed(f"Nothing of {self.name} was exchanged.")
+        return note_of(layout, place.token)
+
+    def put_back(self, kept: Kept, place: Place) -> Sequence[str]:
+        """Exchange each path with its safety copy."""
+        from runner.source.files_swap import put_back
+
+        return put_back(self._placing(place), kept)
+
+    def copies(self, kept: Kept) -> Sequence[Copy]:
+        """The old files and folders."""
+        return replaced.copies(kept)
+
+    def drop(self, kept: Kept) -> None:
+        """Remove them."""
+        replaced.drop(kept)
 
     def restore_commands(self, stored: Sequence[Stored], decode: Decode, folder: str) -> list[str]:
         """Unpack the archive."""

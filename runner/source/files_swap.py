@@ -9,11 +9,13 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from runner import swap
 from runner.durable import write_bytes
 from runner.errors import StepFailed
 from runner.process import run
+from runner.source import Kept, replaced
 from runner.source.files_place import Layout, Placing, guarded
 
 
@@ -118,6 +120,31 @@ def swap_out(layout: Layout) -> None:
     for live, attributes in _folders(layout, "before"):
         attributes.apply(live)
     layout.before.unlink()
+
+
+def note_of(layout: Layout, token: str) -> dict[str, Any]:
+    """What it takes to put back what the swap replaced."""
+    before = json.loads(layout.before.read_bytes())["before"]
+    names = [spot.stored for spot in layout.spots]
+    moves = swap.read_moves(layout.record)
+    return {**replaced.note_of(moves, token), "names": names, "before": before}
+
+
+def put_back(placing: Placing, kept: Kept) -> list[str]:
+    """Exchange what is live with what an earlier swap replaced; return the safety copies."""
+    layout = placing.find() or placing.create(kept["names"])
+    moves: Sequence[swap.Move] = ()
+    if not layout.record.exists():
+        moves = replaced.moves_back(kept, placing.place.token)
+        folders = [Path(os.fsdecode(bytes.fromhex(name))) for name, _ in kept["before"]]
+        now = [[_hex(one), asdict(Attributes.of(one))] for one in folders if one.is_dir()]
+        document = {"inodes": [], "before": now, "after": kept["before"]}
+        write_bytes(layout.before, json.dumps(document).encode())
+    copies = swap.exchange(moves, layout.record)
+    for live, attributes in _folders(layout, "after"):
+        if live.is_dir():
+            attributes.apply(live)
+    return [str(copy) for copy in copies]
 
 
 def confirm_in(layout: Layout | None) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from runner import swap
 from runner.errors import PersonNeeded, StepFailed, UsageError
@@ -20,12 +20,15 @@ from runner.source import (
     Capture,
     Captured,
     Content,
+    Copy,
     Decode,
     Examined,
     Fingerprint,
+    Kept,
     Place,
     Source,
     Stored,
+    replaced,
 )
 from runner.source import git_swap as exchange
 from runner.source.git_capture import (
@@ -55,6 +58,8 @@ class GitSource:
     """One repository: on this machine (`path`), or a remote (`url`), which is restored to its
     working clone (`path` beside it), or nowhere of its own.
     """
+
+    compares_content: ClassVar[bool] = True  # a ref's hash is that of all it leads to
 
     def __init__(self, spec: SourceSpec) -> None:
         self.name = spec.name
@@ -270,6 +275,32 @@ class GitSource:
         for folder in (_inside(self._live(place), place, self.name), self._beside(place)):
             swap.forget(Staging(folder).record)
             swap.remove_tree(folder)
+
+    def keep(self, place: Place) -> Kept:
+        """The moves."""
+        return replaced.note_of(swap.read_moves(self._staging(place).record), place.token)
+
+    def put_back(self, kept: Kept, place: Place) -> Sequence[str]:
+        """Exchange `.git` and the tracked files with their safety copies."""
+        live = self._live(place)
+        staging = self._staging(place)
+        if not staging.record.exists():
+            moves = replaced.moves_back(kept, place.token)
+            if all(live in path.parents for one in moves for path in (one.staged, one.live)):
+                staging = Staging(_inside(live, place, self.name))
+            exchange.make_room(moves, live)
+            swap.exchange(moves, staging.record)
+        copies = self.swap(place)
+        exchange.remove_empty(exchange.safety_folder(live, kept["token"]))
+        return copies
+
+    def copies(self, kept: Kept) -> Sequence[Copy]:
+        """The folder that holds what was replaced."""
+        return replaced.copies(kept)
+
+    def drop(self, kept: Kept) -> None:
+        """Remove it."""
+        replaced.drop(kept)
 
     def restore_commands(self, stored: Sequence[Stored], decode: Decode, folder: str) -> list[str]:
         """git, tar and bash make `folder` the repository."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from runner.errors import HoldfastError, PersonNeeded, StepFailed, UsageError
 from runner.source import (
@@ -13,12 +13,15 @@ from runner.source import (
     Capture,
     Captured,
     Content,
+    Copy,
     Decode,
     Examined,
     Fingerprint,
+    Kept,
     Place,
     Stored,
     postgres_ask,
+    postgres_back,
     postgres_commands,
     postgres_examine,
     postgres_in_place,
@@ -53,6 +56,8 @@ def open_source(spec: SourceSpec) -> PostgresSource:
 @dataclass(frozen=True)
 class PostgresSource:
     """One or several databases of a server. See the protocol `runner.source.Source`."""
+
+    compares_content: ClassVar[bool] = False  # rows that are only counted
 
     name: str
     server: Server
@@ -259,6 +264,27 @@ class PostgresSource:
         """Drop what was staged; stop a scratch server that nothing was swapped into."""
         spot = Spot.of(self.server, place)
         postgres_stage.discard(spot)
+
+    def keep(self, place: Place) -> Kept:
+        """The databases by oid and name; the dumps where there are no copies."""
+        return postgres_back.note_of(Spot.of(self.server, place))
+
+    def put_back(self, kept: Kept, place: Place) -> Sequence[str]:
+        """Exchange the names again, or load the dumps."""
+        spot = Spot.of(self.server, place)
+        if not place.running:
+            with maintenance(spot.server) as session:
+                standing = oids(session, postgres_back.live_names(kept))
+                postgres_swap.require_idle(session, list(standing))
+        return postgres_back.put_back(spot, kept, place.safety)
+
+    def copies(self, kept: Kept) -> Sequence[Copy]:
+        """The databases `…_before_…`, or the dumps."""
+        return postgres_back.copies(self.server, kept)
+
+    def drop(self, kept: Kept) -> None:
+        """Drop them."""
+        postgres_back.drop(self.server, kept)
 
     def restore_commands(self, stored: Sequence[Stored], decode: Decode, folder: str) -> list[str]:
         """Decode the dumps, for `pg_restore`."""

@@ -75,7 +75,7 @@ def stage(spot: Spot, artifacts: Artifacts, members: Sequence[Member], live: Seq
     spot.write(Note(tuple(members), in_place=True))
     write_bytes(spot.expected_file, json.dumps(artifacts.fingerprint).encode())
     for number, one in enumerate(members):
-        folder = _folder(spot, number)
+        folder = folder_of(spot, number)
         make_folder(folder)
         decode(artifacts.read(one.part), folder)
     spot.write(Note(tuple(members), in_place=True, whole=True))
@@ -96,7 +96,7 @@ def write(spot: Spot, safety: Path | None) -> list[str]:
         write_bytes(_record(spot), json.dumps(record).encode())
     if record["state"] != "done":
         for number, one in enumerate(members):
-            _replace(spot, one, next(_folder(spot, number).iterdir()))
+            _replace(spot, one, next(folder_of(spot, number).iterdir()))
         write_bytes(_record(spot), json.dumps({**record, "state": "done"}).encode())
     return list(record["kept"])
 
@@ -107,6 +107,11 @@ def progress(spot: Spot) -> str:
     if record is None:
         return "absent"
     return "done" if record["state"] == "done" else "partial"
+
+
+def kept(spot: Spot) -> list[str]:
+    """The dumps of what was replaced."""
+    return list((document(_record(spot)) or {"kept": ()})["kept"])
 
 
 def confirm(spot: Spot) -> None:
@@ -222,7 +227,8 @@ def _record(spot: Spot) -> Path:
     return spot.workspace / "postgres-in-place.json"
 
 
-def _folder(spot: Spot, number: int) -> Path:
+def folder_of(spot: Spot, number: int) -> Path:
+    """Where one database is restored from."""
     return spot.workspace / f"dump-{number}"
 
 

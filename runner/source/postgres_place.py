@@ -172,7 +172,7 @@ def plan_members(spot: Spot, databases: Mapping[str, Mapping[str, Any]]) -> tupl
     members: list[Member] = []
     for number, (origin, described) in enumerate(databases.items()):
         live = given if given and len(databases) == 1 else origin
-        safety = _safety(live, spot.token, [one.safety for one in members])
+        safety = safety_name(live, spot.token, [one.safety for one in members])
         limit = int(described.get("database", {}).get("connections", -1))
         staged = f"{staged_pattern(spot.token)}{number}"
         members.append(Member(described["part"], origin, live, staged, safety, limit))
@@ -241,8 +241,8 @@ def _given_name(spot: Spot) -> str:
     return spot.server.dbname
 
 
-def _safety(live: str, token: str, taken: Sequence[str]) -> str:
-    """`<name>_before_<token>`, cut to what PostgreSQL takes."""
+def safety_name(live: str, token: str, taken: Sequence[str]) -> str:
+    """`<name>_before_<token>`, cut to what PostgreSQL takes; none of `taken`."""
     number = 0
     while True:
         ending = f"_before_{token}{f'_{number}' if number else ''}"

@@ -53,20 +53,32 @@ def exchange(spot: Spot) -> list[str]:
 
     Raises StepFailed when somebody stays connected; then nothing is exchanged.
     """
-    noted = spot.noted()
-    avoid = [name for one in noted.members for name in (one.live, one.staged)]
-    with maintenance(spot.server, avoid) as session:
-        exchanges = recorded(spot)
-        if not exchanges:
+    if not recorded(spot):
+        noted = spot.noted()
+        with maintenance(spot.server) as session:
             standing = oids(session, [one.live for one in noted.members])
-            exchanges = [
+        record(
+            spot,
+            [
                 Exchange(one.live, one.staged, one.safety, one.oid, standing.get(one.live, 0),
                          one.limit)
                 for one in noted.members
-            ]  # fmt: skip
-            make_folder(spot.workspace)
-            rows = json.dumps([asdict(one) for one in exchanges])
-            write_bytes(spot.record, rows.encode())
+            ],
+        )  # fmt: skip
+    return carry_on(spot)
+
+
+def record(spot: Spot, exchanges: Sequence[Exchange]) -> None:
+    """Write down what is to be exchanged, durably, before the first rename."""
+    make_folder(spot.workspace)
+    write_bytes(spot.record, json.dumps([asdict(one) for one in exchanges]).encode())
+
+
+def carry_on(spot: Spot) -> list[str]:
+    """Do the recorded renames that are still to be done; return the names of the safety copies."""
+    exchanges = recorded(spot)
+    avoid = [name for one in exchanges for name in (one.live, one.staged)]
+    with maintenance(spot.server, avoid) as session:
         _rename(spot.server, session, _forward(session, exchanges))
     return [one.safety for one in exchanges if one.live_oid]
 

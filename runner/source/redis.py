@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from runner.errors import HoldfastError, PersonNeeded, StepFailed, UsageError
 from runner.secret import Secret
@@ -15,9 +15,11 @@ from runner.source import (
     Capture,
     Captured,
     Content,
+    Copy,
     Decode,
     Examined,
     Fingerprint,
+    Kept,
     Place,
     Stored,
     redis_commands,
@@ -42,6 +44,8 @@ def open_source(spec: SourceSpec) -> RedisSource:
 @dataclass(frozen=True)
 class RedisSource:
     """A server, with all its databases. See the protocol `runner.source.Source`."""
+
+    compares_content: ClassVar[bool] = False  # the values are compared with the file's own
 
     name: str
     options: Mapping[str, Any]
@@ -218,6 +222,32 @@ class RedisSource:
         from runner.source.redis_swap import discard
 
         discard(self._spot(place))
+
+    def keep(self, place: Place) -> Kept:
+        """The safety copies, or the moves of the server's files."""
+        from runner.source.redis_back import note_of
+
+        return note_of(self._spot(place), self._owned())
+
+    def put_back(self, kept: Kept, place: Place) -> Sequence[str]:
+        """Restore the safety copy in the place of everything."""
+        from runner.source.redis_back import put_back
+
+        whole = replace(place, existing="flush", include=())
+        self.gate(whole)
+        return put_back(self._spot(whole), kept)
+
+    def copies(self, kept: Kept) -> Sequence[Copy]:
+        """The files that keep what was live."""
+        from runner.source.redis_back import copies
+
+        return copies(kept)
+
+    def drop(self, kept: Kept) -> None:
+        """Remove them."""
+        from runner.source.redis_back import drop
+
+        drop(kept)
 
     def restore_commands(self, stored: Sequence[Stored], decode: Decode, folder: str) -> list[str]:
         """Decode the RDB, or the keys, and the users."""

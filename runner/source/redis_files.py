@@ -10,6 +10,7 @@ import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,25 @@ def exchange(spot: Spot, owned: Owned) -> list[str]:
         _stop(spot, owned)
         moves = []
     copies = swap.exchange(moves, moves_record)
+    _start(spot, owned)
+    return [str(one) for one in copies]
+
+
+def moves(spot: Spot, owned: Owned) -> list[swap.Move]:
+    """The moves of an exchange."""
+    return swap.read_moves(_staging(spot, owned) / "moves.json")
+
+
+def begun(spot: Spot, owned: Owned) -> bool:
+    """Whether the moves of an exchange are written down."""
+    return (_staging(spot, owned) / "moves.json").exists()
+
+
+def put_back(spot: Spot, owned: Owned, back: Sequence[swap.Move]) -> list[str]:
+    """Exchange the files by these moves, or by those that were begun; the server runs again."""
+    make_folder(_staging(spot, owned))
+    _stop(spot, owned)
+    copies = swap.exchange(back, _staging(spot, owned) / "moves.json")
     _start(spot, owned)
     return [str(one) for one in copies]
 

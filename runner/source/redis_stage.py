@@ -59,6 +59,8 @@ def stage(spot: Spot, artifacts: Artifacts) -> None:
             "--existing flush empties the whole server, and --include brings back a part of it.",
             remedy="Use --existing overwrite.",
         )
+    if set(artifacts.parts) <= set(NOT_CONTENT):
+        raise StepFailed(f"The snapshot has no content of {spot.name}.")
     try:
         make_folder(spot.workspace)
         written = _write(spot, artifacts)
@@ -100,12 +102,20 @@ def staged(spot: Spot) -> Path | str | None:
     return None if server is None else server.url(spot.live.database)
 
 
+def write_artifacts(
+    spot: Spot, artifacts: Artifacts
+) -> tuple[tuple[str, ...], tuple[str, ...], Summary]:
+    """Write each artifact of keys to a file; return their forms, their hashes and what is in
+    all of them.
+    """
+    written = _write(spot, artifacts)
+    return tuple(written.forms), tuple(written.hashes), written.summary
+
+
 def _write(spot: Spot, artifacts: Artifacts) -> _Written:
     """Write each artifact of keys to a file, and split it on the way."""
     written = _Written()
     parts = [one for one in artifacts.parts if one not in NOT_CONTENT]
-    if not parts:
-        raise StepFailed(f"The snapshot has no content of {spot.name}.")
     asked = redis_names.matches(spot.place.include)
     for number, part in enumerate(parts):
         digest = hashlib.sha256()

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from runner.errors import PersonNeeded, StepFailed, UsageError
 from runner.source import (
@@ -15,11 +15,14 @@ from runner.source import (
     Capture,
     Captured,
     Content,
+    Copy,
     Decode,
     Examined,
     Fingerprint,
+    Kept,
     Place,
     Stored,
+    replaced,
     sqlite_ask,
     sqlite_capture,
     sqlite_compare,
@@ -45,6 +48,8 @@ def open_source(spec: SourceSpec) -> SqliteSource:
 @dataclass(frozen=True)
 class SqliteSource:
     """A SQLite database. See the protocol `runner.source.Source`."""
+
+    compares_content: ClassVar[bool] = True
 
     name: str
     path: Path  # absolute; may be a link
@@ -180,6 +185,27 @@ class SqliteSource:
     def discard(self, place: Place) -> None:
         """Remove the staged file."""
         sqlite_place.discard(self._spot(place))
+
+    def keep(self, place: Place) -> Kept:
+        """The file's move."""
+        return replaced.note_of(sqlite_place.replaced(self._spot(place)), place.token)
+
+    def put_back(self, kept: Kept, place: Place) -> Sequence[str]:
+        """Exchange the file with its safety copy."""
+        spot = self._spot(place)
+        moves = [] if spot.record.exists() else replaced.moves_back(kept, place.token)
+        return [str(copy) for copy in sqlite_place.put_back(spot, moves)]
+
+    def copies(self, kept: Kept) -> Sequence[Copy]:
+        """The old file."""
+        return replaced.copies(kept)
+
+    def drop(self, kept: Kept) -> None:
+        """Remove the old file, and what SQLite kept beside it."""
+        for one in replaced.copies(kept):
+            for suffix in SIDES:
+                Path(one.where + suffix).unlink(missing_ok=True)
+        replaced.drop(kept)
 
     def restore_commands(self, stored: Sequence[Stored], decode: Decode, folder: str) -> list[str]:
         """Decompress to `folder` under the file's own name; check it where sqlite3 is there."""

@@ -13,6 +13,7 @@ import json
 import os
 import pwd
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from runner.source.sqlite_capture import fingerprint_of
 from runner.source.sqlite_live import SPARE, copy_live, must_open, settle, write_live
 from runner.source.sqlite_names import SIDES, side
 from runner.source.sqlite_readback import ReadBack
+from runner.swap import Move
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,26 @@ def exchange(spot: Spot) -> list[Path]:
     return swap.exchange(moves, spot.record)
 
 
+def put_back(spot: Spot, moves: Sequence[Move]) -> list[Path]:
+    """Exchange the live file with the safety copy of an earlier swap, by the moves for that."""
+    if swap.progress(spot.record) == "absent" and spot.live.exists():
+        settle(spot.live)
+        _set_aside(spot)
+    copies = swap.exchange(moves, spot.record)
+    for move in swap.read_moves(spot.record):
+        if move.live == spot.live:
+            for suffix in SIDES:
+                _move(side(move.staged, suffix), side(spot.live, suffix))
+    return copies
+
+
+def replaced(spot: Spot) -> list[Move]:
+    """The moves of a swap that is done, whichever way it was."""
+    if spot.written.exists():
+        return [Move(spot.staged, spot.live, spot.safety, True)]
+    return swap.read_moves(spot.record)
+
+
 def write_into_running(spot: Spot) -> list[Path]:
     """Write what is staged into the database that an app has open, after a safety copy."""
     if not spot.written.exists():
@@ -158,11 +180,11 @@ def take_back(spot: Spot) -> None:
         sync_folder(spot.folder)
         spot.safety.unlink()
         return
-    if swap.progress(spot.record) == "done":
+    if swap.progress(spot.record) == "done" and spot.live.exists():
         # What was restored may have been opened since: its own WAL must not meet the old file.
         settle(spot.live)
         for suffix in SIDES:
-            _move(side(spot.live, suffix), side(spot.staged, suffix))
+            _move(side(spot.live, suffix), side(swap.read_moves(spot.record)[0].staged, suffix))
     swap.undo(spot.record)
     if spot.live.exists() and not spot.safety.exists():
         for suffix in SIDES:

@@ -22,6 +22,7 @@ import pytest
 from runner.daemon import end_daemons
 from runner.errors import StepFailed
 from runner.source import Captured, Place
+from tests.source.put_back import PutsBack
 from tests.source.stack import (
     TOKEN,
     FolderArtifacts,
@@ -38,7 +39,7 @@ __all__ = ["FolderArtifacts", "FolderCapture", "Sample", "SourceConformance", "S
 OTHER_TOKEN = "20261119t021500z000abc"
 
 
-class SourceConformance:
+class SourceConformance(PutsBack):
     """The suite. A subclass names its sample."""
 
     sample: ClassVar[Sample]

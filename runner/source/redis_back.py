@@ -1,0 +1,102 @@
+"""What restores of a Redis server replaced: noted, found again, put back, let go.
+
+A safety copy of keys is a file with all that was live. To put it back is to restore that file in
+the place of everything; where files of the server itself were exchanged, they are exchanged again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from runner import swap
+from runner.durable import make_folder
+from runner.errors import StepFailed
+from runner.source import Copy, Fingerprint, Kept, redis_files, redis_members, replaced
+from runner.source.redis_file import Summary, chunks
+from runner.source.redis_spot import Owned, Spot, Staged
+from runner.source.redis_stage import write_artifacts
+from runner.source.redis_swap import BEGUN, DONE, FILE, exchange
+
+UNPROVEN = "what is put back is a safety copy"
+
+
+class _Copies:
+    """Safety copies as the artifacts of a restore."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.fingerprint: Fingerprint = {}  # nothing is compared
+        self._paths = {str(number): path for number, path in enumerate(paths)}
+
+    @property
+    def parts(self) -> Sequence[str]:
+        return list(self._paths)
+
+    def read(self, part: str = "") -> Iterator[bytes]:
+        return chunks(self._paths[part])
+
+
+def note_of(spot: Spot, owned: Owned | None) -> dict[str, Any]:
+    """What it takes to put back what a swap replaced."""
+    records = [one.progress() or {} for one in redis_members.known(spot)]
+    if owned is not None and records[0].get("way") == FILE:
+        moves = redis_files.moves(spot, owned)
+        return replaced.note_of(moves, spot.place.token)
+    return {"copies": [copy for one in records for copy in one.get("copies", ())]}
+
+
+def put_back(spot: Spot, kept: Kept) -> list[str]:
+    """Bring back what was live, in the place of everything; return the safety copies.
+
+    The spot's place says `existing: flush`.
+    """
+    if "moves" in kept:
+        return _exchange_files(spot, kept)
+    if not spot.note.exists():
+        paths = [Path(one) for one in kept["copies"]]
+        gone = [path for path in paths if not path.exists()]
+        if gone:
+            raise StepFailed(
+                f"The safety copy {gone[0]} is gone, so what was there cannot be put back.",
+                remedy="Restore a snapshot: `list` shows what there is.",
+            )
+        make_folder(spot.workspace)
+        forms, hashes, summary = write_artifacts(spot, _Copies(paths))
+        staged = Staged(forms, hashes, summary, 0, (0, 0), UNPROVEN)
+        spot.write(spot.note, staged.to_json())
+    return exchange(spot)
+
+
+def copies(kept: Kept) -> list[Copy]:
+    """The files that there are."""
+    if "moves" in kept:
+        return replaced.copies(kept)
+    paths = [Path(one) for one in kept["copies"]]
+    return [Copy(str(one), one.stat().st_size) for one in paths if one.exists()]
+
+
+def drop(kept: Kept) -> None:
+    """Remove them."""
+    if "moves" in kept:
+        replaced.drop(kept)
+    for path in kept.get("copies", ()):
+        Path(path).unlink(missing_ok=True)
+
+
+def _exchange_files(spot: Spot, kept: Kept) -> list[str]:
+    if spot.owned is None:
+        raise StepFailed(
+            f"The files of {spot.name} were exchanged, and its spec no longer says how.",
+            remedy="Declare `data_dir`, `stop` and `start` of the source again.",
+        )
+    if not spot.note.exists():
+        spot.write(spot.note, Staged((), (), Summary(), 0, (0, 0), UNPROVEN).to_json())
+    record = {"state": BEGUN, "way": FILE, "copies": []}
+    spot.write(spot.record, record)
+    back: list[swap.Move] = []
+    if not redis_files.begun(spot, spot.owned):
+        back = replaced.moves_back(kept, spot.place.token)
+    copies = redis_files.put_back(spot, spot.owned, back)
+    spot.write(spot.record, record | {"copies": copies, "state": DONE})
+    return copies
