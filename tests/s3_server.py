@@ -65,7 +65,7 @@ class S3Server:
         name = f"bucket-{next(_numbers)}"
         # Asked of the server, since it remembers which folders are there.
         requests = Requests(f"{self.endpoint}/{name}", "us-east-1", PATIENCE_SECONDS, ca)
-        requests._ask(requests._signed("PUT", "", {}, Key(ACCESS_KEY, SECRET_KEY)))
+        requests.ask("PUT", "", {}, Key(ACCESS_KEY, SECRET_KEY))
         return name
 
     def options(self, **changes: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree as ET
 
@@ -97,8 +98,8 @@ class Requests:
         """The unfinished uploads whose key starts with `prefix`. Raises Refused."""
         query = {"uploads": "", "prefix": prefix}
         while True:
-            text, _ = self._ask(self._signed("GET", "", query, key))
-            tree = _plain(ET.fromstring(text))  # noqa: S314 - of the server that keeps everything
+            text, _ = self.ask("GET", "", query, key)
+            tree = plain(text)
             for one in tree.iter("Upload"):
                 began = datetime.fromisoformat(one.findtext("Initiated", ""))
                 yield Upload(one.findtext("Key", ""), one.findtext("UploadId", ""), began)
@@ -109,7 +110,23 @@ class Requests:
 
     def abort(self, upload: Upload, key: Key) -> None:
         """Have the server forget an upload and its parts. Raises Refused."""
-        self._ask(self._signed("DELETE", f"/{quote(upload.key)}", {"uploadId": upload.id}, key))
+        self.ask("DELETE", f"/{quote(upload.key)}", {"uploadId": upload.id}, key)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        key: Key,
+        *,
+        body: bytes = b"",
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """The answer to one signed request, and its headers. `path` is quoted, and starts with a
+        slash unless it is empty; the names of `headers` are in lower case. Raises Refused or
+        Unreachable.
+        """
+        return self._ask(self._signed(method, path, query, key, body, headers))
 
     def _ask(
         self, request: urllib.request.Request, *, refusal: bool = False
@@ -135,36 +152,49 @@ class Requests:
             raise Unreachable(str(error)) from None
 
     def _signed(
-        self, method: str, path: str, query: Mapping[str, str], key: Key
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        key: Key,
+        body: bytes,
+        more: Mapping[str, str],
     ) -> urllib.request.Request:
         parts = urlsplit(self.url)
         text = "&".join(f"{quote(n, safe='')}={quote(query[n], safe='')}" for n in sorted(query))
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-        empty = hashlib.sha256(b"").hexdigest()
-        headers = {"host": parts.netloc, "x-amz-content-sha256": empty, "x-amz-date": stamp}
+        payload = hashlib.sha256(body).hexdigest()
+        headers = {"host": parts.netloc, "x-amz-content-sha256": payload, "x-amz-date": stamp}
+        headers |= more
         if key.token is not None:
             headers["x-amz-security-token"] = key.token
         names = ";".join(sorted(headers))
         lines = [f"{name}:{headers[name]}" for name in sorted(headers)]
         target = f"{parts.path}{path}" or "/"
-        canonical = "\n".join([method, target, text, *lines, "", names, empty])
+        canonical = "\n".join([method, target, text, *lines, "", names, payload])
         scope = f"{stamp[:8]}/{self.region}/s3/aws4_request"
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
-        wanted = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
-        signing = f"AWS4{key.secret_key}".encode()
-        for part in scope.split("/"):
-            signing = hmac.digest(signing, part.encode(), "sha256")
-        signature = hmac.digest(signing, wanted.encode(), "sha256").hex()
         headers["Authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={key.access_key}/{scope}, "
-            f"SignedHeaders={names}, Signature={signature}"
+            f"SignedHeaders={names}, Signature={_signature(canonical, stamp, scope, key)}"
         )
         url = f"{parts.scheme}://{parts.netloc}{target}?{text}"
-        return urllib.request.Request(url, method=method, headers=headers)  # noqa: S310
+        return urllib.request.Request(  # noqa: S310
+            url, data=body or None, method=method, headers=headers
+        )
 
 
-def _plain(tree: ET.Element) -> ET.Element:
-    """Without namespaces, which servers disagree on."""
+def _signature(canonical: str, stamp: str, scope: str, key: Key) -> str:
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    signing = f"AWS4{key.secret_key}".encode()
+    for part in scope.split("/"):
+        signing = hmac.digest(signing, part.encode(), "sha256")
+    wanted = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
+    return hmac.digest(signing, wanted.encode(), "sha256").hex()
+
+
+def plain(text: bytes) -> ET.Element:
+    """An answer's document, without namespaces, which servers disagree on."""
+    tree = ET.fromstring(text)  # noqa: S314 - of the server that keeps everything
     for one in tree.iter():
         one.tag = one.tag.rpartition("}")[2]
     return tree
