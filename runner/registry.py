@@ -24,9 +24,15 @@ def open_source(spec: SourceSpec) -> Source:
 
 
 def open_target(spec: TargetSpec) -> Target:
-    """The target that a spec declares. Each type's module defines `open_target(spec)`."""
+    """The target that a spec declares. Each type's module defines `open_target(spec)`; what every
+    type has in common is added here.
+    """
     target: Target = _opener("target", spec.type)(spec)
-    return target
+    bandwidth = spec.options.get("bandwidth")
+    if bandwidth is None:
+        return target
+    limited: Target = importlib.import_module("runner.target.paced").paced(target, bandwidth)
+    return limited
 
 
 def _opener(family: str, type_name: str) -> Any:

@@ -78,6 +78,7 @@ def parts(schema: Any) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize(
     "file", sorted((find_folder() / "target").glob("*.json")), ids=lambda file: file.stem
 )
-def test_every_type_of_target_may_have_a_retention_of_its_own(file: Path) -> None:
-    keep = json.loads(file.read_text())["properties"]["keep"]
-    assert keep["$ref"] == "../common.json#/definitions/keep"
+def test_every_type_of_target_has_what_all_have_in_common(file: Path) -> None:
+    properties = json.loads(file.read_text())["properties"]
+    assert properties["keep"]["$ref"] == "../common.json#/definitions/keep"
+    assert properties["bandwidth"]["$ref"] == "../common.json#/definitions/size"
