@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from runner.errors import UsageError
+from runner.errors import StepFailed, UsageError
 from runner.execute.context import Context
 from runner.execute.mirror import mirrored, restored_place
 from runner.prove.probes import Asked, ask
@@ -38,7 +39,9 @@ def environment_of(context: Context, own: Mapping[str, str]) -> dict[str, str]:
         values["HOLDFAST_DRILL"] = str(context.scratch)
         for name in spec.sources:
             variable = f"HOLDFAST_{name.upper().replace('-', '_')}"
-            values[variable] = context.source(name).address(restored_place(name, context))
+            # A server that is not restored yet has no address: its variable is not set.
+            with suppress(StepFailed):
+                values[variable] = context.source(name).address(restored_place(name, context))
     return values
 
 
