@@ -99,8 +99,9 @@ class Secret:
         try:
             return self._path(place).read_text()
         except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise UsageError(
-                f"The secret file:{place} cannot be read: {error}.",
+                f"The secret file:{place} cannot be read: {why}.",
                 remedy="Put the file there, or change the reference.",
             ) from error
 
@@ -148,7 +149,8 @@ class Secret:
         try:
             return (Path(folder) / name).read_text()
         except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
             raise UsageError(
-                f"The secret credential:{name} cannot be read: {error}.",
+                f"The secret credential:{name} cannot be read: {why}.",
                 remedy=f"Add LoadCredential={name}:… to the unit.",
             ) from error

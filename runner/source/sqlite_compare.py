@@ -24,7 +24,7 @@ def compare(expected: Fingerprint, found: Fingerprint) -> list[str]:
         return []
     if found["check"]["verdict"] == "malformed":
         return [f"The database is malformed: {'; '.join(found['check']['words'][:3])}"]
-    differences = [*_settings(expected, found), *_tables(expected, found)]
+    differences = [*_tables(expected, found), *_settings(expected, found)]
     if differences:
         return differences
     if expected["level"] != "content":

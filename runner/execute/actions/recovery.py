@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from runner.errors import PersonNeeded, StepFailed
 from runner.execute.actions.base import Outputs, Simple
 from runner.execute.context import Context
 from runner.execute.journal import StepResult
+from runner.execute.kept import Note, forget_note, write_note
 from runner.execute.mirror import mirror_restored
 from runner.execute.publishing import decode
 from runner.plan.model import Step
@@ -49,7 +52,7 @@ class Stage(Simple):
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Stage, after the manifest was found to be the one that the plan was made for."""
-        source, place = _opened(step, context)
+        source, place = opened(step, context)
         artifacts = artifacts_of(step, context)
         _require_own_files(step, context)
         source.stage(artifacts, place)
@@ -64,7 +67,7 @@ class Stage(Simple):
         """Done while what was staged is still there."""
         if result.status != "done":
             return "absent"
-        source, place = _opened(step, context)
+        source, place = opened(step, context)
         placed = _settled(step, context) or source.swapped(place) != "absent"
         return "done" if placed or source.staged(place) is not None else "absent"
 
@@ -78,7 +81,7 @@ class Prove(Simple):
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Prove it; raise StepFailed with the differences when it is not equal."""
-        source, place = _opened(step, context)
+        source, place = opened(step, context)
         artifacts = artifacts_of(step, context)
         try:
             found = source.fingerprint(place)
@@ -88,8 +91,9 @@ class Prove(Simple):
                     "why": error.message}  # fmt: skip
         if differences:
             raise StepFailed(
-                f"The restored {source.name} differs from the snapshot: {differences[0]}"
-                + (f" (and {len(differences) - 1} more)" if len(differences) > 1 else ""),
+                f"The restored {source.name} differs from the snapshot: "
+                + differences[0].rstrip(".")
+                + (f" (and {len(differences) - 1} more)." if len(differences) > 1 else "."),
                 remedy="Nothing was replaced. Try another snapshot or target.",
                 outputs={"equal": False, "differences": differences, "verdict": "FAIL"},
             )
@@ -108,7 +112,7 @@ class Check(Simple):
         """Ask; raise StepFailed when an answer is no."""
         from runner.execute.asking import ask_checks
 
-        source, place = _opened(step, context)
+        source, place = opened(step, context)
         answers = ask_checks(source.name, source.staged(place), context)
         outputs = {"checks": answers, "verdict": worst(answers)}
         failed = [one for one in answers if one["verdict"] == "FAIL"]
@@ -134,14 +138,14 @@ class Swap(Simple):
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Swap, unless the live content is in use."""
-        source, place = _opened(step, context)
+        source, place = opened(step, context)
         if source.swapped(place) == "absent":
             source.gate(place)
         return {"safety": [str(one) for one in source.swap(place)]}
 
     def observe(self, step: Step, context: Context, result: StepResult) -> str:
         """As the disk says."""
-        source, place = _opened(step, context)
+        source, place = opened(step, context)
         if result.status == "done" and _settled(step, context):
             return "done"
         return source.swapped(place)
@@ -157,8 +161,10 @@ class Confirm(Simple):
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Confirm, or raise so that the swap is undone."""
-        source, place = _opened(step, context)
+        source, place = opened(step, context)
         source.confirm(place)
+        if context.scratch is None:
+            note_kept(source, place, step, context)
         mirror_restored(source.name, context)
         context.reread_spec()
         return {}
@@ -174,8 +180,9 @@ class Unswap(Simple):
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Undo the swap, however far it got."""
-        source, place = _opened(step, context)
+        source, place = opened(step, context)
         source.unswap(place)
+        forget_note(context.spec.state, context.run, source.name)
         return {}
 
 
@@ -188,7 +195,7 @@ class Discard(Simple):
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Remove it; safety copies stay."""
-        source, place = _opened(step, context)
+        source, place = opened(step, context)
         source.discard(place)
         return {}
 
@@ -213,7 +220,7 @@ def artifacts_of(step: Step, context: Context) -> SnapshotArtifacts:
         params["source"],
         context.identities,
         progress=context.progress(step),
-        compared_later=True,
+        compared_later=open_source(spec.source(params["source"])).compares_content,
     )
 
 
@@ -260,11 +267,27 @@ def worst(answers: list[dict[str, Any]]) -> str:
     return next((one for one in order if one in verdicts), "SKIP")
 
 
-def _opened(step: Step, context: Context) -> tuple[Source, Place]:
+def opened(step: Step, context: Context) -> tuple[Source, Place]:
+    """A step's source, and the place that it restores to. In a drill that is scratch."""
     place = place_of(step.params, context.spec, context.token, context.scratch)
     if context.scratch is not None:
         context.require_scratch(place.destination)
     return context.source(step.params["source"]), place
+
+
+def note_kept(source: Source, place: Place, step: Step, context: Context) -> None:
+    """Remember what was replaced, so that it can be put back or let go."""
+    kept = json.loads(json.dumps(source.keep(place)))
+    where = ("source", "destination", "include", "running", "existing")
+    note = Note(
+        run=context.run,
+        source=source.name,
+        at=datetime.now(UTC).isoformat(timespec="seconds"),
+        place={name: step.params[name] for name in where},
+        kept=kept,
+        stood=bool(source.copies(kept)),
+    )
+    write_note(context.spec.state, note)
 
 
 def _settled(step: Step, context: Context) -> bool:
