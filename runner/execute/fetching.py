@@ -16,7 +16,6 @@ from runner.store.catalog import Catalog, Snapshot, read_manifest
 from runner.store.seal import unseal
 from runner.store.snapshot import (
     FINGERPRINT,
-    INSTRUCTIONS,
     MANIFEST,
     SUMS,
     ArtifactEntry,
@@ -60,7 +59,7 @@ def fetch_artifacts(
             for a in artifacts
         }
         return [_write(folder / _plain_name(a), contents[a.key]) for a in artifacts]
-    names = [] if sources else [INSTRUCTIONS, SUMS, MANIFEST]
+    names = [] if sources else [*(one.key for one in manifest.files), SUMS, MANIFEST]
     written = [
         _write(folder / a.key, _stored(Stored(target, f"{place}/{a.key}", a.sha256, a.bytes)))
         for a in artifacts

@@ -20,7 +20,7 @@ from runner.source import Stored
 from runner.store.catalog import read_manifest
 from runner.store.chain import Link
 from runner.store.instructions import Section, instructions
-from runner.store.seal import decode_command
+from runner.store.seal import Seal, decode_command
 from runner.store.snapshot import (
     FINGERPRINT,
     INSTRUCTIONS,
@@ -30,6 +30,7 @@ from runner.store.snapshot import (
     StoredFile,
     folder_of,
 )
+from runner.store.spec_copy import store_spec
 from runner.target import Target
 
 Captures = Mapping[str, Mapping[str, Any]]  # by source: the outputs of its capture
@@ -109,7 +110,9 @@ def _publish_at(
     if away:
         require_fit(Watched(target), context, others=others)
     here = {source: _gathered(step, context, source, one, name) for source, one in captures.items()}
-    manifest, text = _manifest(step, context, here)
+    seal = Seal(context.spec.compression, context.recipients(step.params["policy"]))
+    spec_file = store_spec(target, folder, context.spec.text, seal)
+    manifest, text = _manifest(step, context, here, spec_file)
     target.put(f"{folder}/{INSTRUCTIONS}", [text])
     data = manifest.to_bytes()
     finish(target, folder, manifest, data)
@@ -188,13 +191,15 @@ def _remember(context: Context, target: Target, manifest: Manifest, data: bytes)
     return digest
 
 
-def _manifest(step: Step, context: Context, captures: Captures) -> tuple[Manifest, bytes]:
+def _manifest(
+    step: Step, context: Context, captures: Captures, spec_file: StoredFile
+) -> tuple[Manifest, bytes]:
     spec = context.spec
     done = {name: one for name, one in captures.items() if "entry" in one}
     unchanged = {name: one["unchanged"] for name, one in captures.items() if "unchanged" in one}
     artifacts = tuple(ArtifactEntry(**one) for out in done.values() for one in out["artifacts"])
     entries = {name: SourceEntry(**out["entry"]) for name, out in done.items()}
-    text = _instructions(step, context, entries, artifacts)
+    text = _instructions(step, context, entries, artifacts, spec_file)
     manifest = Manifest(
         id=step.params["snapshot"],
         project=spec.project,
@@ -207,7 +212,10 @@ def _manifest(step: Step, context: Context, captures: Captures) -> tuple[Manifes
         spec_digest=spec.digest,
         sources=entries,
         artifacts=artifacts,
-        files=(StoredFile(INSTRUCTIONS, len(text), hashlib.sha256(text).hexdigest()),),
+        files=(
+            StoredFile(INSTRUCTIONS, len(text), hashlib.sha256(text).hexdigest()),
+            spec_file,
+        ),
         missing=tuple(name for name in captures if name not in done and name not in unchanged),
         unchanged=unchanged,
         encrypted=spec.encryption is not None,
@@ -231,6 +239,7 @@ def _instructions(
     context: Context,
     entries: Mapping[str, SourceEntry],
     artifacts: Iterable[ArtifactEntry],
+    spec_file: StoredFile,
 ) -> bytes:
     content = [one for one in artifacts if one.part != FINGERPRINT]
     sections = []
@@ -257,4 +266,5 @@ def _instructions(
         host=step.params["host"],
         encrypted=context.spec.encryption is not None,
         sections=sections,
+        spec=decode_command(spec_file.key, spec_file.key),
     )

@@ -47,9 +47,13 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
     }
 
 
-def read(file: Path) -> tuple[Any, Marks]:
-    """The values of a YAML file and their marks. Raises SpecError, with every problem found."""
-    text = _text(file)
+def read(file: Path) -> tuple[Any, Marks, bytes]:
+    """The values of a YAML file, their marks, and the bytes they were read from.
+
+    Raises SpecError, with every problem found.
+    """
+    data = _bytes(file)
+    text = _text(file, data)
     try:
         _refuse_depth(file, text)
         node = yaml.compose(text, Loader=_Loader)
@@ -65,7 +69,7 @@ def read(file: Path) -> tuple[Any, Marks]:
     value = reader.value(node, ())
     if reader.problems:
         raise refused(*reader.problems)
-    return value, Marks(str(file), reader.keys, reader.values)
+    return value, Marks(str(file), reader.keys, reader.values), data
 
 
 def refused(*problems: Problem) -> SpecError:
@@ -78,7 +82,7 @@ def refused(*problems: Problem) -> SpecError:
     return SpecError(f"{first}{more}", problems=found, **where)
 
 
-def _text(file: Path) -> str:
+def _bytes(file: Path) -> bytes:
     try:
         with file.open("rb") as stream:
             data = stream.read(MOST_BYTES + 1)
@@ -92,6 +96,10 @@ def _text(file: Path) -> str:
     if len(data) > MOST_BYTES:
         message = "The file is larger than 1 MiB. A spec declares; put data into other files."
         raise refused(Problem(str(file), 1, 1, "", message))
+    return data
+
+
+def _text(file: Path, data: bytes) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -57,11 +57,12 @@ def load_spec(
     profile.
     """
     file = Path(os.path.abspath(file))  # noqa: PTH100 `..` goes, links stay
-    raw, marks = document.read(file)
+    raw, marks, text = document.read(file)
     if not isinstance(raw, dict):
         message = "A spec is a map of keys: version, project, sources, targets, …"
         raise document.refused(replace(marks, file=str(file)).problem((), message))
-    return _Loading(file, marks, environment, unset == "keep").spec(raw, profile)
+    loading = _Loading(file, marks, environment, unset == "keep")
+    return replace(loading.spec(raw, profile), text=text)
 
 
 @dataclass

@@ -185,6 +185,7 @@ class Spec:
     env_files: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)  # from the env files
     document: Mapping[str, Any] = field(default_factory=dict)  # as declared, expanded; plain JSON
+    text: bytes = field(default=b"", compare=False, repr=False)  # the file as it was read
     marks: Marks = field(default_factory=Marks, compare=False, repr=False)  # positions in the file
     unset: tuple[Problem, ...] = ()  # what waits for a variable; see `require`
 

@@ -55,6 +55,10 @@ this snapshot then, or another snapshot."""
 _SERVER = """\
 To load it into the server that the `PG*` variables or `REDIS_DATA_DIR` name:"""
 
+_DECLARATION = """\
+The result, restored/spec.yaml, is the backup.yaml that this snapshot was made by: what stood where,
+and in which order a recovery goes. It names secrets, and holds none."""
+
 _RESULT = """\
 Open what came back and look for what you know must be there: the newest rows of a table, the
 last commit, a file that you remember. Only then put it where it belongs, and keep what stood
@@ -83,12 +87,14 @@ def instructions(
     host: str,
     encrypted: bool,
     sections: Sequence[Section],
+    spec: str = "",
 ) -> bytes:
     """The text of RESTORE.md.
 
     Its blocks fenced as exactly `sh`, run in order by `bash -e` in the snapshot's folder, write
     `restored/<source>`; where it is encrypted, `AGE_IDENTITY` names the identity's file.
-    Nothing from the spec or the data can open or close a fence.
+    Nothing from the spec or the data can open or close a fence. `spec` is the shell line that
+    prints the spec which the snapshot carries, if it does.
     """
     identity = ['test -r "$AGE_IDENTITY"'] if encrypted else []
     told = {"snapshot": snapshot, "project": project, "profile": profile}
@@ -105,7 +111,8 @@ def instructions(
         _CHECK,
         _block("sh", check),
         *(part for number, one in enumerate(sections, 2) for part in _section(number, one)),
-        f"## {len(sections) + 2}. Check the result",
+        *_declaration(len(sections) + 2, spec),
+        f"## {len(sections) + (3 if spec else 2)}. Check the result",
         _RESULT,
     ]
     return ("\n\n".join(parts) + "\n").encode("utf-8", "backslashreplace")
@@ -126,6 +133,14 @@ def _section(number: int, section: Section) -> Iterator[str]:
     if section.server_lines:
         yield _SERVER
         yield _block("sh server", ["set -o pipefail", *section.server_lines])
+
+
+def _declaration(number: int, spec: str) -> Iterator[str]:
+    if not spec:
+        return
+    yield f"## {number}. Read how it all fits together"
+    yield _DECLARATION
+    yield _block("sh", ["set -o pipefail", f"{spec} > restored/spec.yaml"])
 
 
 def _needs(encrypted: bool, sections: Iterable[Section]) -> list[str]:

@@ -28,7 +28,7 @@ def refusal(folder: Path, content: bytes) -> SpecError:
 def reading(folder: Path, text: str) -> dict[str, object]:
     file = folder / "backup.yaml"
     file.write_text(text)
-    value, _ = read(file)
+    value, _, _ = read(file)
     assert isinstance(value, dict)
     return value
 
@@ -57,7 +57,7 @@ def test_quotes_are_remembered(tmp_path: Path) -> None:
 def test_each_key_and_value_has_its_position(tmp_path: Path) -> None:
     file = tmp_path / "backup.yaml"
     file.write_text("policies:\n  nightly:\n    sources: [db, config]\n")
-    _, marks = read(file)
+    _, marks, _ = read(file)
     second = marks.problem(("policies", "nightly", "sources", 1), "…")
     assert (second.line, second.column, second.path) == (3, 19, "policies.nightly.sources[1]")
     key = marks.problem(("policies", "nightly", "sources"), "…", key=True)
