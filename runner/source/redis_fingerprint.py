@@ -30,7 +30,7 @@ from runner.source.redis_value import (
 )
 
 FORMAT = 1
-KEYS = 1000  # asked for at once
+KEYS = 500  # asked for at once
 LARGE = 1024 * 1024  # bytes; a value beyond is read in windows
 AT_ONCE = 8 * 1024 * 1024  # bytes of values that are asked for together
 
