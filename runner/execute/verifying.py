@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runner.execute.asking import environment_of
@@ -13,6 +13,11 @@ from runner.plan.model import Step
 from runner.prove.levels import Finding, verify
 from runner.prove.scratch import scratch_folder
 from runner.store.records import Proof, proofs_body, write_record
+from runner.store.snapshot import folder_of
+from runner.target.protection import protecting, words
+
+# Objects are dated to the second, and locked a moment after they were written.
+CLOCK_TOLERANCE = timedelta(seconds=2)
 
 
 def verify_and_record(step: Step, context: Context) -> list[dict[str, Any]]:
@@ -35,9 +40,28 @@ def verify_and_record(step: Step, context: Context) -> list[dict[str, Any]]:
             checks=spec.checks,
             environment=environment_of(context, {}),
             progress=context.progress(step),
+            signers=context.signers(),
         )
     _record(step, context, findings)
     return [asdict(one) for one in findings]
+
+
+def unlocked(step: Step, context: Context) -> list[str]:
+    """What of a snapshot is held shorter than the spec asks for, by the target's own clock."""
+    target = context.target(step.params["target"])
+    able = protecting(target)
+    if able is None:
+        return []
+    now = target.now()
+    folder = folder_of(context.spec.project, context.spec.profile, step.params["snapshot"])
+    found = []
+    for entry in target.entries(folder):
+        wanted = entry.modified + timedelta(seconds=able.lock_seconds or 0.0)
+        held = able.held_until(entry.key) if wanted > now else wanted
+        if held is None or held < wanted - CLOCK_TOLERANCE:
+            name = entry.key.removeprefix(f"{folder}/")
+            found.append(f"{name} is {'not locked' if held is None else words(held)}")
+    return found
 
 
 def _record(step: Step, context: Context, findings: list[Finding]) -> None:
@@ -55,6 +79,7 @@ def _record(step: Step, context: Context, findings: list[Finding]) -> None:
             basis=one.basis,
             key=context.key,
             reason=one.reason,
+            sample=one.sample,
         )
         for one in findings
     ]

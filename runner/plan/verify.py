@@ -10,6 +10,8 @@ from runner.plan.model import Plan, Step
 from runner.spec.model import VERIFY_LEVELS, Spec
 from runner.store.catalog import Catalog, Snapshot
 
+SAMPLED = VERIFY_LEVELS[0]  # the level that may read a part of the files only
+
 
 def compile_verify(
     spec: Spec,
@@ -20,11 +22,20 @@ def compile_verify(
     sources: Sequence[str] = (),
     sample: float = 1.0,
 ) -> Plan:
-    """The plan of a verification. Pure. Raises UsageError for what does not exist."""
+    """The plan of a verification; a sample is one of stored files. Pure. Raises UsageError for
+    what does not exist.
+    """
     if level is not None and level not in VERIFY_LEVELS:
         raise UsageError(
             f"There is no level `{level}`.", remedy=f"Known: {', '.join(VERIFY_LEVELS)}."
         )
+    if sample < 1.0:
+        if level not in (None, SAMPLED):
+            raise UsageError(
+                f"Level {level} reads everything, so there is no sample of it.",
+                remedy=f"Leave --sample out, or take --level {SAMPLED}.",
+            )
+        level = SAMPLED
     for name in sources:
         spec.source(name)
     chosen, damaged = _asked(spec, catalog, snapshot)

@@ -7,7 +7,8 @@ captured. `restored`: it was brought back into a scratch place, and equals its f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from runner.errors import HoldfastError, Interrupted, StepFailed
@@ -26,7 +27,8 @@ from runner.prove.stored import (
 )
 from runner.source import Place
 from runner.spec.model import Probe
-from runner.store.records import COULD_NOT_VERIFY, FAIL, PASS, SKIP
+from runner.store.records import COULD_NOT_VERIFY, FAIL, PASS, SKIP, Sample
+from runner.store.signature import Signers
 from runner.store.snapshot import ArtifactEntry
 from runner.store.stored import Damaged
 from runner.target import Target
@@ -43,6 +45,7 @@ class Finding:
     verdict: str  # PASS | FAIL | SKIP | COULD-NOT-VERIFY
     reason: str
     basis: str  # source: compared with the source's instant | artifact | stored
+    sample: Sample | None = None  # None: everything that belongs to it was read
 
 
 def verify(
@@ -61,20 +64,23 @@ def verify(
     checks: Mapping[str, Sequence[Probe]] | None = None,
     environment: Mapping[str, str] | None = None,
     progress: Progress | None = None,
+    signers: Signers | None = None,
 ) -> list[Finding]:
     """One finding for each source, or for each of `sources`; before them one of the source ""
     where something is to be said of the files that belong to none. If one of these is damaged,
     all findings are FAIL, and nothing is restored.
 
-    `sample` is the share of the large files' bytes that level `stored` reads; a source of which
-    a file was left out is SKIP, since nobody knows. The other levels read everything. `checks`
-    are asked at level `restored`, without a network where the kernel allows it.
+    `sample` is the share of the large files' bytes that level `stored` reads, chosen by `token`; a
+    source of which a file was left out is SKIP, since nobody knows. The other levels read all.
+    `checks` are asked at level `restored`, without a network where the kernel allows it.
+
+    With `signers`, a snapshot that none of them signed is damaged.
 
     Raises UsageError when `snapshot_id` is no id, Interrupted when the run is stopped.
     """
     try:
         folder = look(target, project, profile, snapshot_id)
-        problems = own_problems(folder, progress)
+        problems = own_problems(folder, progress, signers)
     except StepFailed as error:
         lost = Said(FAIL if isinstance(error, Damaged) else COULD_NOT_VERIFY, error.message)
         said = [(source, lost) for source in ("", *sources)]
@@ -85,14 +91,28 @@ def verify(
             open_source=open_source,
             scratch=scratch,
             token=token,
-            unread=left_out(folder, sample) if level == "stored" else frozenset(),
+            share=sample if level == "stored" else 1.0,
             checks=checks or {},
             environment=environment or {},
             progress=progress,
         )
-        said = list(_all_said(verification, level, sources or _all_sources(folder), problems))
+        said = [
+            (source, replace(one, sample=verification.sample(source)))
+            for source, one in _all_said(
+                verification, level, sources or _all_sources(folder), problems
+            )
+        ]
     return [
-        Finding(snapshot_id, target.name, source, level, one.verdict, one.reason, one.basis)
+        Finding(
+            snapshot_id,
+            target.name,
+            source,
+            level,
+            one.verdict,
+            one.reason,
+            one.basis,
+            one.sample,
+        )
         for source, one in said
     ]
 
@@ -104,6 +124,7 @@ class Said:
     verdict: str
     reason: str
     basis: str = "stored"
+    sample: Sample | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +136,7 @@ class Verification:
     open_source: Callable[[str], Restorable]
     scratch: Path  # scratch folders are made in it, and always removed
     token: str  # of the run
-    unread: frozenset[str]  # keys of the artifacts that the sample leaves out
+    share: float  # of the large files' bytes, that is read
     checks: Mapping[str, Sequence[Probe]]  # by source
     environment: Mapping[str, str]  # of the checks' commands
     progress: Progress | None
@@ -142,6 +163,21 @@ class Verification:
         except (HoldfastError, OSError) as error:
             return self._unverified(error, entries, failed=level == "restored")
 
+    @cached_property
+    def unread(self) -> frozenset[str]:
+        """The keys of the artifacts that the sample leaves out."""
+        return left_out(self.folder, self.share, self.token)
+
+    def sample(self, source: str) -> Sample | None:
+        """Which files of a source are read; None where that is all of them, or there is none."""
+        keys = [entry.key for entry in self.folder.manifest.of(source)]
+        if self.share >= 1.0 or not keys:
+            return None
+        read = tuple(key for key in keys if key not in self.unread)
+        return Sample(
+            self.share, self.token, read, tuple(key for key in keys if key in self.unread)
+        )
+
     def _absent(self, source: str) -> Said:
         manifest = self.folder.manifest
         if source in manifest.unchanged:
@@ -167,7 +203,10 @@ class Verification:
     def _stored(self, entries: Sequence[ArtifactEntry]) -> Said:
         unread = [entry.key for entry in entries if entry.key in self.unread]
         if unread:
-            return Said(SKIP, f"there, of the right size, but not in the sample: {told(unread)}")
+            read = [entry.key for entry in entries if entry.key not in self.unread]
+            rest = f"; read, and as written: {told(read)}" if read else ""
+            words = f"there, of the right size, but not in the sample: {told(unread)}"
+            return Said(SKIP, f"{words}{rest}")
         size = sum(entry.bytes for entry in entries)
         return Said(PASS, f"{len(entries)} files of {size} bytes are as they were written")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from runner.errors import UsageError
 from runner.store.listing import parse_manifest
 from runner.store.records import ODD
+from runner.store.signature import SIGNATURE, Signers, unsigned
 from runner.store.snapshot import (
     MANIFEST,
     MOST_BYTES,
@@ -23,7 +24,6 @@ from runner.store.snapshot import (
 from runner.store.stored import Damaged, Stored
 from runner.target import Target
 
-SIGNATURE = f"{SUMS}.sig"
 BIG = 1024 * 1024  # smaller files are read whatever the sample
 
 Progress = Callable[[int], None]
@@ -62,9 +62,12 @@ def look(target: Target, project: str, profile: str, snapshot: str) -> Folder:
     return Folder(target, path, manifest, data, sizes)
 
 
-def own_problems(folder: Folder, progress: Progress | None) -> list[str]:
+def own_problems(
+    folder: Folder, progress: Progress | None, signers: Signers | None = None
+) -> list[str]:
     """What is wrong with the files that belong to no source: the manifest, SHA256SUMS,
-    RESTORE.md. Any of it makes the whole snapshot doubtful.
+    RESTORE.md, the spec, and, where `signers` are declared, the signature. Any of it makes the
+    whole snapshot doubtful. Raises StepFailed when a signature cannot be checked.
     """
     manifest = folder.manifest
     found = []
@@ -76,7 +79,8 @@ def own_problems(folder: Folder, progress: Progress | None) -> list[str]:
         problem = file_problem(folder, file, progress)
         if problem is not None:
             found.append(f"{file.key}: {problem}")
-    return found
+    forged = None if signers is None else unsigned(folder.target, folder.path, expected, signers)
+    return found if forged is None else [*found, forged]
 
 
 def file_problem(
@@ -125,14 +129,15 @@ def shadows(folder: Folder) -> Iterator[tuple[str, str]]:
             yield name, listed[_bare(name)]
 
 
-def left_out(folder: Folder, sample: float) -> frozenset[str]:
+def left_out(folder: Folder, sample: float, draw: str) -> frozenset[str]:
     """The artifacts that a sample of that share does not read.
 
     All small ones are read, and of the big ones as many as hold at least that share of their
-    bytes. Which ones depends on the snapshot's id alone, so other snapshots have others read.
+    bytes. Which ones depends on `draw` alone, never on what they hold: another draw reads others.
     """
     big = [one for one in folder.manifest.artifacts if one.bytes > BIG]
-    big.sort(key=lambda one: hashlib.sha256(f"{folder.manifest.id}/{one.key}".encode()).digest())
+    place = f"{draw}/{folder.target.name}/{folder.manifest.id}"
+    big.sort(key=lambda one: hashlib.sha256(f"{place}/{one.key}".encode()).digest())
     wanted = sample * sum(one.bytes for one in big)
     read = 0
     skipped = []

@@ -35,6 +35,16 @@ _KEY = re.compile(r"[0-9]{8}T[0-9]{12}Z-(proofs|pin|unpin|drill)-[0-9a-f]{6}\.js
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Which files of a source a verification read, where it was to read a part of them only."""
+
+    share: float  # of the big files' bytes, at least
+    draw: str  # what chose them: another draw chooses others
+    read: tuple[str, ...]
+    unread: tuple[str, ...]  # only there, and of the right size; with one the verdict is no PASS
+
+
+@dataclass(frozen=True)
 class Proof:
     """What one verification said of one source of one snapshot, as it lies at one target."""
 
@@ -48,6 +58,7 @@ class Proof:
     basis: str  # source: compared with the source's instant | artifact | stored
     key: str = "none"  # declared | one-time | none: which identity opened it
     reason: str = ""
+    sample: Sample | None = None  # None: everything that belongs to it was read
 
     @property
     def depth(self) -> int:
@@ -98,7 +109,10 @@ class Records:
 
 def proofs_body(proofs: Sequence[Proof]) -> dict[str, Any]:
     """The body of a `proofs` record: all proofs of one verification."""
-    return {"proofs": [_plain(one) for one in proofs]}
+    bodies = [_plain(one) for one in proofs]
+    return {
+        "proofs": [{key: one for key, one in body.items() if one is not None} for body in bodies]
+    }
 
 
 def body_of(record: Pin | Unpin | DrillResult) -> dict[str, Any]:
@@ -215,26 +229,36 @@ def _body(target: Target, entry: Entry, kind: str) -> Any:
     return document["body"]
 
 
-def _rows(body: Any) -> list[list[str]]:
+def _rows(body: Any) -> list[list[Any]]:
     """The proofs of a body without their field names: there are many of them."""
     return [
-        [one[name] for name in _PROOF_FIELDS] + [one.get("key", "none"), one.get("reason", "")]
+        [one[name] for name in _PROOF_FIELDS]
+        + [one.get("key", "none"), one.get("reason", "")]
+        + ([one["sample"]] if one.get("sample") else [])
         for one in body["proofs"]
     ]
 
 
-def _take_proofs(found: _Found, key: str, rows: list[list[str]]) -> None:
+def _take_proofs(found: _Found, key: str, rows: list[list[Any]]) -> None:
     proofs = [_proof(*row) for row in rows]
     found.proofs.extend(proofs)
     found.speaks_of[key] = frozenset(one.snapshot for one in proofs)
 
 
 def _proof(
-    snapshot: str, source: str, target: str, level: str, verdict: str, at: str, *rest: str
+    snapshot: str, source: str, target: str, level: str, verdict: str, at: str, *rest: Any
 ) -> Proof:
     if level not in VERIFY_LEVELS:
         raise ValueError(f"{level!r} is not a level of verification")
-    return Proof(snapshot, source, target, level, verdict, instant(at), *rest)
+    host, basis, key, reason, *sample = rest
+    drawn = _sample(sample[0]) if sample else None
+    when = instant(at)
+    return Proof(snapshot, source, target, level, verdict, when, host, basis, key, reason, drawn)
+
+
+def _sample(body: Mapping[str, Any]) -> Sample:
+    read, unread = (tuple(str(one) for one in body[name]) for name in ("read", "unread"))
+    return Sample(float(body["share"]), str(body["draw"]), read, unread)
 
 
 def _take_pin(found: _Found, key: str, body: Mapping[str, Any]) -> None:

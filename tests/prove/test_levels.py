@@ -176,10 +176,12 @@ def test_a_sample_reads_small_files_and_some_of_the_big_ones(tmp_path: Path) -> 
     snapshot.change_manifest(artifacts=(*snapshot.manifest.artifacts, *big))
     folder = look(snapshot.target, PROJECT, PROFILE, ID)
     keys = {one.key for one in big}
-    assert left_out(folder, 1.0) == frozenset()
-    assert len(left_out(folder, 0.3)) == 7
-    assert len(left_out(folder, 0.0001)) == 9, "one of them is always read"
-    assert left_out(folder, 0.3) == left_out(folder, 0.3) < keys
+    assert left_out(folder, 1.0, "run") == frozenset()
+    assert len(left_out(folder, 0.3, "run")) == 7
+    assert len(left_out(folder, 0.0001, "run")) == 9, "one of them is always read"
+    assert left_out(folder, 0.3, "run") == left_out(folder, 0.3, "run") < keys
+    runs = [left_out(folder, 0.3, f"run {number}") for number in range(30)]
+    assert frozenset.intersection(*runs) == frozenset(), "sooner or later each one is read"
 
 
 def test_what_a_sample_left_out_is_not_called_verified(tmp_path: Path) -> None:
@@ -190,6 +192,14 @@ def test_what_a_sample_left_out_is_not_called_verified(tmp_path: Path) -> None:
     verdicts = snapshot.verdicts("stored", sample=0.1)
     assert sorted(verdicts[name] for name in ("config", "notes")) == [PASS, SKIP]
     unread = next(name for name in ("config", "notes") if verdicts[name] == SKIP)
+    told = {one.source: one.sample for one in snapshot.verify("stored", sample=0.1)}
+    for name, sample in ((unread, told[unread]), ("notes", told["notes"])):
+        assert sample is not None
+        assert (sample.share, sample.draw) == (0.1, TOKEN)
+        keys = {one.key for one in snapshot.manifest.of(name)}
+        assert {*sample.read, *sample.unread} == keys
+        assert bool(sample.unread) == (name == unread)
+    assert {one.sample for one in snapshot.verify("stored")} == {None}
     main_of(snapshot, unread).write_bytes(b"cut")
     assert snapshot.verdicts("stored", sample=0.1)[unread] == FAIL
     assert snapshot.verdicts("readable", sample=0.1)[unread] == FAIL
