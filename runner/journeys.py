@@ -37,6 +37,7 @@ from runner.prepare import (
 from runner.registry import open_source
 from runner.report import results
 from runner.report.outcome import Outcome
+from runner.safety import list_safety, prune_safety, rollback
 from runner.saved import apply, resume
 
 __all__ = [
@@ -48,11 +49,14 @@ __all__ = [
     "backup",
     "delete",
     "drill",
+    "list_safety",
     "perform",
     "prune",
+    "prune_safety",
     "recover",
     "restore",
     "resume",
+    "rollback",
     "validate",
     "verify",
 ]

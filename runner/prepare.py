@@ -75,6 +75,7 @@ def concluding(plan: Plan) -> Callable[[Plan, Finished], Outcome]:
         "backup": results.backup_outcome,
         "prune": results.prune_outcome,
         "delete": results.prune_outcome,
+        "safety": results.safety_outcome,
         "verify": lambda _plan, finished: results.verify_outcome(finished),
     }
     return kinds.get(plan.kind, results.recovery_outcome)

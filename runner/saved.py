@@ -8,6 +8,7 @@ from pathlib import Path
 
 from runner.errors import PersonNeeded, UsageError
 from runner.execute import journal
+from runner.execute.kept import read_note
 from runner.execute.session import Call, Session
 from runner.plan.model import plan_from_json
 from runner.prepare import Danger, Prepared, concluding, details
@@ -56,7 +57,7 @@ def resume(
     """Go on with a run of that kind that ended early, from what still holds."""
     session = Session.open(call)
     plan = journal.read_plan(session.spec.state, run)
-    if plan.kind != kind:
+    if plan.kind != kind and (kind, plan.kind) != ("dr-restore", "rollback"):
         raise UsageError(
             f"The run {run} is a {plan.kind}, not a {kind}.", remedy="`history --runs` lists runs."
         )
@@ -65,6 +66,7 @@ def resume(
             f"The spec is not the one that {run} was started with.",
             remedy="Bring the spec back, or start anew without --resume.",
         )
+    _require_not_taken_back(session, run)
     unknown = {*done, *([start_at] if start_at else [])} - {step.id for step in plan.steps}
     if unknown:
         raise UsageError(
@@ -79,3 +81,14 @@ def resume(
         return concluding(plan)(plan, finished)
 
     return Prepared(session, plan, concluding(plan), carry_out=go_on)
+
+
+def _require_not_taken_back(session: Session, run: str) -> None:
+    """Raise UsageError where what a run had placed is not there any more, by a rollback."""
+    for step, result in journal.read_run(session.spec.state, run).results.items():
+        name, _, verb = step.rpartition(".")
+        if verb == "confirm" and result.done and not read_note(session.spec.state, run, name):
+            raise UsageError(
+                f"What {run} restored of {name} was taken back.",
+                remedy="Start anew without --resume.",
+            )

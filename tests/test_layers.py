@@ -28,7 +28,7 @@ ORDER = [
     ["runner.execute"],
     ["runner.report"],
     ["runner.prepare"],
-    ["runner.saved"],
+    ["runner.saved", "runner.safety"],
     ["runner.journeys"],
     ["runner.serve"],
     ["runner.face", "runner.light"],

@@ -54,7 +54,9 @@ def test_everything_is_lost_and_comes_back(stack: WholeStack, tmp_path: Path) ->
     host = stack.moved(tmp_path / "a new host")
     document = host.json("dr-restore", "--confirm", "quaybot")
     assert document["status"] == "done"
-    assert {one["source"]: one["equal"] for one in document["proof"]} == dict.fromkeys(SOURCES, True)
+    assert {one["source"]: one["equal"] for one in document["proof"]} == dict.fromkeys(
+        SOURCES, True
+    )
     assert host.observe() == wanted
     assert host.log() == ["provisioned", "stop", "start", "deployed"]
     assert host.leftovers() == []
@@ -65,7 +67,9 @@ def test_what_is_captured_under_writers_comes_back_equal(stack: WholeStack, tmp_
         stack("backup", status=0)
     stack.destroy()
     document = stack.moved(tmp_path / "a new host").json("dr-restore", "--confirm", "quaybot")
-    assert {one["source"]: one["equal"] for one in document["proof"]} == dict.fromkeys(SOURCES, True)
+    assert {one["source"]: one["equal"] for one in document["proof"]} == dict.fromkeys(
+        SOURCES, True
+    )
 
 
 def die_at(stack: WholeStack, moment: str, *arguments: str) -> None:

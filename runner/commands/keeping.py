@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from runner import journeys
 from runner.commands.flags import POLICY, SNAPSHOT, SOURCE, TARGET, given
+from runner.errors import UsageError
 from runner.face import ACTS, ASKS, DECRYPTS, Flags, command, duration, percent
 from runner.report import views
 from runner.report.outcome import Outcome
@@ -66,12 +67,31 @@ def verify(
     )
 
 
-@command(ACTS | ASKS, texts={"policy": POLICY, "target": TARGET})
+@command(
+    ACTS | ASKS,
+    texts={
+        "policy": POLICY,
+        "target": TARGET,
+        "safety": "Remove safety copies of what recoveries replaced, instead of snapshots.",
+        "older": "With --safety: only those of runs so long ago: 30d.",
+    },
+)
 def prune(
-    flags: Flags, *, policy: tuple[str, ...] = (), target: tuple[str, ...] = ()
+    flags: Flags,
+    *,
+    policy: tuple[str, ...] = (),
+    target: tuple[str, ...] = (),
+    safety: bool = False,
+    older: str = "",
 ) -> Outcome | journeys.Prepared:
     """Apply retention: remove the snapshots that no rule keeps."""
-    return journeys.prune(flags.call, policies=policy, targets=target)
+    if not safety:
+        if older:
+            raise UsageError("--older goes with --safety.", remedy="Snapshots: `keep` of a policy.")
+        return journeys.prune(flags.call, policies=policy, targets=target)
+    if policy or target:
+        raise UsageError("--safety knows neither --policy nor --target.")
+    return journeys.prune_safety(flags.call, older=duration(older) if older else 0.0)
 
 
 @command(texts={"snapshot": SNAPSHOT, "until": "How long: 90d. Default: until it is unpinned."})

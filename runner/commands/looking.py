@@ -17,15 +17,25 @@ def validate(flags: Flags, *, strict: bool = False) -> Outcome:
     return journeys.validate(flags.call, strict=strict)
 
 
-@command(texts={"source": SOURCE, "policy": POLICY, "target": TARGET})
+@command(
+    texts={
+        "source": SOURCE,
+        "policy": POLICY,
+        "target": TARGET,
+        "safety": "Show the safety copies of what recoveries replaced, instead of snapshots.",
+    }
+)
 def list_snapshots(
     flags: Flags,
     *,
     source: tuple[str, ...] = (),
     policy: tuple[str, ...] = (),
     target: tuple[str, ...] = (),
+    safety: bool = False,
 ) -> Outcome:
     """Show the catalog: the snapshots that the targets hold."""
+    if safety:
+        return journeys.list_safety(flags.call)
     return views.catalog(flags.call, sources=source, policies=policy, targets=target)
 
 

@@ -83,6 +83,7 @@ def fetch(
         "from_profile": "Profile whose snapshots to recover. Default: the one applied.",
         "resume": "Id of a run that ended early: go on with it.",
         "done": "Ids of manual steps that were done.",
+        "rollback": "Id of a restore or recovery: put back what it replaced.",
         "steps": "Names of the recovery steps to do; all others are left out.",
         "start_at": "Name of the recovery step to begin with.",
     },
@@ -96,6 +97,7 @@ def dr_restore(
     from_profile: str = "",
     resume: str = "",
     done: tuple[str, ...] = (),
+    rollback: str = "",
     steps: tuple[str, ...] = (),
     start_at: str = "",
 ) -> Outcome | journeys.Prepared:
@@ -104,6 +106,8 @@ def dr_restore(
         return journeys.resume(
             flags.call, "dr-restore", resume, done=done, start_at=start_at or None
         )
+    if rollback:
+        return journeys.rollback(flags.call, rollback)
     if done:
         raise UsageError("--done goes with --resume RUN.", remedy="`history --runs` lists runs.")
     return journeys.recover(

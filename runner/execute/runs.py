@@ -24,7 +24,7 @@ from runner.plan.model import Plan, Step
 from runner.prove.scratch import sweep
 
 # Kinds of runs that read or replace live sources never overlap; the others may.
-EXCLUSIVE = ("backup", "restore", "dr-restore")
+EXCLUSIVE = ("backup", "restore", "dr-restore", "rollback", "safety")
 # So many runs are remembered: three years of nightly backups, and more than a year of drills.
 MOST_RUNS = 1500
 

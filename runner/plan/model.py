@@ -34,7 +34,7 @@ class Step:
     expected: float | None = None  # seconds
     retries: int = 0
     locks: tuple[str, ...] = ()  # steps that name the same lock never run together
-    phase: str = ""  # fetch | provision | restore | verify | serve: what its time counts as
+    phase: str = ""  # provision | restore | verify | serve: what its time counts as
     reason: str = ""  # why it is in the plan; not part of the plan's id
 
     @property
@@ -47,7 +47,7 @@ class Step:
 class Plan:
     """Steps in order. Its id is the hash of everything but the reasons."""
 
-    kind: str  # backup | restore | dr-restore | drill | prune | verify
+    kind: str  # backup | restore | dr-restore | rollback | drill | prune | safety | verify
     project: str
     profile: str
     spec_digest: str

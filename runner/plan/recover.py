@@ -16,8 +16,9 @@ from runner.errors import StepFailed, UsageError
 from runner.plan.choose import Choice
 from runner.plan.facts import Facts
 from runner.plan.model import Plan, Step
+from runner.plan.services import services_of, start_step, stop_step
 from runner.registry import open_source, open_target
-from runner.spec.model import Objective, RecoveryStep, Service, Spec
+from runner.spec.model import Objective, RecoveryStep, Spec
 from runner.store.snapshot import ArtifactEntry, folder_of
 
 
@@ -277,57 +278,24 @@ def _stop_services(
     stops: dict[str, str] = {}
     if not _in_place(builder):
         return stops
-    for service in builder.spec.services.values():
-        if not set(service.sources) & set(names):
-            continue
+    for service in services_of(builder.spec, names):
         if service.name not in builder.stopped:
-            builder.stopped[service.name] = builder.add(_stop(service, tuple(checked.values())))
+            step = stop_step(service, tuple(checked.values()))
+            builder.stopped[service.name] = builder.add(step)
         stops[service.name] = builder.stopped[service.name]
     return stops
-
-
-def _stop(service: Service, needs: tuple[str, ...]) -> Step:
-    return Step(
-        id=f"{service.name}.stop",
-        action="service.stop",
-        title=f"Stop the service {service.name}",
-        params={"service": service.name},
-        needs=needs,
-        effect="writes",
-        timeout=service.timeout,
-        phase="restore",
-        reason="nothing may write to what is being replaced",
-    )
 
 
 def _start_services(builder: _Builder) -> list[str]:
     """Start steps of the services whose sources the plan has all placed by now."""
     planned = {choice.source for choice in builder.wanted.choices}
     started = []
-    for name, stop in builder.stopped.items():
+    for name in builder.stopped:
         service = builder.spec.services[name]
         sources = [one for one in service.sources if one in planned]
         known = any(step.id == f"{name}.start" for step in builder.steps)
-        if known or not set(sources) <= set(builder.placed):
-            continue
-        ends = tuple(f"{one}.{verb}" for one in sources for verb in ("confirm", "unswap"))
-        started.append(
-            builder.add(
-                Step(
-                    id=f"{name}.start",
-                    action="service.start",
-                    title=f"Start the service {name}",
-                    params={"service": name, "sources": sources},
-                    after=(stop, *ends),
-                    effect="writes",
-                    when="always",
-                    undoes=stop,
-                    timeout=service.timeout,
-                    phase="serve",
-                    reason="it starts once its sources are untouched, proven or rolled back",
-                )
-            )
-        )
+        if not known and set(sources) <= set(builder.placed):
+            started.append(builder.add(start_step(service, sources)))
     return started
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runner.plan.facts import existing, host_name
 from runner.plan.model import Plan
 from runner.plan.recover import Wanted
 from runner.registry import open_source
 from runner.source import Place, Source
-from runner.spec.units import format_duration
+from runner.spec.units import format_duration, format_size
 
 if TYPE_CHECKING:
+    from runner.execute.kept import Note
     from runner.execute.session import Session
 
 Found = tuple[str, tuple[str, ...]]
@@ -43,6 +44,13 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
     spec = session.spec
     if plan.kind == "delete":
         return plan.facts["snapshot"], tuple(_removal(plan))
+    if plan.kind == "rollback":
+        from runner.execute.kept import read_notes
+
+        notes = read_notes(spec.state)
+        return spec.project, tuple(rollback_lines(plan, session.facts.now, notes))
+    if plan.kind == "safety":
+        return spec.project, tuple(safety_lines([step.params for step in plan.steps]))
     if plan.kind not in ("restore", "dr-restore"):
         return None
     taken = plan.facts["taken_at"]
@@ -52,6 +60,30 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
     lines.append("What is there now is kept as a safety copy.")
     name = spec.project if plan.kind == "dr-restore" else next(iter(taken))
     return name, tuple(lines)
+
+
+def rollback_lines(plan: Plan, now: datetime, notes: Sequence[Note]) -> Iterator[str]:
+    """What taking a run back would lose."""
+    for name, one in plan.facts["replaced"].items():
+        age = (now - datetime.fromisoformat(one["at"])).total_seconds()
+        yield (
+            f"What {name} ({one['where']}) has taken in since then, for up to "
+            f"{format_duration(round(max(0.0, age)))}, would be gone from it."
+        )
+        later = [two for two in notes if two.source == name and two.run != plan.facts["run"]
+                 and two.at > one["at"]]  # fmt: skip
+        if later:
+            yield f"{name} was replaced again since, by {later[-1].run}."
+    yield "What is there now is kept as a safety copy."
+
+
+def safety_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What letting safety copies go would lose."""
+    count = sum(len(one["copies"]) for one in rows)
+    size = format_size(sum(copy["bytes"] for one in rows for copy in one["copies"]))
+    runs = len({one["run"] for one in rows})
+    yield f"On {host_name()}, this removes {count} safety copies of {runs} runs ({size}), for good."
+    yield "What they replaced cannot be put back any more."
 
 
 def _removal(plan: Plan) -> list[str]:

@@ -108,8 +108,26 @@ def recovery_outcome(plan: Plan, finished: Finished) -> Outcome:
         },
         finished.exit_code,
         finished.error,
-        notes=tuple(plan.facts["doubts"]),
+        notes=tuple(plan.facts.get("doubts", ())),
     )
+
+
+def safety_outcome(plan: Plan, finished: Finished) -> Outcome:
+    """`prune --safety`: what was removed, and what stays for which reason."""
+    removed = [
+        {"run": step.params["run"], "source": step.params["source"], "where": copy["where"]}
+        for step in plan.steps
+        if step.id in finished.results
+        for copy in finished.results[step.id].outputs.get("removed", ())
+    ]
+    kept = [
+        {"run": one["run"], "source": one["source"], "where": copy["where"],
+         "reason": one["reason"]}
+        for one in plan.facts["left"]
+        for copy in one["copies"] or [{"where": "?"}]
+    ]  # fmt: skip
+    data = {"removed": removed, "kept": kept}
+    return Outcome("prune-safety", data, finished.exit_code, finished.error)
 
 
 def verify_outcome(finished: Finished, gaps: Sequence[Gap] = ()) -> Outcome:
@@ -218,7 +236,8 @@ def next_line(plan: Plan, finished: Finished) -> str | None:
     done = f" --done {waiting}" if waiting else ""
     if plan.kind == "restore":
         return None
-    return f"holdfast {plan.kind} --resume {finished.run}{done}"
+    command = "dr-restore" if plan.kind == "rollback" else plan.kind
+    return f"holdfast {command} --resume {finished.run}{done}"
 
 
 def _snapshot(

@@ -60,7 +60,9 @@ def _validate(outcome: Outcome) -> Lines:
 def _plan(outcome: Outcome) -> Lines:
     data = outcome.data
     profile = f" ({data['profile']})" if data["profile"] != "default" else ""
-    yield f"This would {data['kind']} {data['project']}{profile}, in {len(data['steps'])} steps:"
+    verb = {"rollback": "take back a recovery of", "safety": "remove safety copies of"}
+    kind = verb.get(data["kind"], data["kind"])
+    yield f"This would {kind} {data['project']}{profile}, in {len(data['steps'])} steps:"
     for number, step in enumerate(data["steps"], 1):
         when = "" if step["when"] == "success" else f"  [{step['when']}]"
         yield ""
@@ -267,6 +269,27 @@ def _prune(outcome: Outcome) -> Lines:
     yield from (f"Note: {note}" for note in outcome.notes)
 
 
+def _safety(outcome: Outcome) -> Lines:
+    rows = [
+        (one["run"], one["source"], one["at"], format_size(copy["bytes"]), copy["where"],
+         "its run has not ended well" if one["unfinished"] else one["error"] or "")
+        for one in outcome.data["safety"]
+        for copy in one["copies"] or [{"bytes": 0, "where": "?"}]
+    ]  # fmt: skip
+    if rows:
+        yield from table(("RUN", "SOURCE", "REPLACED", "SIZE", "SAFETY COPY", ""), rows)
+        yield "To put back what a run replaced: holdfast dr-restore --rollback RUN"
+    else:
+        yield "There are no safety copies."
+
+
+def _prune_safety(outcome: Outcome) -> Lines:
+    for one in outcome.data["removed"]:
+        yield f"removed  {one['where']} ({one['source']}, {one['run']})"
+    for one in outcome.data["kept"]:
+        yield f"kept     {one['where']} ({one['source']}, {one['run']}): {one['reason']}"
+
+
 def _pin(outcome: Outcome) -> Lines:
     data = outcome.data
     until = f" until {data['until']}" if data.get("until") else ""
@@ -312,6 +335,9 @@ TEXTS: dict[str, Callable[[Outcome], Lines]] = {
     "verify": _verify,
     "restore": _recovery,
     "dr-restore": _recovery,
+    "rollback": _recovery,
+    "safety": _safety,
+    "prune-safety": _prune_safety,
     "drill": _drill,
     "status": _status,
     "run": _run,

@@ -1,0 +1,78 @@
+"""What recoveries replaced and kept: a note for each source of each run, in the state folder.
+
+A note is written once a swap is confirmed, and is forgotten with the safety copies that it names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from runner.durable import make_folder, sync_folder, write_bytes
+from runner.execute.journal import RUN_ID, has_begun, read_run
+
+FOLDER = "safety"
+SUFFIX = ".kept.json"
+
+
+@dataclass(frozen=True)
+class Note:
+    """What one run replaced of one source."""
+
+    run: str
+    source: str
+    at: str  # when it was confirmed, RFC 3339 in UTC
+    place: Mapping[str, Any]  # the parameters of the place that it was restored to
+    kept: Mapping[str, Any]  # what the source needs to find and to put back its safety copies
+    stood: bool  # whether anything stood there
+
+    @property
+    def instant(self) -> datetime:
+        """When it was confirmed."""
+        return datetime.fromisoformat(self.at)
+
+
+def write_note(state: Path, note: Note) -> None:
+    """Remember it durably."""
+    make_folder(state / FOLDER)
+    write_bytes(_file(state, note.run, note.source), json.dumps(asdict(note)).encode())
+
+
+def forget_note(state: Path, run: str, source: str) -> None:
+    """Forget it; harmless where there is none."""
+    path = _file(state, run, source)
+    if path.exists():
+        path.unlink()
+        sync_folder(path.parent)
+
+
+def read_note(state: Path, run: str, source: str) -> Note | None:
+    """The note of one source of a run, if there is one."""
+    path = _file(state, run, source)
+    return Note(**json.loads(path.read_bytes())) if path.exists() else None
+
+
+def read_notes(state: Path) -> list[Note]:
+    """All notes, oldest first. A torn or foreign file is none."""
+    found = []
+    for path in (state / FOLDER).glob(f"*{SUFFIX}"):
+        try:
+            found.append(Note(**json.loads(path.read_bytes())))
+        except (ValueError, TypeError):
+            continue
+    return sorted(found, key=lambda note: (note.at, note.run, note.source))
+
+
+def unfinished(state: Path, run: str) -> bool:
+    """Whether a run has not ended well: it goes on, or may be resumed or taken back."""
+    if not RUN_ID.fullmatch(run) or not has_begun(state, run):
+        return False
+    return read_run(state, run).status != "done"
+
+
+def _file(state: Path, run: str, source: str) -> Path:
+    return state / FOLDER / f"{run}.{source}{SUFFIX}"

@@ -1,0 +1,116 @@
+"""The stories of what recoveries kept: shown, put back, let go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from runner.errors import HoldfastError, StepFailed, UsageError
+from runner.execute import journal
+from runner.execute.kept import Note, read_notes, unfinished
+from runner.execute.session import Call, Session
+from runner.plan.facts import host_name, identities
+from runner.plan.rollback import Replaced, compile_rollback
+from runner.plan.safety import compile_safety
+from runner.prepare import Danger, Prepared
+from runner.registry import open_source
+from runner.report import results
+from runner.report.danger import rollback_lines, safety_lines
+from runner.report.outcome import Outcome
+
+
+def rollback(call: Call, run: str) -> Prepared:
+    """Take back what a restore or a recovery replaced, as long as its safety copies exist."""
+    session = Session.open(call)
+    state = journal.read_run(session.spec.state, run)
+    if state.ended_at is None and not state.killed:
+        raise UsageError(f"The run {run} is still going on.")
+    notes = read_notes(session.spec.state)
+    mine = [one for one in notes if one.run == run]
+    if not mine:
+        known = ", ".join(sorted({one.run for one in notes})) or "none"
+        raise UsageError(
+            f"Nothing is known of what {run} replaced, so it cannot be taken back.",
+            remedy=f"Runs that can be: {known}.",
+        )
+    plan = compile_rollback(session.spec, run, [_replaced(session, one) for one in mine])
+    danger = Danger(
+        session.spec.project,
+        (
+            f"On {host_name()}, this takes back what {run} restored.",
+            *rollback_lines(plan, session.facts.now, notes),
+        ),
+    )
+    return Prepared(session, plan, results.recovery_outcome, danger)
+
+
+def list_safety(call: Call) -> Outcome:
+    """`list --safety`: what recoveries kept of what they replaced."""
+    session = Session.open(call)
+    rows = [one for one in _rows(session) if one["copies"] or one["error"]]
+    return Outcome("safety", {"safety": rows})
+
+
+def prune_safety(call: Call, *, older: float = 0.0) -> Prepared:
+    """Remove the safety copies of runs that are done and at least `older` seconds old."""
+    session = Session.open(call)
+    rows, left = [], []
+    for row, note in zip(_rows(session), read_notes(session.spec.state), strict=True):
+        age = (session.facts.now - note.instant).total_seconds()
+        if row["error"]:
+            left.append({**row, "reason": row["error"]})
+        elif row["unfinished"]:
+            left.append({**row, "reason": "its run has not ended well: resume it, or take it back"})
+        elif age < older:
+            left.append({**row, "reason": "it is younger"})
+        else:
+            rows.append(row)
+    plan = compile_safety(session.spec, rows, left)
+    danger = None
+    if any(row["copies"] for row in rows):
+        danger = Danger(session.spec.project, tuple(safety_lines(rows)))
+    return Prepared(session, plan, results.safety_outcome, danger)
+
+
+def _replaced(session: Session, note: Note) -> Replaced:
+    source = open_source(session.spec.source(note.source))
+    copies = source.copies(note.kept)
+    if note.stood and not copies:
+        raise StepFailed(
+            f"The safety copy of {note.source} that {note.run} made is gone: what was there cannot "
+            "be put back.",
+            remedy="Restore a snapshot: `list` shows what there is.",
+        )
+    destination = note.place["destination"]
+    return Replaced(
+        source=note.source,
+        at=note.at,
+        place=note.place,
+        where=destination or source.describe(),
+        copies=tuple(one.where for one in copies),
+        identity=identities(session.spec, [note.source], destination)[note.source],
+    )
+
+
+def _rows(session: Session) -> list[dict[str, Any]]:
+    return [_row(session, note) for note in read_notes(session.spec.state)]
+
+
+def _row(session: Session, note: Note) -> dict[str, Any]:
+    copies: Sequence[dict[str, Any]] = []
+    error = None
+    try:
+        source = open_source(session.spec.source(note.source))
+        copies = [asdict(one) for one in source.copies(note.kept)]
+    except (HoldfastError, OSError) as problem:
+        error = problem.message if isinstance(problem, HoldfastError) else str(problem)
+    return {
+        "run": note.run,
+        "source": note.source,
+        "at": note.at,
+        "copies": copies,
+        "bytes": sum(one["bytes"] for one in copies),
+        "unfinished": unfinished(session.spec.state, note.run),
+        "error": error,
+    }

@@ -1,0 +1,132 @@
+"""What a recovery replaced: put back, killed on the way, listed, let go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.postgres_server import Database
+from tests.redis_server import RedisServer
+from tests.service import Service
+from tests.test_whole_stack import die_at
+from tests.whole_stack import SOURCES, WholeStack
+
+
+@pytest.fixture
+def stack(tmp_path: Path, database: Database, redis_server: RedisServer) -> WholeStack:
+    return WholeStack(tmp_path / "service", tmp_path / "target", database, redis_server).build()
+
+
+def recovered(stack: WholeStack) -> tuple[str, Any]:
+    """Back up, let a day go by, recover; the run, and what was there before it."""
+    stack("backup", status=0)
+    stack.change()
+    before = stack.observe()
+    return stack.json("dr-restore", "--confirm", "quaybot")["run"], before
+
+
+def test_a_recovery_of_everything_is_taken_back_and_that_too(stack: WholeStack) -> None:
+    run, before = recovered(stack)
+    restored = stack.observe()
+    shown = stack("dr-restore", "--rollback", run, "--dry-run", status=0).stdout
+    assert "main.swap" in shown
+    assert "would rollback" not in shown
+    refused = stack("dr-restore", "--rollback", run, status=7)
+    assert "--confirm quaybot" in refused.stderr
+    assert stack.observe() == restored
+    document = stack.json("dr-restore", "--rollback", run, "--confirm", "quaybot")
+    assert document["status"] == "done"
+    assert stack.observe() == before
+    assert stack.log()[-2:] == ["stop", "start"]
+    assert stack.leftovers() == []
+    again = stack("dr-restore", "--rollback", run, "--confirm", "quaybot", status=1)
+    assert document["run"] in again.stderr
+    stack("dr-restore", "--rollback", document["run"], "--confirm", "quaybot", status=0)
+    assert stack.observe() == restored
+
+
+def test_safety_copies_are_listed_and_let_go(stack: WholeStack) -> None:
+    run, _ = recovered(stack)
+    rows = stack.json("list", "--safety")["safety"]
+    assert {one["source"] for one in rows} == set(SOURCES)
+    assert {one["run"] for one in rows} == {run}
+    assert all(one["bytes"] > 0 and not one["unfinished"] for one in rows)
+    assert "dr-restore --rollback" in stack("list", "--safety", status=0).stdout
+    assert stack.json("prune", "--safety", "--older", "1d")["removed"] == []
+    assert "--confirm quaybot" in stack("prune", "--safety", status=7).stderr
+    restored = stack.observe()
+    removed = stack.json("prune", "--safety", "--confirm", "quaybot")["removed"]
+    assert {one["source"] for one in removed} == set(SOURCES)
+    assert stack.json("list", "--safety")["safety"] == []
+    assert stack.safety_databases() == []
+    assert [one for one in stack.folder.rglob("*") if ".before-" in one.name] == []
+    assert stack.observe() == restored
+    assert "cannot be taken back" in stack("dr-restore", "--rollback", run, status=1).stderr
+
+
+@pytest.mark.slow
+def test_a_rollback_killed_after_each_exchange_is_resumed(stack: WholeStack) -> None:
+    run, other = recovered(stack)
+    now = stack.observe()
+    for name in SOURCES:
+        die_at(stack, f"{name}.swap:ended", "dr-restore", "--rollback", run, "--confirm", "quaybot")
+        run = stack.json("history", "--runs")["runs"][0]["run"]
+        stack("dr-restore", "--resume", run, status=0)
+        now, other = other, now
+        assert stack.observe() == now, name
+    assert stack.leftovers() == []
+
+
+def test_a_killed_rollback_is_taken_back_by_the_next_command(stack: WholeStack) -> None:
+    stack("backup", status=0)
+    stack.change()
+    run = stack.json("restore", "--source", "main", "--confirm", "main")["run"]
+    restored = stack.observe()
+    die_at(stack, "main.swap:ended", "dr-restore", "--rollback", run, "--confirm", "quaybot")
+    assert stack.observe()["main"] != restored["main"]
+    stack("backup", status=0)
+    assert stack.observe() == restored
+    assert stack.leftovers() == []
+
+
+def test_where_nothing_stood_nothing_stands_again(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    program = service.program
+    program("backup", status=0)
+    service.destroy()
+    run = program.json("dr-restore", "--confirm", "quaybot")["run"]
+    program("dr-restore", "--rollback", run, "--confirm", "quaybot", status=0)
+    assert not (service.folder / "data" / "quaybot.db").exists()
+    assert not (service.folder / "config").exists()
+    assert service.observe()["code"] is None
+
+
+def test_a_safety_copy_that_is_gone_is_told_before_anything_changes(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    program = service.program
+    program("backup", status=0)
+    run = program.json("restore", "--source", "db", "--confirm", "db")["run"]
+    (kept,) = (service.folder / "data").glob("*.before-*")
+    kept.unlink()
+    before = service.observe()
+    refused = program("dr-restore", "--rollback", run, "--confirm", "quaybot", status=4)
+    assert "is gone" in refused.stderr
+    assert service.observe() == before
+
+
+def test_the_copies_of_a_run_that_did_not_end_well_stay(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    program = service.program
+    program("backup", status=0)
+    (service.folder / ".env").write_text("")
+    spec = service.folder / "backup.yaml"
+    spec.write_text(spec.read_text().replace("test -s .env &&", "test -e ready &&"))
+    failed = program.json("dr-restore", "--confirm", "quaybot", status=4)["run"]
+    kept = program.json("prune", "--safety", "--confirm", "quaybot")["kept"]
+    assert {one["run"] for one in kept} == {failed}
+    assert len(program.json("list", "--safety")["safety"]) == 3
+    program("dr-restore", "--rollback", failed, "--confirm", "quaybot", status=0)
+    resumed = program("dr-restore", "--resume", failed, status=1)
+    assert "was taken back" in resumed.stderr
