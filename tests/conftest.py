@@ -11,8 +11,10 @@ import pytest
 from tests.tools import REQUIRE, Program, missing_programs
 
 pytest_plugins = [
+    "tests.ceph_server",
     "tests.azurite_server",
     "tests.postgres_server",
+    "tests.rclone_server",
     "tests.redis_server",
     "tests.s3_server",
     "tests.sftp_server",

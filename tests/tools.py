@@ -20,11 +20,14 @@ REQUIRE = "HOLDFAST_TESTS_REQUIRE_SERVICES"
 # The programs that tests run, and the Debian package of each.
 PROGRAMS = {
     "age": "age",
+    "ceph-mon": "ceph-mon",
+    "ceph-osd": "ceph-osd",
     "getfattr": "attr",
     "git": "git",
     "gzip": "gzip",
     "openssl": "openssl",
     "psql": "postgresql",
+    "radosgw": "radosgw",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
     "setfacl": "acl",

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from runner.errors import StepFailed
+from runner.store.signature import SIGNATURE
 from runner.store.snapshot import MANIFEST, SUMS, ArtifactEntry, Manifest, StoredFile, sums
 from runner.target import KeyExists, Target
 from runner.target.keys import Incoming
+from runner.target.protection import protect
 
 Progress = Callable[[int], None]
 Listed = ArtifactEntry | StoredFile
@@ -69,12 +71,18 @@ def target_failed(error: StepFailed) -> TargetFailed:
     return TargetFailed(error.message, remedy=error.remedy, outputs=error.outputs)
 
 
-def finish(target: Target, folder: str, manifest: Manifest, data: bytes) -> None:
-    """Make a snapshot whose files lie at the target visible: the sums, then the manifest.
+def finish(
+    target: Target, folder: str, manifest: Manifest, data: bytes, signature: bytes | None
+) -> None:
+    """Make a snapshot whose files lie at the target visible: the sums, their signature if there is
+    one, then the manifest.
 
-    Raises StepFailed where a file is not there, or another manifest is.
+    It is locked after that, where the spec asks for it: what is not whole must stay removable.
+    Raises StepFailed where a file is not there, or another manifest is, or the lock fails.
     """
     target.put(f"{folder}/{SUMS}", [sums(manifest, data)])
+    if signature is not None:
+        target.put(f"{folder}/{SIGNATURE}", [signature])
     there = {entry.key: entry.bytes for entry in target.entries(folder)}
     listed: list[Listed] = [*manifest.artifacts, *manifest.files]
     gone = [one.key for one in listed if there.get(f"{folder}/{one.key}") != one.bytes]
@@ -84,6 +92,9 @@ def finish(target: Target, folder: str, manifest: Manifest, data: bytes) -> None
             remedy="Something else removes files there; run the backup again.",
         )
     _put_manifest(target, folder, data)
+    signed = [] if signature is None else [SIGNATURE]
+    names = [*(one.key for one in listed), SUMS, *signed, MANIFEST]
+    protect(target, [f"{folder}/{name}" for name in names])
 
 
 def _put_manifest(target: Target, folder: str, data: bytes) -> None:

@@ -13,6 +13,7 @@ from runner.store.records import obsolete, read_records
 from runner.store.retention import decide, newest_is_unverified
 from runner.store.snapshot import MANIFEST, SnapshotId, folder_of
 from runner.target import Target
+from runner.target.protection import held_until, words
 
 # An unfinished run's folder may still be written to; a run is over long before this.
 ABANDONED_SECONDS = 48 * 3600
@@ -29,16 +30,22 @@ def prune_and_sweep(step: Step, context: Context) -> Outputs:
             {target.name: target}, spec.project, spec.profile, cache=None, now=now
         )
         let_go = _let_go(step, context, catalog, now)
-        removed = [one for one in params["remove"] if one in let_go]
-        for snapshot in removed:
-            remove_snapshot(target, folder_of(spec.project, spec.profile, snapshot))
+        locked, removed = {}, []
+        for snapshot in (one for one in params["remove"] if one in let_go):
+            folder = folder_of(spec.project, spec.profile, snapshot)
+            until = held_until(target, f"{folder}/{MANIFEST}")
+            if until is not None:
+                locked[snapshot] = [words(until)]
+                continue
+            remove_snapshot(target, folder)
+            removed.append(snapshot)
         swept = sweep_abandoned(target, spec.project, spec.profile)
         _forget_records(context, target)
     return {
         "removed": [{"id": one, "target": target.name} for one in removed],
         "kept": [
             {"id": one, "target": target.name, "reasons": reasons}
-            for one, reasons in params["kept"].items()
+            for one, reasons in {**params["kept"], **locked}.items()
         ],
         "swept": swept,
         "damaged": [

@@ -146,6 +146,31 @@ def _forgets_too_soon(spec: Spec) -> Iterator[Doubt]:
                     break
 
 
+def _locked_oddly(spec: Spec) -> Iterator[Doubt]:
+    """Locks at a target that outlast what is kept there, or end before the next snapshot."""
+    for policy in spec.policies.values():
+        interval = _interval(spec, policy)
+        for name in policy.targets:
+            lock = spec.targets[name].options.get("lock")
+            if lock is None:
+                continue
+            span = _span(spec.keep_at(policy, name), interval)
+            if span is not None and span < lock:
+                message = (
+                    f"`keep` lets go of snapshots of {policy.name} after about "
+                    f"{format_duration(span)}, but they are locked for {format_duration(lock)}: "
+                    "they stay until then, and cost room. Keep them as long, or lock them shorter."
+                )
+                yield ("targets", name, "lock"), message
+            if interval is not None and lock < interval:
+                message = (
+                    f"A lock of {format_duration(lock)} ends before the next snapshot of "
+                    f"{policy.name} comes ({format_duration(interval)}): in between nothing of it "
+                    "is locked. Lock them longer."
+                )
+                yield ("targets", name, "lock"), message
+
+
 def _unrestored(spec: Spec) -> Iterator[Doubt]:
     restored = {name for step in spec.recovery for name in step.restore}
     for name in spec.sources:
@@ -185,6 +210,7 @@ _RULES: tuple[Callable[[Spec], Iterator[Doubt]], ...] = (
     _blind,
     _too_few_targets,
     _forgets_too_soon,
+    _locked_oddly,
     _unrestored,
     _without_a_place,
     _not_incremental,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from runner.errors import StepFailed
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -24,6 +26,10 @@ class Entry:
 
 class KeyExists(Exception):
     """An exclusive put found the key taken. What was there stays."""
+
+
+class NotAllowed(StepFailed):
+    """The credentials do not allow it."""
 
 
 class Target(Protocol):

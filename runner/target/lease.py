@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 from runner.errors import HoldfastError, Locked, StepFailed
 from runner.owner import Owner, alive, this_process
-from runner.target import Entry
+from runner.target import Entry, NotAllowed
 
 LEASE_SECONDS = 600.0
 RENEW_SECONDS = 60.0
@@ -139,7 +139,16 @@ class Leases:
     def _withdraw(self, claim: str) -> None:
         # One that cannot be taken away is dead soon; what was done under it is done.
         with contextlib.suppress(HoldfastError):
+            if not self._clear(claim):
+                self._shelf.write_claim(claim, json.dumps({"released": True}).encode())
+
+    def _clear(self, claim: str) -> bool:
+        """Take a claim away; False where these credentials may not."""
+        try:
             self._shelf.remove_claim(claim)
+        except NotAllowed:
+            return False
+        return True
 
     def _living(self, folder: str, own: str) -> list[_Claim]:
         """The claims of others; dead ones are removed."""
@@ -150,14 +159,14 @@ class Leases:
         living = []
         for entry in found:
             if (now - entry.modified).total_seconds() > LEASE_SECONDS:
-                self._shelf.remove_claim(entry.key)
+                self._clear(entry.key)
                 continue
             try:
                 note = _parse(self._shelf.read_claim(entry.key))
             except FileNotFoundError:
                 continue
-            if _gone(note):
-                self._shelf.remove_claim(entry.key)
+            if note.get("released") or _gone(note):
+                self._clear(entry.key)
                 continue
             owner = str(note.get("owner", "another run"))
             living.append(_Claim(entry.key, owner, bool(note.get("held"))))

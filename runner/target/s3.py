@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
+
 from runner.errors import UsageError
 from runner.spec.model import TargetSpec
 from runner.target.object_errors import code_of
 from runner.target.object_target import ObjectTarget
+from runner.target.protection import Held
 from runner.target.s3_account import account_of
 from runner.target.s3_bucket import Bucket
 from runner.target.s3_download import download_commands
+from runner.target.s3_lock import ObjectLock
 from runner.target.s3_request import Refused
 from runner.target.s3_store import Manner
 
@@ -34,15 +39,50 @@ def open_target(spec: TargetSpec) -> S3Target:
             f"Target {spec.name}: a part_size of {manner.part_size} bytes is too small.",
             remedy="Declare 5MiB or more: servers take no smaller parts.",
         )
-    return S3Target(Bucket(account_of(spec), manner))
+    bucket = Bucket(account_of(spec), manner)
+    lock = None
+    if "lock" in options:
+        mode = options.get("lock_mode", "governance").upper()
+        lock = ObjectLock(bucket, mode, options["lock"])
+    return S3Target(bucket, lock)
 
 
 class S3Target(ObjectTarget):
     """A bucket below a prefix."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, lock: ObjectLock | None = None) -> None:
         super().__init__(bucket)
         self._bucket = bucket
+        self._object_lock = lock
+        self.lock_seconds = None if lock is None else lock.seconds
+
+    def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+        """Store `chunks`; raises StepFailed first where the bucket cannot lock as declared."""
+        if self._object_lock is not None:
+            self._object_lock.require()
+        return super().put(key, chunks, exclusive=exclusive)
+
+    def delete(self, key: str) -> None:
+        """Remove one object. Raises Held while the server holds it."""
+        until = self.held_until(key)
+        if until is not None:
+            raise Held(self.name, key, until)
+        super().delete(key)
+
+    def check(self) -> None:
+        """Raise StepFailed unless one can read and write here, and lock where that is declared."""
+        if self._object_lock is not None:
+            self._object_lock.require()
+        super().check()
+
+    def hold(self, keys: Iterable[str]) -> None:
+        """Have the server hold objects as long as declared; see runner/target/protection.py."""
+        if self._object_lock is not None:
+            self._object_lock.hold(keys)
+
+    def held_until(self, key: str) -> datetime | None:
+        """When the server lets go of an object; None where it does not hold it."""
+        return None if self._object_lock is None else self._object_lock.held_until(key)
 
     def sweep(self, prefix: str, older_than: float) -> list[str]:
         """Abort multipart uploads below `prefix` that were begun so many seconds ago; return their

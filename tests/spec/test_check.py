@@ -36,6 +36,7 @@ recovery:
   - {{restore: config}}
   - {{restore: db}}
 """
+LOCAL, BUCKET = "{type: local, path: usb}", "{type: s3, bucket: backups,"
 ONE_DISK = "All targets are on one disk"
 
 
@@ -74,6 +75,8 @@ def test_a_sound_spec_is_warned_of_its_disk_alone(tmp_path: Path) -> None:
         ("{daily: 14}", "{daily: 3}", "policies.nightly.keep", "objectives.db.proof_every"),
         ("{daily: 14}", "{last: 3, hourly: 4}", "policies.nightly.keep", "unnoticed for 7d"),
         ("path: usb", "path: usb, keep: {daily: 2}", "targets.usb.keep", "about 2d"),
+        (LOCAL, f"{BUCKET} lock: 15d}}", "targets.usb.lock", "locked for 15d"),
+        (LOCAL, f"{BUCKET} lock: 12h}}", "targets.usb.lock", "nothing of it is locked"),
         ("file:/mnt/key", "file:config/key", "encryption.identity", "the source `config`"),
         ("file:/mnt/key", "file:usb/sub/key", "encryption.identity", "the target `usb`"),
         ("file:/mnt/key", "file:.holdfast/key", "encryption.identity", "the state folder"),
@@ -95,6 +98,7 @@ def test_what_is_warned_of(tmp_path: Path, old: str, new: str, path: str, said: 
         ("{daily: 14}", "{max_size: 1GiB}"),
         ("keep: {daily: 14}, ", ""),
         ("data/quaybot.db", "config/quaybot.tmp"),
+        (LOCAL, f"{BUCKET} lock: 14d}}"),
         ("type: sqlite, path: data/quaybot.db", "type: git, url: file:///x, path: clone"),
         ('"0 2 * * *"', "12h"),
         ("drill_every: 90d}", "rpo: 26h, drill_every: 90d}"),

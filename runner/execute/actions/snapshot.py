@@ -17,7 +17,8 @@ from runner.store.snapshot import (
     SUMS,
     folder_of,
 )
-from runner.target import Target
+from runner.target import NotAllowed, Target
+from runner.target.protection import Held, held_until
 
 
 class PublishSnapshot(Simple):
@@ -74,7 +75,7 @@ class VerifySnapshot(Simple):
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Verify; raise StepFailed when anything is not as it was written."""
-        from runner.execute.verifying import verify_and_record
+        from runner.execute.verifying import unlocked, verify_and_record
 
         findings = verify_and_record(step, context)
         failed = [one for one in findings if one["verdict"] == "FAIL"]
@@ -86,6 +87,15 @@ class VerifySnapshot(Simple):
             raise StepFailed(
                 f"{step.params['snapshot']} at {step.params['target']} is not sound: {reasons}",
                 remedy="Use another target or snapshot, and find out what damaged this one.",
+                outputs=outputs,
+            )
+        loose = unlocked(step, context)
+        if loose:
+            raise StepFailed(
+                f"{step.params['snapshot']} at {step.params['target']} is as it was written, but "
+                f"not locked as declared: {'; '.join(loose[:3])}.",
+                remedy="It was written before `lock` was declared, or somebody took the lock "
+                "away: look at who may do that. New snapshots are locked.",
                 outputs=outputs,
             )
         return outputs
@@ -117,12 +127,29 @@ class PruneSnapshots(Simple):
                 remedy=f"If that is right: holdfast prune --confirm {context.spec.project}",
             )
         if context.plan.kind != "backup":
-            return prune_and_sweep(step, context)
+            return _prune_or_say_who_may(step, context)
         try:
             with held(context.spec.state, SNAPSHOT_LOCK, context.run):
                 return prune_and_sweep(step, context)
         except Locked as error:
             raise Skipped(f"snapshots are being read: {error.message}") from error
+        except NotAllowed as error:
+            # Credentials that may not remove are a safe choice for backups: another host prunes.
+            raise Skipped(f"nothing was removed: {error.message}") from error
+
+
+def _prune_or_say_who_may(step: Step, context: Context) -> Outputs:
+    from runner.execute.pruning import prune_and_sweep
+
+    try:
+        return prune_and_sweep(step, context)
+    except NotAllowed as error:
+        target = step.params["target"]
+        raise NotAllowed(
+            error.message,
+            remedy="What `keep` lets go of stays there. Prune from a host whose credentials may "
+            f"remove: holdfast prune --target {target}",
+        ) from error
 
 
 class SweepUnfinished(Simple):
@@ -155,9 +182,12 @@ class DeleteSnapshot(Simple):
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Remove the manifest, then the rest."""
-        target = context.target(step.params["target"])
+        target, folder = context.target(step.params["target"]), _folder(context.spec, step)
+        until = held_until(target, f"{folder}/{MANIFEST}")
+        if until is not None:
+            raise Held(target.name, step.params["snapshot"], until)
         forget(context.spec, target.name, step.params["snapshot"])
-        remove_snapshot(target, _folder(context.spec, step))
+        remove_snapshot(target, folder)
         return {"removed": [{"id": step.params["snapshot"], "target": step.params["target"]}]}
 
 
