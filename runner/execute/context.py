@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from runner.plan.model import Plan, Step
 from runner.registry import open_source, open_target
 from runner.secret import Secret
 from runner.spec.model import DEFAULT_PROFILE, VERIFY_LEVELS, Spec
+from runner.store.signature import Signers
 
 if TYPE_CHECKING:
     from runner.source import Source
@@ -39,6 +40,8 @@ class Context:
     run: str  # the run's id
     identity: Secret | None = None  # overrides the spec's
     approval: Approval | None = None
+    signers_file: Path | None = None  # overrides the spec's `signing.allowed_signers`
+    unsigned: bool = False  # a person took this spec, and what it recovers, without a signature
     scratch: Path | None = None  # of a drill: everything is restored inside it
     results: dict[str, StepResult] = field(default_factory=dict)
     reported: dict[str, Any] = field(default_factory=dict)  # manual steps that a person did
@@ -79,6 +82,12 @@ class Context:
             self._identities = [secret.reveal()]
         return self._identities
 
+    def signers(self) -> Signers | None:
+        """Whose signatures a snapshot needs; None where none is asked for."""
+        declared = self.spec.signing.allowed_signers if self.spec.signing else None
+        file = self.signers_file or (None if self.unsigned else declared)
+        return None if file is None else Signers(file)
+
     @property
     def key(self) -> str:
         """Which identity opens what this run reads: declared | one-time | none."""
@@ -114,7 +123,9 @@ class Context:
         from runner.spec.load import load_spec
 
         if self.scratch is None and self.spec.env_files:
-            self.spec = load_spec(self.spec.file, _asked(self.spec.profile), unset="keep")
+            fresh = load_spec(self.spec.file, _asked(self.spec.profile), unset="keep")
+            # A target that was given by its address stands in no spec.
+            self.spec = replace(fresh, targets={**self.spec.targets, **fresh.targets})
 
     def outputs(self, step_id: str) -> Mapping[str, Any]:
         """What a step found out; empty when it has not ended."""

@@ -21,6 +21,7 @@ from runner.store.catalog import read_manifest
 from runner.store.chain import Link
 from runner.store.instructions import Section, instructions
 from runner.store.seal import Seal, decode_command
+from runner.store.signature import sign, stored_signature
 from runner.store.snapshot import (
     FINGERPRINT,
     INSTRUCTIONS,
@@ -29,6 +30,7 @@ from runner.store.snapshot import (
     SourceEntry,
     StoredFile,
     folder_of,
+    sums,
 )
 from runner.store.spec_copy import store_spec
 from runner.target import Target
@@ -115,7 +117,7 @@ def _publish_at(
     manifest, text = _manifest(step, context, here, spec_file)
     target.put(f"{folder}/{INSTRUCTIONS}", [text])
     data = manifest.to_bytes()
-    finish(target, folder, manifest, data)
+    finish(target, folder, manifest, data, _signature(context, manifest, data))
     return {
         "snapshot": manifest.id,
         "target": name,
@@ -178,7 +180,7 @@ def _copy_from(
         )
     bring(origin, target, folder, [*manifest.artifacts, *manifest.files], context.progress(step))
     try:
-        finish(target, folder, manifest, data)
+        finish(target, folder, manifest, data, stored_signature(origin, folder))
     except StepFailed as error:
         raise target_failed(error) from error
     _remember(context, target, manifest, data)
@@ -225,6 +227,13 @@ def _manifest(
     return manifest, text
 
 
+def _signature(context: Context, manifest: Manifest, data: bytes) -> bytes | None:
+    signing = context.spec.signing
+    if signing is None or signing.key is None:
+        return None
+    return sign(sums(manifest, data), signing.key)
+
+
 def _predecessor(step: Step, context: Context) -> Mapping[str, str] | None:
     for earlier in step.params["earlier"]:
         outputs = context.outputs(earlier)
@@ -267,4 +276,5 @@ def _instructions(
         encrypted=context.spec.encryption is not None,
         sections=sections,
         spec=decode_command(spec_file.key, spec_file.key),
+        signed=context.spec.signing is not None and context.spec.signing.key is not None,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from runner.plan.model import Plan
 from runner.registry import open_target
 from runner.secret import Secret
 from runner.spec.load import load_spec
-from runner.spec.model import Spec
+from runner.spec.model import Spec, TargetSpec
 from runner.store.catalog import Catalog, read_catalog
 from runner.target import Target
 
@@ -35,6 +35,9 @@ class Call:
     identity: Path | None = None  # overrides the spec's
     wait: float = 0.0  # seconds to wait for a lock
     confirm: str | None = None  # the name that was typed to approve
+    origin: TargetSpec | None = None  # a target given by its address: the only one that is read
+    signers: Path | None = None  # overrides the spec's `signing.allowed_signers`
+    unsigned: bool = False  # the spec was confirmed by its digest, so no signature is asked for
     listeners: tuple[Listener, ...] = ()
 
 
@@ -45,19 +48,33 @@ class Session:
     call: Call
     spec: Spec
     facts: Facts = field(default_factory=look)
+    remembers: bool = True  # whether the state folder's cache is used
 
     @classmethod
     def open(cls, call: Call) -> Session:
         """Load the spec. Raises SpecError."""
-        return cls(call, load_spec(call.file, call.profile, unset="keep"))
+        spec = load_spec(call.file, call.profile, unset="keep")
+        if call.origin is not None:
+            spec = replace(spec, targets={**spec.targets, call.origin.name: call.origin})
+        return cls(call, spec)
 
     @cached_property
     def targets(self) -> dict[str, Target]:
         """All targets, opened; nothing is asked of them yet."""
         return {name: open_target(one) for name, one in self.spec.targets.items()}
 
-    def catalog(self, names: Iterable[str] = (), *, profile: str | None = None) -> Catalog:
-        """What the targets hold now; of those in `names`, if any; of `profile`, if given."""
+    def catalog(
+        self,
+        names: Iterable[str] = (),
+        *,
+        profile: str | None = None,
+        patience: float | None = None,
+    ) -> Catalog:
+        """What the targets hold now; of those in `names`, if any; of `profile`, if given; as far as
+        they answer within `patience` seconds.
+        """
+        if self.call.origin is not None:
+            names = [self.call.origin.name]
         chosen = {self.spec.target(name).name for name in names}
         targets = {
             name: target for name, target in self.targets.items() if not chosen or name in chosen
@@ -66,8 +83,9 @@ class Session:
             targets,
             self.spec.project,
             profile or self.spec.profile,
-            cache=self.spec.state / "cache",
+            cache=self.spec.state / "cache" if self.remembers else None,
             now=self.facts.now,
+            patience=patience,
         )
 
     def instant(self, text: str | None) -> datetime | None:
@@ -97,6 +115,8 @@ class Session:
             run=run,
             identity=identity,
             approval=self.approval,
+            signers_file=self.call.signers,
+            unsigned=self.call.unsigned,
             scratch=scratch,
         )
 

@@ -17,6 +17,7 @@ from runner.spec.model import (
     Probe,
     RecoveryStep,
     Service,
+    Signing,
     SourceSpec,
     TargetSpec,
 )
@@ -147,6 +148,15 @@ def to_encryption(values: Mapping[str, Any]) -> Encryption | None:
     if declared is None:
         return None
     return Encryption(tuple(declared["recipients"]), declared.get("identity"))
+
+
+def to_signing(values: Mapping[str, Any], folder: Path) -> Signing | None:
+    """Who signs snapshots, and whose signatures count; None if nothing is signed."""
+    declared = values.get("signing")
+    if declared is None:
+        return None
+    signers = declared.get("allowed_signers")
+    return Signing(declared.get("key"), None if signers is None else resolve(folder, signers))
 
 
 def _recovery_step(name: str, step: Mapping[str, Any], folder: Path) -> RecoveryStep:

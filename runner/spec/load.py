@@ -202,6 +202,7 @@ class _Loading:
             recovery=convert.to_recovery(values, folder),
             checks=convert.to_checks(values),
             encryption=convert.to_encryption(values),
+            signing=convert.to_signing(values, folder),
             document=declared,
             marks=self.marks,
             **others,

@@ -161,6 +161,14 @@ class Encryption:
 
 
 @dataclass(frozen=True)
+class Signing:
+    """Who signs snapshots here, and whose signatures count. At least one of them is given."""
+
+    key: Secret | None = None  # an SSH private key; None: what this host makes is not signed
+    allowed_signers: Path | None = None  # as ssh-keygen reads it; None: nothing is checked
+
+
+@dataclass(frozen=True)
 class Spec:
     """The whole declaration, with one profile applied."""
 
@@ -182,6 +190,7 @@ class Spec:
     recovery: tuple[RecoveryStep, ...]  # never empty
     checks: Mapping[str, tuple[Probe, ...]]  # by source
     encryption: Encryption | None = None
+    signing: Signing | None = None
     env_files: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)  # from the env files
     document: Mapping[str, Any] = field(default_factory=dict)  # as declared, expanded; plain JSON
@@ -202,7 +211,7 @@ class Spec:
         return _named(self.policies, name, "policy")
 
     def left_out(self) -> tuple[Path, ...]:
-        """The absolute paths that no capture contains: state, local targets, the identity."""
+        """The absolute paths that no capture contains: state, local targets, private keys."""
         paths = [self.state]
         paths += [
             one.folder / Path(one.options["path"]).expanduser()
@@ -211,6 +220,8 @@ class Spec:
         ]
         if self.encryption and self.encryption.identity and self.encryption.identity.file:
             paths.append(self.encryption.identity.file)
+        if self.signing and self.signing.key and self.signing.key.file:
+            paths.append(self.signing.key.file)
         return tuple(path.absolute() for path in paths)
 
     def require(self, part: str) -> None:

@@ -52,6 +52,11 @@ _CHECK = """\
 Each line must end with `OK`. A line that does not names the damaged file: use another copy of
 this snapshot then, or another snapshot."""
 
+_SIGNED = """\
+That shows that nothing was damaged, and not who made it. If you have the file of allowed signers
+(`signing.allowed_signers` of the spec), check that too, with the name that stands in it:
+`ssh-keygen -Y verify -f FILE -I NAME -n holdfast -s SHA256SUMS.sig < SHA256SUMS`."""
+
 _SERVER = """\
 To load it into the server that the `PG*` variables or `REDIS_DATA_DIR` name:"""
 
@@ -88,13 +93,14 @@ def instructions(
     encrypted: bool,
     sections: Sequence[Section],
     spec: str = "",
+    signed: bool = False,
 ) -> bytes:
     """The text of RESTORE.md.
 
     Its blocks fenced as exactly `sh`, run in order by `bash -e` in the snapshot's folder, write
     `restored/<source>`; where it is encrypted, `AGE_IDENTITY` names the identity's file.
     Nothing from the spec or the data can open or close a fence. `spec` is the shell line that
-    prints the spec which the snapshot carries, if it does.
+    prints the spec which the snapshot carries, if it does; `signed` ones have a SHA256SUMS.sig.
     """
     identity = ['test -r "$AGE_IDENTITY"'] if encrypted else []
     told = {"snapshot": snapshot, "project": project, "profile": profile}
@@ -110,6 +116,7 @@ def instructions(
         *([_IDENTITY] if encrypted else []),
         _CHECK,
         _block("sh", check),
+        *([_SIGNED] if signed else []),
         *(part for number, one in enumerate(sections, 2) for part in _section(number, one)),
         *_declaration(len(sections) + 2, spec),
         f"## {len(sections) + (3 if spec else 2)}. Check the result",
