@@ -74,9 +74,8 @@ def verify(
     source of which a file was left out is SKIP, since nobody knows. The other levels read all.
     `checks` are asked at level `restored`, without a network where the kernel allows it.
 
-    With `signers`, a snapshot that none of them signed is damaged.
-
-    Raises UsageError when `snapshot_id` is no id, Interrupted when the run is stopped.
+    With `signers`, a snapshot that none of them signed is damaged. Raises UsageError when
+    `snapshot_id` is no id, Interrupted when the run is stopped.
     """
     try:
         folder = look(target, project, profile, snapshot_id)
@@ -102,19 +101,7 @@ def verify(
                 verification, level, sources or _all_sources(folder), problems
             )
         ]
-    return [
-        Finding(
-            snapshot_id,
-            target.name,
-            source,
-            level,
-            one.verdict,
-            one.reason,
-            one.basis,
-            one.sample,
-        )
-        for source, one in said
-    ]
+    return [one.finding(snapshot_id, target.name, source, level) for source, one in said]
 
 
 @dataclass(frozen=True)
@@ -125,6 +112,12 @@ class Said:
     reason: str
     basis: str = "stored"
     sample: Sample | None = None
+
+    def finding(self, snapshot: str, target: str, source: str, level: str) -> Finding:
+        """The same, of that source of that snapshot."""
+        return Finding(
+            snapshot, target, source, level, self.verdict, self.reason, self.basis, self.sample
+        )
 
 
 @dataclass(frozen=True)

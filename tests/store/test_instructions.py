@@ -9,6 +9,7 @@ import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -35,7 +36,7 @@ CONFIG = Section(
 
 
 def render(*sections: Section, encrypted: bool = False, **other: str) -> str:
-    facts = {**FACTS, **other}
+    facts: dict[str, Any] = {**FACTS, **other}
     return instructions(**facts, encrypted=encrypted, sections=sections).decode()
 
 
