@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from runner.source import Capture, Captured, redis_sync
@@ -65,13 +67,19 @@ def _take(address: Address, part: str, options: Mapping[str, Any], capture: Capt
     refused: tuple[str, ...] = ()
     if method != "keys":
         try:
-            with redis_sync.begin(address) as snapshot:
+            with redis_sync.begin(address, _note_of(address, capture)) as snapshot:
                 return _take_rdb(snapshot, _has_one_database(address), part, capture)
         except Rejected as error:
             if method == "sync" or not (error.forbidden or error.code == "ERR"):
                 raise
             refused = (f"the server sends no RDB ({error.text[:100]}), so each key was read alone",)
     return _take_keys(address, part, options.get("pause"), refused, capture)
+
+
+def _note_of(address: Address, capture: Capture) -> Path:
+    """A file for what is to be put back at this server: not in the scratch folder, which goes."""
+    name = hashlib.sha256(address.where.encode()).hexdigest()[:16]
+    return capture.scratch.parent / f"redis-delay-{name}"
 
 
 def _take_rdb(snapshot: redis_sync.Snapshot, alone: bool, part: str, capture: Capture) -> _Taken:

@@ -1,7 +1,7 @@
 """A raw connection to a Redis server: it sends packed commands and reads replies as bytes.
 
-redis-py opens the socket. What is read from it is read here: bulk work asks for millions of
-replies, and a SYNC answers with something that is no reply at all.
+redis-py opens it where TLS is spoken. What is read from it is read here: bulk work asks for
+millions of replies, and a SYNC answers with something that is no reply at all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from runner.errors import StepFailed
-from runner.source.redis_address import Address
+from runner.source.redis_address import Address, Tls
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0  # without a byte, a server is given up
@@ -295,24 +295,36 @@ def pack(commands: Iterable[Sequence[bytes]]) -> bytes:
 
 
 def _open(address: Address, silence: float) -> socket.socket:
-    from redis import connection
+    wait = min(CONNECT_SECONDS, silence)
+    if address.tls:
+        opened = _open_tls(address, address.tls, wait)
+    elif address.socket:
+        opened = socket.socket(socket.AF_UNIX)
+        opened.settimeout(wait)
+        try:
+            opened.connect(address.socket)
+        except BaseException:
+            opened.close()
+            raise
+    else:
+        opened = socket.create_connection((address.host, address.port), wait)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    opened.settimeout(silence)
+    return opened
 
-    kind: Any = connection.Connection
-    options: dict[str, Any] = {"host": address.host, "port": address.port}
-    if address.socket:
-        kind = connection.UnixDomainSocketConnection
-        options = {"path": address.socket}
-    elif address.tls:
-        kind = connection.SSLConnection
-        options |= {
-            "ssl_ca_certs": address.tls.ca,
-            "ssl_certfile": address.tls.certificate,
-            "ssl_keyfile": address.tls.key,
-            "ssl_cert_reqs": "required" if address.tls.verify else "none",
-            "ssl_check_hostname": address.tls.verify,
-        }
-    opener = kind(
-        socket_connect_timeout=min(CONNECT_SECONDS, silence), socket_timeout=silence, **options
+
+def _open_tls(address: Address, tls: Tls, wait: float) -> socket.socket:
+    from redis import connection  # takes as long as a small backup
+
+    opener: Any = connection.SSLConnection(
+        host=address.host,
+        port=address.port,
+        socket_connect_timeout=wait,
+        ssl_ca_certs=tls.ca,
+        ssl_certfile=tls.certificate,
+        ssl_keyfile=tls.key,
+        ssl_cert_reqs="required" if tls.verify else "none",
+        ssl_check_hostname=tls.verify,
     )
     # Its own handshake would send commands that a user with few rights may not use.
     opened: socket.socket = opener._connect()  # noqa: SLF001

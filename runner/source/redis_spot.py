@@ -94,6 +94,11 @@ class Spot:
         """The functions that were live, as the server gave them."""
         return self.workspace / f"functions{self._suffix}"
 
+    @property
+    def delay(self) -> Path:
+        """A setting of the server that is to be put back; see redis_delay."""
+        return self.workspace / f"delay{self._suffix}"
+
     def file(self, number: int) -> Path:
         """A staged artifact."""
         return self.workspace / f"content.{number}"

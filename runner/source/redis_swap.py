@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.durable import make_folder, write_bytes, write_chunks
 from runner.errors import StepFailed
-from runner.source import redis_files, redis_members, redis_scratch, redis_sync
+from runner.source import redis_delay, redis_files, redis_members, redis_scratch, redis_sync
 from runner.source.redis_connect import RawConnection, Rejected, connect
 from runner.source.redis_file import AT_ONCE, Batch, Summary, chunks, form_of, read, summarize
 from runner.source.redis_live import dump_functions, is_empty
@@ -103,6 +103,9 @@ def _take_back(spot: Spot, record: dict[str, Any]) -> None:
 
 def discard(spot: Spot) -> None:
     """Remove what is staged, and a drill's server unless all was brought in there."""
+    if spot.home is None:
+        for one in redis_members.known(spot):
+            redis_delay.put_back(one.address, one.delay)
     if spot.home is not None and swapped(spot) == "partial":
         redis_scratch.stop(spot.home, PLACED)
     redis_scratch.stop(spot.servers, STAGED)
@@ -132,7 +135,7 @@ def _keep(spot: Spot) -> Path:
     make_folder(spot.safety)
     path = spot.copy
     try:
-        with redis_sync.begin(spot.address) as snapshot:
+        with redis_sync.begin(spot.address, spot.delay) as snapshot:
             write_chunks(path, snapshot.chunks())
     except Rejected as error:
         if not error.forbidden:

@@ -11,12 +11,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from runner.errors import StepFailed
 from runner.source.redis_address import Address
 from runner.source.redis_connect import RawConnection, Rejected, connect
+from runner.source.redis_delay import DELAY, without_delay
 
-DELAY = "repl-diskless-sync-delay"
 NEWEST = "99.0.0"  # Valkey 9 leaves out what an older replica could not read, or sends nothing
 LONG_WAIT = 2.0  # seconds until the snapshot begins; longer is told
 MARK = 40  # bytes
@@ -73,9 +74,10 @@ class Snapshot:
                 del block[:-MARK]
 
 
-def begin(address: Address) -> Snapshot:
+def begin(address: Address, note: Path | None = None) -> Snapshot:
     """Ask for a snapshot, and wait until the server begins to send it.
 
+    While it begins, the file `note` keeps a setting that is to be put back; see redis_delay.
     Raises Rejected when it will not, Unreachable when it is not there.
     """
     connection = connect(address)
@@ -85,7 +87,7 @@ def begin(address: Address) -> Snapshot:
                 Rejected
             ):  # older ones do not know them; SYNC says what counts
                 connection.call("REPLCONF", *words)
-        with _without_delay(address) as delay:
+        with without_delay(address, note) as delay:
             asked_at, began = datetime.now(UTC), time.monotonic()
             connection.send_many([[b"SYNC"]])
             announced = _announcement(connection)
@@ -103,41 +105,6 @@ def _announcement(connection: RawConnection) -> bytes:
     if line.startswith(b"-"):
         raise Rejected(connection.where, line[1:].decode(errors="replace"))
     return line.removeprefix(b"$")
-
-
-@contextlib.contextmanager
-def _without_delay(address: Address) -> Iterator[int | None]:
-    """Let the server not wait for more replicas before it begins; put back when it has begun.
-
-    Yields the seconds that it would wait, None where that may not be asked or set.
-    """
-    try:
-        settings = connect(address)
-    except Rejected:
-        yield None
-        return
-    with settings:
-        delay = _delay(settings)
-        if not delay:
-            yield delay
-            return
-        try:
-            settings.call("CONFIG", "SET", DELAY, 0)
-        except Rejected:
-            yield None
-            return
-        try:
-            yield delay
-        finally:
-            settings.call("CONFIG", "SET", DELAY, delay)
-
-
-def _delay(settings: RawConnection) -> int | None:
-    try:
-        found = settings.call("CONFIG", "GET", DELAY)
-    except Rejected:
-        return None
-    return int(found[1]) if found else 0
 
 
 def _notes(delay: int | None, waited: float) -> Iterator[str]:

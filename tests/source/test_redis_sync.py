@@ -13,8 +13,9 @@ import pytest
 from runner.errors import StepFailed
 from runner.source.redis_address import address_of
 from runner.source.redis_connect import Rejected, Unreachable, connect
+from runner.source.redis_delay import DELAY, without_delay
 from runner.source.redis_rdb import Rdb
-from runner.source.redis_sync import DELAY, begin
+from runner.source.redis_sync import begin
 from tests.redis_server import RedisServer, running
 from tests.source.redis_reading import address, broken_pairs, moving, rdb_of, user
 from tests.tools import require_program
@@ -41,6 +42,27 @@ def test_sets_the_delay_to_nothing_and_puts_it_back(redis_server: RedisServer) -
                 assert "put back" in snapshot.notes[0]
             with connect(address(redis_server)) as connection:
                 assert connection.call("CONFIG", "GET", DELAY)[1] == b"5"
+        finally:
+            client.config_set(DELAY, 0)
+
+
+def test_puts_the_delay_back_that_a_killed_run_left(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    note = tmp_path / "delay"
+    with redis_server.connect() as client:
+        client.config_set(DELAY, 5)
+        try:
+            child = os.fork()
+            if child == 0:
+                with without_delay(address(redis_server), note):
+                    os.kill(os.getpid(), signal.SIGKILL)
+            os.waitpid(child, 0)
+            assert client.config_get(DELAY) == {DELAY: "0"}
+            with begin(address(redis_server), note) as snapshot:
+                assert list(snapshot.chunks())
+            assert client.config_get(DELAY) == {DELAY: "5"}
+            assert not note.exists()
         finally:
             client.config_set(DELAY, 0)
 
