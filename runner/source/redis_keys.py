@@ -7,6 +7,7 @@ Keys are read one after another, so what it holds is of no single instant unless
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -118,13 +119,21 @@ def _functions(connection: RawConnection) -> list[tuple[bytes, bytes]]:
 
 
 def _scanned(connection: RawConnection) -> Iterator[list[bytes]]:
-    cursor = b"0"
+    """The names of all keys, each once: a cursor gives some again when a table grows or shrinks."""
+    cursor, seen = b"0", set[bytes]()
     while True:
         cursor, names = connection.call("SCAN", cursor, "COUNT", KEYS)
-        if names:
-            yield names
+        new = {mark: name for name in names if (mark := _mark(name)) not in seen}
+        seen.update(new)
+        if new:
+            yield list(new.values())
         if cursor == b"0":
             return
+
+
+def _mark(name: bytes) -> bytes:
+    """What tells a name from every other, and is not long: all are held in memory."""
+    return name if len(name) < 32 else hashlib.blake2b(name, digest_size=32).digest()
 
 
 def _portions(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:

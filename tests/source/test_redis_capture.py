@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import subprocess
 import time
@@ -15,6 +16,7 @@ import pytest
 from runner.errors import StepFailed
 from runner.source import redis_capture
 from runner.source.redis_connect import Rejected, Unreachable
+from runner.source.redis_keys import dump_keys
 from runner.source.redis_rdb import Rdb
 from runner.source.redis_resp import commands
 from tests.redis_server import RedisServer, _free_port, running
@@ -70,6 +72,24 @@ def test_a_managed_server_is_read_key_by_key(tmp_path: Path) -> None:
         replayed(b"".join(artifacts.read()), other)
         with server.connect() as client, other.connect() as restored:
             assert look(restored) == look(client)
+
+
+def test_a_key_that_the_cursor_gives_twice_is_stored_once(redis_server: RedisServer) -> None:
+    with redis_server.connect() as client:
+        client.flushall()
+        client.mset({f"key {n}": n for n in range(40_000)})
+        # Half of it is read; then the table shrinks, and the cursor begins again with some.
+        chunks = dump_keys(address(redis_server))
+        data = b"".join(itertools.islice(chunks, 25))
+        client.delete(*(f"key {n}" for n in range(2_000, 40_000)))
+        deadline = time.monotonic() + 60
+        while client.memory_stats()["db.0"]["overhead.hashtable.main"] > 400_000:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        data += b"".join(chunks)
+    names = [words[1] for words in commands([data]) if words[0] == b"RESTORE"]
+    assert {b"key %d" % n for n in range(2_000)} <= set(names)
+    assert len(names) == len(set(names))
 
 
 def test_sync_is_never_replaced_where_it_was_asked_for(tmp_path: Path) -> None:
