@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
+from runner.drilling import Drilling, drill
 from runner.errors import SpecError, UsageError
 from runner.execute.remembering import missing_links, recall
 from runner.execute.session import Call, Session
+from runner.opening import open_snapshot
 from runner.plan.backup import Wanted as WantedBackup
 from runner.plan.backup import compile_backup
 from runner.plan.choose import LATEST
 from runner.plan.delete import compile_delete
 from runner.plan.due import last_marks, wanted_policies
 from runner.plan.facts import changed_marks
-from runner.plan.model import Plan
 from runner.plan.prune import compile_prune
 from runner.plan.recover import recovery_entries
 from runner.plan.verify import compile_verify
@@ -43,6 +43,7 @@ from runner.saved import apply, resume
 __all__ = [
     "Choosing",
     "Danger",
+    "Drilling",
     "Prepared",
     "apply",
     "approve",
@@ -50,6 +51,7 @@ __all__ = [
     "delete",
     "drill",
     "list_safety",
+    "open_snapshot",
     "perform",
     "prune",
     "prune_safety",
@@ -158,26 +160,6 @@ def recover(
     return Prepared(session, plan, results.recovery_outcome, danger and Danger(*danger))
 
 
-def drill(call: Call, *, choosing: Choosing, report_folder: Path | None = None) -> Prepared:
-    """The whole recovery into scratch instances, measured."""
-    from runner.report.drill import rehearse
-
-    session = Session.open(call)
-    sources = recovery_entries(session.spec, (), None)
-    wanted = wanted_recovery(session, "drill", sources, choosing)
-
-    def in_scratch(folder: Path) -> Plan:
-        return compile_wanted(session, replace(wanted, scratch=folder))
-
-    plan = in_scratch(session.spec.state / "scratch" / "drill")
-    return Prepared(
-        session,
-        plan,
-        results.recovery_outcome,
-        carry_out=lambda: rehearse(session, in_scratch, report_folder),
-    )
-
-
 def verify(
     call: Call,
     *,
@@ -191,6 +173,7 @@ def verify(
     session = Session.open(call)
     catalog = session.catalog(targets)
     gaps = missing_links(session.spec, catalog) if snapshot == LATEST else []
+    unread = catalog.unreachable
     plan = compile_verify(
         session.spec,
         catalog,
@@ -199,7 +182,7 @@ def verify(
         sources=sources,
         sample=sample,
     )
-    return Prepared(session, plan, lambda _plan, end: results.verify_outcome(end, gaps))
+    return Prepared(session, plan, lambda _plan, end: results.verify_outcome(end, gaps, unread))
 
 
 def prune(call: Call, *, policies: Sequence[str] = (), targets: Sequence[str] = ()) -> Prepared:

@@ -46,6 +46,7 @@ class Choosing:
     at: str | None = None  # a time as typed
     target: str | None = None
     profile: str | None = None  # another profile's snapshots
+    targets: tuple[str, ...] = ()  # those that may be read; none: all
 
 
 def perform(prepared: Prepared) -> Outcome:
@@ -86,14 +87,14 @@ def wanted_recovery(
 ) -> WantedRecovery:
     """What a recovery of these sources is to bring back, and from where."""
     asked = Asked(choosing.snapshot, session.instant(choosing.at), choosing.target)
-    catalog = session.catalog(profile=choosing.profile)
+    catalog = session.catalog(choosing.targets, profile=choosing.profile)
     choices = choose(session.spec, catalog, sources, asked)
     doubts = [
         f"{target} cannot be read: it may hold newer snapshots." for target in catalog.unreachable
     ]
     doubts += [
         f"{gap.snapshot} at {gap.target}: {gap.reason}."
-        for gap in missing_links(session.spec, catalog)
+        for gap in (missing_links(session.spec, catalog) if session.remembers else ())
     ]
     return WantedRecovery(
         kind, choices, choosing.profile or session.spec.profile, doubts=tuple(doubts)

@@ -123,6 +123,8 @@ COMMANDS = [
     ("status", "status", 0),
     ("history --runs", "history", 0),
     ("history --drills", "history", 0),
+    ("history --drills --verify", "history", 0),
+    ("drill --scenario random", "drill", 0),
     ("runbook", "runbook", 0),
     ("runbook --out runbook.md", "runbook", 0),
     ("doctor", "doctor", 0),

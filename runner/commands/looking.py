@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from runner import journeys
 from runner.commands.flags import AT, POLICY, SNAPSHOT, SOURCE, TARGET, count, given
 from runner.errors import UsageError
@@ -79,11 +81,26 @@ def status(flags: Flags) -> Outcome:
     texts={
         "runs": "Show runs (default).",
         "drills": "Show drills.",
+        "verify": "With --drills: check each report, its journal, and the chain of reports.",
+        "report_dir": "With --verify: the folder of the reports. Default: that of `drill`.",
         "last": "How many of the newest to show, or `all`.",
     }
 )
-def history(flags: Flags, *, runs: bool = False, drills: bool = False, last: str = "50") -> Outcome:
+def history(
+    flags: Flags,
+    *,
+    runs: bool = False,
+    drills: bool = False,
+    last: str = "50",
+    verify: bool = False,
+    report_dir: str = "",
+) -> Outcome:
     """Show past runs or drills, newest first."""
+    if verify:
+        if not drills or runs:
+            raise UsageError("--verify goes with --drills.")
+        folder = Path(report_dir).expanduser().absolute() if report_dir else None
+        return views.drill_evidence(flags.call, folder)
     return views.history(flags.call, drills=drills and not runs, most=count(last))
 
 

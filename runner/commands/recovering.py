@@ -7,6 +7,7 @@ from pathlib import Path
 from runner import journeys
 from runner.commands.flags import AT, SNAPSHOT, SOURCE, given
 from runner.errors import UsageError
+from runner.execute.opening import Looking
 from runner.face import ACTS, ASKS, DECRYPTS, Flags, command
 from runner.journeys import Choosing
 from runner.report import views
@@ -49,6 +50,37 @@ def restore(
         include=include,
         running=live,
         existing_keys=existing,
+    )
+
+
+@command(
+    DECRYPTS,
+    texts={
+        "source": "Name of the source.",
+        "snapshot": SNAPSHOT,
+        "at": AT,
+        "from_": "Target to read from. Default: the first that has the snapshot.",
+        "include": "Globs over names: bring only these.",
+        "run": "What to type there: SQL, a Redis command, a shell command. Default: read it.",
+    },
+)
+def open_snapshot(
+    flags: Flags,
+    *,
+    source: str = "",
+    snapshot: str = "latest",
+    at: str = "",
+    from_: str = "",
+    include: tuple[str, ...] = (),
+    run: str = "",
+) -> Outcome:
+    """Look into a snapshot with psql, redis-cli, sqlite3 or a shell, in a scratch copy."""
+    if flags.json and not run:
+        raise UsageError("With --json, say what to type there.", remedy='Give --run "…".')
+    looking = Looking(run or None, include, capture=flags.json)
+    choosing = Choosing(snapshot, at or None, from_ or None)
+    return journeys.open_snapshot(
+        flags.call, given(source, "source"), choosing=choosing, looking=looking, quiet=flags.quiet
     )
 
 
@@ -124,16 +156,28 @@ def dr_restore(
         "snapshot": SNAPSHOT,
         "at": AT,
         "from_": "Target to recover from. Default: the first that has the snapshot.",
+        "scenario": "What is supposed: latest, random, at, target-lost, key-lost or host-lost.",
+        "lost": "For target-lost: the target that is treated as gone.",
+        "incident": "Time of the disaster, by which the RPO is judged. Default: now.",
         "report_dir": "Folder for the report. Default: `drills` in the state folder.",
     },
 )
 def drill(
-    flags: Flags, *, snapshot: str = "latest", at: str = "", from_: str = "", report_dir: str = ""
+    flags: Flags,
+    *,
+    snapshot: str = "latest",
+    at: str = "",
+    from_: str = "",
+    scenario: str = "",
+    lost: str = "",
+    incident: str = "",
+    report_dir: str = "",
 ) -> Outcome | journeys.Prepared:
     """Rehearse the whole recovery in scratch instances, measured against the objectives."""
     folder = Path(report_dir).expanduser().absolute() if report_dir else None
     choosing = Choosing(snapshot, at or None, from_ or None)
-    return journeys.drill(flags.call, choosing=choosing, report_folder=folder)
+    asked = journeys.Drilling(scenario, lost, incident, folder)
+    return journeys.drill(flags.call, choosing=choosing, asked=asked)
 
 
 @command(texts={"out": "File to write. Default: print it."})

@@ -16,6 +16,7 @@ from runner.source import Fingerprint
 from runner.store.seal import Damaged, Sealed, unseal
 from runner.store.snapshot import FINGERPRINT, ArtifactEntry, Manifest
 from runner.target import Target
+from runner.target.metered import Metered
 
 FORMAT = 1
 ENCRYPTED = ".age"
@@ -66,7 +67,7 @@ class SnapshotArtifacts:
         """
         self._compared_later = compared_later
         self.checked: set[str] = set()
-        self._target = target
+        self._target = Metered(target)
         self._folder = folder
         self._source = source
         self._identities = identities
@@ -78,6 +79,11 @@ class SnapshotArtifacts:
         """The fingerprint that was taken at the snapshot's instant."""
         fingerprint: Fingerprint = self._document["fingerprint"]
         return fingerprint
+
+    @property
+    def waited(self) -> float:
+        """How many seconds of reading were spent waiting for the target."""
+        return self._target.seconds
 
     @property
     def parts(self) -> Sequence[str]:

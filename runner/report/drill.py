@@ -2,115 +2,196 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runner.durable import make_folder, write_bytes
-from runner.errors import ObjectiveMissed
+from runner.durable import make_folder
+from runner.errors import ObjectiveMissed, PersonNeeded
+from runner.execute import journal
 from runner.execute.runs import Finished
 from runner.execute.session import Session
 from runner.plan.model import Plan
-from runner.prove.command import isolation
+from runner.plan.scenario import Scenario
 from runner.prove.scratch import scratch_folder
-from runner.report import measure, results
-from runner.report.drill_document import drill_markdown
+from runner.report import drill_facts, measure, results
+from runner.report.evidence import journal_hash, previous_report, write_reports
+from runner.report.findings import open_findings
 from runner.report.outcome import Outcome, stamp
+from runner.store.catalog import Catalog
 from runner.store.records import DrillResult, body_of, write_record
 
 
-def rehearse(
-    session: Session, in_scratch: Callable[[Path], Plan], report_folder: Path | None
-) -> Outcome:
+@dataclass(frozen=True)
+class Rehearsal:
+    """What is drilled, what it is judged by, and where the report goes."""
+
+    scenario: Scenario
+    catalog: Catalog  # of the targets that the scenario leaves
+    incident: datetime  # the RPO is the age of the newest content then
+    folder: Path | None = None  # of the report; None: `drills` in the state folder
+
+
+@dataclass(frozen=True)
+class _Drilled:
+    """One drill that was executed."""
+
+    session: Session
+    rehearsal: Rehearsal
+    plan: Plan
+    finished: Finished  # with the results as the journal has them
+    run: str
+    left_over: bool
+
+
+def rehearse(session: Session, in_scratch: Callable[[Path], Plan], rehearsal: Rehearsal) -> Outcome:
     """Run a drill, write its report and its record, and judge it."""
     run = session.facts.run_id("drill")
     session.settle()
-    began = session.facts.now
-    left_over = ""
     with scratch_folder(session.spec.state / "scratch", "drill") as scratch:
         plan = in_scratch(scratch)
         finished = session.execute(
             plan, scratch=scratch, details=lambda end: _details(session, plan, end)
         )
         place = scratch
-    if place.exists():
-        left_over = str(place)
-    return _conclude(session, plan, finished, run, began, left_over, report_folder)
+    ended = _as_journalled(session, finished)
+    return _conclude(_Drilled(session, rehearsal, plan, ended, run, place.exists()))
+
+
+def _as_journalled(session: Session, finished: Finished) -> Finished:
+    """What is reported is what the journal says: it has the instant at which each step began."""
+    if finished.run is None:
+        return finished
+    state = journal.read_run(session.spec.state, finished.run)
+    return replace(finished, results=state.results)
 
 
 def _details(session: Session, plan: Plan, finished: Finished) -> Mapping[str, Any]:
-    rto = measure.recovery_times(session.spec, plan, finished)
+    rto = measure.recovery_times(session.spec, plan, _as_journalled(session, finished))
     return {"kind": "drill", "rto": rto, "seconds": finished.seconds}
 
 
-def _conclude(
-    session: Session,
-    plan: Plan,
-    finished: Finished,
-    run: str,
-    began: datetime,
-    left_over: str,
-    report_folder: Path | None,
-) -> Outcome:
-    spec = session.spec
+def _conclude(drilled: _Drilled) -> Outcome:
+    session, plan, finished = drilled.session, drilled.plan, drilled.finished
+    rto = measure.recovery_times(session.spec, plan, finished)
+    rpo = measure.recovery_points(
+        session.spec,
+        plan,
+        drilled.rehearsal.catalog,
+        drilled.rehearsal.incident,
+        now=session.facts.now,
+    )
+    code, error = _verdict(finished, rto, rpo)
+    catalog = session.catalog()
+    facts = _facts(drilled, rto, rpo, code, catalog)
+    folder = drilled.rehearsal.folder or session.spec.state / "drills"
+    written = write_reports(session.spec, folder, drilled.run, facts)
+    _record(drilled, code, facts, written.hashes, catalog)
+    shown = ("rto", "rpo", "checks", "isolation", "cleanup", "phases", "scenario", "repeat")
     outcome = results.recovery_outcome(plan, finished)
-    rto = measure.recovery_times(spec, plan, finished)
-    rpo = measure.recovery_points(spec, plan, session.catalog(), began)
-    checks = [
-        one for result in finished.results.values() for one in result.outputs.get("checks", [])
-    ]
     data = {
         **outcome.data,
+        **{name: facts[name] for name in shown},
+        "report": str(folder / f"{drilled.run}.md"),
+    }
+    notes = (*outcome.notes, *filter(None, [facts["findings_trouble"], written.trouble]))
+    return replace(
+        outcome,
+        command="drill",
+        data=data,
+        exit_code=code,
+        error=outcome.error or error,
+        notes=notes,
+    )
+
+
+def _facts(
+    drilled: _Drilled,
+    rto: Mapping[str, Any],
+    rpo: Mapping[str, Any],
+    code: int,
+    catalog: Catalog,
+) -> dict[str, Any]:
+    session, rehearsal, plan = drilled.session, drilled.rehearsal, drilled.plan
+    folder = rehearsal.folder or session.spec.state / "drills"
+    make_folder(folder)
+    findings, trouble = open_findings(folder)
+    checks = [
+        one
+        for result in drilled.finished.results.values()
+        for one in result.outputs.get("checks", [])
+    ]
+    return {
+        **drill_facts.about(session.spec, plan, rehearsal.scenario, session.facts.now),
+        **drill_facts.measured(plan, drilled.finished),
+        "run": drilled.run,
+        "status": drilled.finished.status,
+        "verdict": drill_facts.VERDICTS.get(code, "FAILED"),
+        "exit_code": code,
+        "incident": stamp(rehearsal.incident),
+        "snapshots": drill_facts.snapshots(plan, rehearsal.catalog, session.facts.now),
         "rto": rto,
         "rpo": rpo,
+        "proof": results.proofs_of(plan, drilled.finished.results),
         "checks": checks,
-        "isolation": isolation(),
-        "cleanup": "left over" if left_over else "clean",
+        "cleanup": "left over" if drilled.left_over else "clean",
+        "findings": findings,
+        "findings_trouble": trouble,
+        "past": drill_facts.past(catalog.drills),
+        "evidence": {
+            "previous": previous_report(catalog.drills),
+            "journal_sha256": journal_hash(session.spec.state, drilled.run),
+        },
     }
-    folder = report_folder or spec.state / "drills"
-    make_folder(folder)
-    report = folder / f"{run}.md"
-    data["report"] = str(report)
-    facts = {**data, "at": stamp(began), "snapshots": dict(plan.facts["snapshots"]),
-             "taken_at": dict(plan.facts["taken_at"])}  # fmt: skip
-    text = json.dumps(facts, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
-    write_bytes(folder / f"{run}.json", text)
-    code = _code(finished, rto, rpo)
-    write_bytes(report, drill_markdown(spec, plan, finished, facts, code).encode())
-    _record(session, run, began, code, rto, hashlib.sha256(text).hexdigest())
-    error = outcome.error
-    if error is None and code == ObjectiveMissed.exit_code:
-        error = ObjectiveMissed(_missed(rto, rpo)).as_json()
-    return replace(outcome, command="drill", data=data, exit_code=code, error=error)
 
 
-def _code(finished: Finished, rto: Mapping[str, Any], rpo: Mapping[str, Any]) -> int:
-    missed = any(one["met"] is False for one in (*rto.values(), *rpo.values()))
-    if finished.exit_code in (4, 130) or not missed:
-        return finished.exit_code
-    return ObjectiveMissed.exit_code
-
-
-def _missed(rto: Mapping[str, Any], rpo: Mapping[str, Any]) -> str:
-    late = [f"RTO of {name}" for name, one in rto.items() if one["met"] is False]
-    late += [f"RPO of {name}" for name, one in rpo.items() if one["met"] is False]
-    return f"Missed: {', '.join(late)}."
+def _verdict(
+    finished: Finished, rto: Mapping[str, Any], rpo: Mapping[str, Any]
+) -> tuple[int, Mapping[str, Any] | None]:
+    """The exit code, and the error that says why it is not the run's own."""
+    judged = [("RTO", name, one) for name, one in rto.items()]
+    judged += [("RPO", name, one) for name, one in rpo.items()]
+    missed = [f"{kind} of {name}" for kind, name, one in judged if one["met"] is False]
+    if finished.exit_code in (4, 130):
+        return finished.exit_code, None
+    if missed:
+        error = ObjectiveMissed(f"Missed: {', '.join(missed)}.")
+        return error.exit_code, error.as_json()
+    unknown = [
+        f"{kind} of {name}"
+        for kind, name, one in judged
+        if one["met"] is None and one["objective"] is not None
+    ]
+    if finished.exit_code == 0 and unknown:
+        doubt = PersonNeeded(
+            f"Nobody can tell whether this is met: {', '.join(unknown)}.",
+            remedy="Give each recovery step that a drill leaves out its `expected` time.",
+        )
+        return doubt.exit_code, doubt.as_json()
+    return finished.exit_code, None
 
 
 def _record(
-    session: Session,
-    run: str,
-    at: datetime,
+    drilled: _Drilled,
     code: int,
-    rto: Mapping[str, Any],
-    digest: str,
+    facts: Mapping[str, Any],
+    hashes: Mapping[str, str],
+    catalog: Catalog,
 ) -> None:
-    spec = session.spec
-    result = DrillResult(run, at, code == 0, {"rto": dict(rto), "report_sha256": digest})
+    session, spec = drilled.session, drilled.session.spec
+    at = session.facts.now
+    sizes = {name: one["bytes"] for name, one in facts["snapshots"].items()}
+    details = {
+        "rto": facts["rto"],
+        "scenario": facts["scenario"],
+        "bytes": {name: size for name, size in sizes.items() if size is not None},
+        "sources": facts["sources"],
+        "report_sha256": hashes[f"{drilled.run}.json"],
+        "reports": dict(hashes),
+    }
+    result = DrillResult(drilled.run, at, code == 0, details)
     for name, target in session.targets.items():
-        if name not in session.catalog().unreachable:
+        if name not in catalog.unreachable:
             write_record(target, spec.project, spec.profile, "drill", body_of(result), at)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from runner.report.outcome import Outcome, visible
+from runner.report.target_words import format_age, format_latency, loss_words
 from runner.secret import SCRUBBER
 from runner.spec.units import format_duration, format_size
 
@@ -126,6 +127,10 @@ def _verify(outcome: Outcome) -> Lines:
          one["level"], one["reason"])
         for one in outcome.data["results"]
     ]  # fmt: skip
+    rows += [
+        ("COULD-NOT-VERIFY", "(all)", one["target"], "", "", one["reason"])
+        for one in outcome.data["unread"]
+    ]
     yield from table(("VERDICT", "SNAPSHOT", "TARGET", "SOURCE", "LEVEL", "WHY"), rows)
 
 
@@ -171,19 +176,21 @@ def _status(outcome: Outcome) -> Lines:
         ("POLICY", "LAST RUN", "ENDED", "NEXT"), [_policy_row(one) for one in data["policies"]]
     )
     yield ""
-    yield from table(
-        ("TARGET", "REACHED", "NEWEST", "BEHIND BY"), [_target_row(one) for one in data["targets"]]
-    )
+    yield from table(TARGET_HEADS, [_target_row(one) for one in data["targets"]])
+    for one in data["targets"]:
+        lost = loss_words(one)
+        if lost is not None:
+            yield f"If {one['target']} burned, {lost}."
 
 
 def _source_row(one: Row) -> list[str]:
     newest, rto = one["newest"], one["rto"]
     return [
         one["source"],
-        _age(newest["age"]) if newest else "NONE",
+        format_age(newest["age"]) if newest else "NONE",
         _seconds(one["rpo"]["objective"]),
         _met(one["rpo"]["met"]),
-        f"{_age(one['proof_age'])} ago" if one["proved_at"] else "never",
+        f"{format_age(one['proof_age'])} ago" if one["proved_at"] else "never",
         _seconds(rto["measured"]),
         _seconds(rto["objective"]),
         _met(rto["met"]),
@@ -196,9 +203,24 @@ def _policy_row(one: Row) -> list[str]:
     return [one["policy"], last.get("at") or "never", last.get("status") or "-", due]
 
 
+TARGET_HEADS = (
+    "TARGET", "REACHED", "ANSWERS", "TAKES", "FREE", "SNAPSHOTS", "OLDEST", "NEWEST", "BEHIND BY",
+)  # fmt: skip
+
+
 def _target_row(one: Row) -> list[str]:
-    behind = "?" if one["behind"] is None else str(one["behind"])
-    return [one["target"], "yes" if one["reachable"] else "NO", one["newest"] or "-", behind]
+    speed = one["throughput"]
+    return [
+        one["target"],
+        {True: "yes", False: "NO", None: "?"}[one["reachable"]],
+        format_latency(one["latency"]),
+        "?" if speed is None else f"{format_size(speed['upload'])}/s",
+        "?" if one["free"] is None else format_size(one["free"]),
+        "?" if one["snapshots"] is None else str(one["snapshots"]),
+        (one["oldest"] or "-").partition("-")[0],
+        one["newest"] or "-",
+        "?" if one["behind"] is None else str(one["behind"]),
+    ]
 
 
 def _run(outcome: Outcome) -> Lines:
@@ -243,6 +265,10 @@ def _ls(outcome: Outcome) -> Lines:
 
 
 def _history(outcome: Outcome) -> Lines:
+    if "evidence" in outcome.data:
+        found = [(one["run"], one["verdict"], one["reason"]) for one in outcome.data["evidence"]]
+        yield from table(("DRILL", "EVIDENCE", "WHY"), found)
+        return
     if "drills" in outcome.data:
         rows = [
             (one["run"], one["at"], "passed" if one["ok"] else "NOT PASSED",
@@ -311,14 +337,6 @@ def _doctor(outcome: Outcome) -> Lines:
 
 def _seconds(value: float | None) -> str:
     return "-" if value is None else format_duration(round(value, 1))
-
-
-def _age(seconds: float) -> str:
-    """An age to two figures' worth: nobody needs the seconds of two days."""
-    for unit in (86400, 3600, 60):
-        if seconds >= 10 * unit:
-            return format_duration(seconds // unit * unit)
-    return format_duration(round(seconds))
 
 
 def _met(value: bool | None) -> str:

@@ -113,13 +113,36 @@ def history(call: Call, *, drills: bool, most: int | None) -> Outcome:
     session = Session.open(call)
     if drills:
         found = session.catalog().drills
-        shown = [{"run": d.run, "at": stamp(d.at), "ok": d.ok, **d.details} for d in found[:most]]
+        shown = [{**d.details, "run": d.run, "at": stamp(d.at), "ok": d.ok} for d in found[:most]]
         return Outcome("history", {"drills": shown, "older": len(found) - len(shown)})
     folder = session.spec.state
     names = [one for one in reversed(journal.list_runs(folder)) if journal.has_begun(folder, one)]
     # Only what is shown is read: there may be years of journals.
     rows = [_past(name, journal.read_run(folder, name)) for name in names[:most]]
     return Outcome("history", {"runs": rows, "older": len(names) - len(rows)})
+
+
+def drill_evidence(call: Call, folder: Path | None) -> Outcome:
+    """`history --drills --verify`: whether the reports are those that were written."""
+    from runner.report.evidence import examine_chain
+    from runner.store.records import COULD_NOT_VERIFY, FAIL
+    from runner.store.signature import Signers
+
+    session = Session.open(call)
+    spec = session.spec
+    allowed = spec.signing.allowed_signers if spec.signing else None
+    rows = examine_chain(
+        spec,
+        session.catalog().drills,
+        folder or spec.state / "drills",
+        None if allowed is None else Signers(allowed),
+    )
+    bad = [one for one in rows if one["verdict"] == FAIL]
+    unsure = [one for one in rows if one["verdict"] == COULD_NOT_VERIFY]
+    code = 4 if bad else 7 if unsure else 0
+    words = [f"{one['run']}: {one['reason']}." for one in bad or unsure]
+    error = {"kind": "failed" if bad else "person", "message": words[0]} if words else None
+    return Outcome("history", {"evidence": rows}, code, error)
 
 
 def _past(name: str, state: journal.RunState) -> dict[str, Any]:

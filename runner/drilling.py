@@ -1,0 +1,83 @@
+"""The story of a drill: what is supposed, what is chosen for it, and how it is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from runner.errors import UsageError
+from runner.execute.session import Call, Session
+from runner.plan import scenario as scenarios
+from runner.plan.model import Plan
+from runner.plan.recover import recovery_entries
+from runner.plan.scenario import Scenario
+from runner.prepare import Choosing, Prepared, compile_wanted, wanted_recovery
+from runner.report import results
+from runner.secret import Secret
+
+
+@dataclass(frozen=True)
+class Drilling:
+    """What a person asked of a drill."""
+
+    scenario: str = ""  # a name; empty: as the options say
+    lost: str = ""  # a target, of the scenario target-lost
+    incident: str = ""  # a time as typed; empty: when the drill begins
+    report_folder: Path | None = None
+
+
+def drill(call: Call, *, choosing: Choosing, asked: Drilling) -> Prepared:
+    """The whole recovery into scratch instances, measured."""
+    from runner.report.drill import Rehearsal, rehearse
+
+    session = Session.open(call)
+    spec = session.spec
+    sources = recovery_entries(spec, (), None)
+    scenario = scenarios.scenario_of(
+        spec, asked.scenario, asked.lost, choosing.snapshot, choosing.at
+    )
+    targets = scenarios.readable_targets(spec, scenario)
+    session.remembers = scenario.name != scenarios.HOST_LOST
+    if scenario.name == scenarios.KEY_LOST:
+        given = None if call.identity is None else Secret(f"file:{call.identity}")
+        scenarios.require_other_identity(spec, given)
+    incident = _incident(session, asked.incident)
+    catalog = session.catalog(targets)
+    scenario = _dated(
+        scenarios.drawn(scenario, catalog, sources, session.facts.token), asked.incident
+    )
+    chosen = replace(choosing, snapshot=scenario.snapshot, at=scenario.at, targets=targets)
+    wanted = wanted_recovery(session, "drill", sources, chosen)
+
+    def in_scratch(folder: Path) -> Plan:
+        return compile_wanted(session, replace(wanted, scratch=folder))
+
+    plan = in_scratch(spec.state / "scratch" / "drill")
+    rehearsal = Rehearsal(scenario, catalog, incident, asked.report_folder)
+    return Prepared(
+        session,
+        plan,
+        results.recovery_outcome,
+        carry_out=lambda: rehearse(session, in_scratch, rehearsal),
+    )
+
+
+def _incident(session: Session, typed: str) -> datetime:
+    from runner.spec.units import parse_time
+
+    if not typed:
+        return session.facts.now
+    try:
+        at = parse_time(typed, session.spec.timezone, session.facts.now)
+    except ValueError as error:
+        raise UsageError(f"--incident: {error}") from error
+    if at > session.facts.now:
+        raise UsageError("--incident is in the future.", remedy="Give a time that has passed.")
+    return at
+
+
+def _dated(scenario: Scenario, incident: str) -> Scenario:
+    """What was captured after the incident is not there to recover from."""
+    nothing_chosen = scenario.at is None and scenario.snapshot == "latest"
+    return replace(scenario, at=incident) if incident and nothing_chosen else scenario
