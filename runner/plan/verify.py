@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runner.errors import UsageError
+from runner.errors import PersonNeeded, UsageError
 from runner.plan.choose import LATEST
 from runner.plan.model import Plan, Step
 from runner.spec.model import VERIFY_LEVELS, Spec
@@ -29,12 +29,7 @@ def compile_verify(
         raise UsageError(
             f"There is no level `{level}`.", remedy=f"Known: {', '.join(VERIFY_LEVELS)}."
         )
-    if sample < 1.0:
-        if level not in (None, SAMPLED):
-            raise UsageError(
-                f"Level {level} reads everything, so there is no sample of it.",
-                remedy=f"Leave --sample out, or take --level {SAMPLED}.",
-            )
+    if sample < 1.0 and level is None:
         level = SAMPLED
     for name in sources:
         spec.source(name)
@@ -45,6 +40,11 @@ def compile_verify(
         _step(spec, one, target, level, sources, sample) for one in chosen for target in one.targets
     ]
     steps += [_damaged(target, one, reason) for target, one, reason in damaged]
+    if not steps and catalog.unreachable:
+        raise PersonNeeded(
+            f"Nothing could be verified: {'; '.join(catalog.unreachable.values())}",
+            remedy="Make a target reachable, and verify again.",
+        )
     if not steps:
         raise UsageError(
             "There is no snapshot to verify.", remedy="`list` shows what there is, and where."
@@ -100,9 +100,9 @@ def _step(
             "target": target,
             "level": depth,
             "sources": [name for name in sources if name in snapshot.sources],
-            "sample": sample,
+            "sample": sample if depth == SAMPLED else 1.0,
         },
-        reason="asked for",
+        reason="asked for" if sample == 1.0 or depth == SAMPLED else f"{depth} reads everything",
     )
 
 

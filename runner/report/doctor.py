@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from runner.errors import HoldfastError
@@ -14,6 +14,8 @@ from runner.process import run
 from runner.prove.command import isolation
 from runner.registry import open_source
 from runner.report.outcome import Outcome
+from runner.report.target_words import answer_words, holding_words, loss_words
+from runner.report.targets import examinations
 from runner.source import Examined
 from runner.spec.units import format_duration, format_size
 
@@ -31,24 +33,25 @@ PROGRAMS = {
 # https://sqlite.org/wal.html: a WAL reset could corrupt a database; fixed in 3.51.3.
 SQLITE_FIXED = (3, 51, 3)
 
-MOST_SKEW_SECONDS = 120.0
+MOST_SKEW_SECONDS = 60.0
 
 
 def examine(session: Session) -> Outcome:
     """The outcome of `doctor`; exit 4 when something that the spec needs does not work."""
+    targets = examinations(session)
     found = [
         *_python(),
         *_programs(session),
         *_state(session),
         *_sources(session),
-        *_targets(session),
+        *(_target(row, session) for row in targets),
         *_identity(session),
     ]
     failed = [one for one in found if one.verdict == "FAIL"]
     error = None
     if failed:
         error = {"kind": "failed", "message": f"{failed[0].what}: {failed[0].found}"}
-    data: dict[str, Any] = {"examined": [vars(one) for one in found]}
+    data: dict[str, Any] = {"examined": [vars(one) for one in found], "targets": targets}
     return Outcome("doctor", data, 4 if failed else 0, error)
 
 
@@ -107,19 +110,20 @@ def _sources(session: Session) -> Iterator[Examined]:
         yield from source.examine()
 
 
-def _targets(session: Session) -> Iterator[Examined]:
-    for name, target in session.targets.items():
-        try:
-            target.check()
-            skew = abs((target.now() - session.facts.now).total_seconds())
-            free = target.free()
-        except HoldfastError as error:
-            yield Examined(f"target {name}", "FAIL", f"{error.message} {error.remedy}".strip())
-            continue
-        words = target.location("") + ("" if free is None else f", {format_size(free)} free")
-        if skew > MOST_SKEW_SECONDS:
-            words += f"; its clock differs by {format_duration(round(skew))}"
-        yield Examined(f"target {name}", "warn" if skew > MOST_SKEW_SECONDS else "ok", words)
+def _target(row: Mapping[str, Any], session: Session) -> Examined:
+    what = f"target {row['target']}"
+    if not row["reachable"]:
+        return Examined(what, "FAIL", row["error"])
+    words = [session.targets[row["target"]].location(""), *answer_words(row)]
+    slow = row["clock_skew"] > MOST_SKEW_SECONDS
+    if slow:
+        words.append(f"its clock differs by {format_duration(round(row['clock_skew']))}")
+    if row["snapshots"] is not None:
+        words += holding_words(row)
+    lost = loss_words(row)
+    if lost is not None:
+        words.append(f"if it burned, {lost}")
+    return Examined(what, "warn" if slow else "ok", "; ".join(words))
 
 
 def _identity(session: Session) -> Iterator[Examined]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from runner.errors import Interrupted, StepFailed
+from runner.errors import Interrupted, PersonNeeded, StepFailed
 from runner.execute.journal import StepResult
 from runner.execute.runs import Finished
 from runner.plan.model import Plan, Step
 from runner.report.outcome import Outcome
 from runner.spec.model import DEFAULT_PROFILE
 from runner.store.chain import Gap
+
+EMPTY: Mapping[str, str] = {}
 
 # What the contract calls a step that did not run for another's sake.
 PUBLIC_STATUS = {"blocked": "skipped", "undone": "failed", "started": "interrupted"}
@@ -130,8 +132,12 @@ def safety_outcome(plan: Plan, finished: Finished) -> Outcome:
     return Outcome("prune-safety", data, finished.exit_code, finished.error)
 
 
-def verify_outcome(finished: Finished, gaps: Sequence[Gap] = ()) -> Outcome:
-    """`verify`: every finding, and snapshots that a target no longer holds."""
+def verify_outcome(
+    finished: Finished, gaps: Sequence[Gap] = (), unreachable: Mapping[str, str] = EMPTY
+) -> Outcome:
+    """`verify`: every finding, snapshots that a target no longer holds, and the targets that were
+    asked for and could not be read: of what lies there nothing is known, which is no pass.
+    """
     results = [
         one for result in finished.results.values() for one in result.outputs.get("results", [])
     ]
@@ -141,7 +147,11 @@ def verify_outcome(finished: Finished, gaps: Sequence[Gap] = ()) -> Outcome:
         gone = f"{gaps[0].snapshot} at {gaps[0].target}: {gaps[0].reason}"
         error = {"kind": "failed", "message": gone}
     code = StepFailed.exit_code if gaps else finished.exit_code
-    return Outcome("verify", {"results": results}, code, error)
+    unread = [{"target": name, "reason": reason} for name, reason in unreachable.items()]
+    if unread and code == 0:
+        code = PersonNeeded.exit_code
+        error = {"kind": "person", "message": f"Not verified: {unread[0]['reason']}"}
+    return Outcome("verify", {"results": results, "unread": unread}, code, error)
 
 
 def _gap(gap: Gap) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from runner.errors import UsageError
+from runner.errors import HoldfastError, UsageError
 from runner.execute import journal
 from runner.execute.journal import RunState
 from runner.execute.remembering import missing_links
@@ -14,6 +15,14 @@ from runner.execute.session import Session
 from runner.plan.due import next_due
 from runner.plan.outstanding import behind
 from runner.report.outcome import Outcome, stamp
+from runner.report.targets import (
+    NOT_KNOWN,
+    STATUS_SECONDS,
+    Answers,
+    answers,
+    holding,
+    last_measured,
+)
 from runner.spec.model import Objective
 from runner.store.catalog import Catalog
 from runner.store.retention import FUTURE
@@ -24,11 +33,11 @@ SEARCHED_RUNS = 500
 
 def judge(session: Session) -> Outcome:
     """The outcome of `status`; exit 4 when the last run failed, 5 when an objective is missed."""
-    catalog = session.catalog()
+    catalog = session.catalog(patience=STATUS_SECONDS)
     data = {
         "policies": _policies(session, catalog),
         "sources": [_source(session, catalog, name) for name in session.spec.sources],
-        "targets": [_target(session, catalog, name) for name in session.spec.targets],
+        "targets": _targets(session, catalog),
     }
     troubles = list(_troubles(session, data, catalog))
     code = min((number for number, _ in troubles), default=0)
@@ -132,16 +141,34 @@ def _last_drill(catalog: Catalog, name: str, objective: Objective) -> dict[str, 
     return {"objective": objective.rto, "measured": None, "met": None, "drill": None}
 
 
-def _target(session: Session, catalog: Catalog, name: str) -> dict[str, Any]:
+def _targets(session: Session, catalog: Catalog) -> list[dict[str, Any]]:
+    """Each target as it is now: what is not known is None, and never taken from a cache."""
+    there = [name for name in session.spec.targets if name not in catalog.unreachable]
+    speed = last_measured(session.spec)
+    found = answers(session, there)
+    return [
+        {
+            "target": name,
+            "reachable": _reached(catalog, name),
+            **(holding(session, catalog, name) if name in there else NOT_KNOWN),
+            "behind": len(behind(session.spec, catalog, name)) if name in there else None,
+            **_answered(found.get(name)),
+            "throughput": asdict(speed[name]) if name in speed else None,
+        }
+        for name in session.spec.targets
+    ]
+
+
+def _reached(catalog: Catalog, name: str) -> bool | None:
     if name in catalog.unreachable:
-        return {"target": name, "reachable": False, "newest": None, "behind": None}
-    own = catalog.at_target(name)
-    return {
-        "target": name,
-        "reachable": True,
-        "newest": own[0].id if own else None,
-        "behind": len(behind(session.spec, catalog, name)),
-    }
+        return None if name in catalog.silent else False
+    return True
+
+
+def _answered(answer: Answers | HoldfastError | None) -> dict[str, Any]:
+    if isinstance(answer, Answers):
+        return asdict(answer)
+    return {"latency": None, "free": None}
 
 
 def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[tuple[int, str]]:
@@ -195,7 +222,7 @@ def _policy_troubles(policies: list[dict[str, Any]]) -> Iterator[str]:
 def _target_troubles(targets: list[dict[str, Any]], catalog: Catalog) -> Iterator[str]:
     for target in targets:
         name, lacks = target["target"], target["behind"]
-        if target["reachable"] is False:
+        if name in catalog.unreachable:
             yield f"The target {name} cannot be read: {catalog.unreachable[name]}"
         elif lacks:
             count = "1 snapshot" if lacks == 1 else f"{lacks} snapshots"

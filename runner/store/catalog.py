@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
-from runner.errors import HoldfastError, Interrupted, StepFailed, UsageError
+from runner.errors import StepFailed, UsageError
 from runner.store.listing import Holding, Known, parse_manifest, read_target
 from runner.store.records import DrillResult, Proof, Records, pins
 from runner.store.snapshot import MANIFEST, MOST_BYTES, Manifest, folder_of
+from runner.store.together import Unanswered, ask_each
 from runner.store.view import Snapshot, SourceView, by_age
 from runner.target import Target
 
@@ -38,6 +39,7 @@ class Catalog:
 
     snapshots: tuple[Snapshot, ...] = ()  # newest first: by sequence, created_at, id
     unreachable: Mapping[str, str] = field(default_factory=dict)  # target: why
+    silent: frozenset[str] = frozenset()  # those among them that did not answer in time
     damaged: tuple[tuple[str, str, str], ...] = ()  # target, id, what is wrong with its manifest
     incomplete: tuple[tuple[str, str], ...] = ()  # target, id: a folder without a manifest
     records: Mapping[str, Records] = field(default_factory=dict)  # by reachable target
@@ -175,25 +177,40 @@ def predecessor(catalog: Catalog) -> Mapping[str, str] | None:
 
 
 def read_catalog(
-    targets: Mapping[str, Target], project: str, profile: str, *, cache: Path | None, now: datetime
+    targets: Mapping[str, Target],
+    project: str,
+    profile: str,
+    *,
+    cache: Path | None,
+    now: datetime,
+    patience: float | None = None,
 ) -> Catalog:
     """What the targets hold of a profile. `cache` is a folder that may be lost at any time.
 
-    A target that cannot be read stands in `unreachable`, and is never answered from the cache.
+    A target that cannot be read, or not within `patience` seconds, stands in `unreachable`, and is
+    never answered from the cache.
     """
     holdings: dict[str, Holding] = {}
     unreachable: dict[str, str] = {}
+    silent = []
     with _no_collection():
-        for name, result in _each(targets, project, profile, cache):
+        questions = {
+            name: partial(read_target, target, project, profile, cache)
+            for name, target in targets.items()
+        }
+        for name, result in ask_each(questions, patience).items():
             if isinstance(result, Holding):
                 holdings[name] = result
-            else:
-                unreachable[name] = f"{result.message} {result.remedy}".strip()
+                continue
+            unreachable[name] = f"{result.message} {result.remedy}".strip()
+            if isinstance(result, Unanswered):
+                silent.append(name)
         snapshots, differing = _merge(holdings, now)
     damaged = [(name, *one) for name, held in holdings.items() for one in held.damaged]
     return Catalog(
         snapshots=snapshots,
         unreachable=unreachable,
+        silent=frozenset(silent),
         damaged=(*damaged, *differing),
         incomplete=tuple((name, one) for name, held in holdings.items() for one in held.incomplete),
         records={name: held.records for name, held in holdings.items()},
@@ -236,26 +253,6 @@ def _no_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _each(
-    targets: Mapping[str, Target], project: str, profile: str, cache: Path | None
-) -> Iterator[tuple[str, Holding | HoldfastError]]:
-    def read(target: Target) -> Holding | HoldfastError:
-        try:
-            return read_target(target, project, profile, cache)
-        except Interrupted:
-            raise
-        except HoldfastError as error:
-            return error
-
-    if len(targets) < 2:
-        yield from ((name, read(target)) for name, target in targets.items())
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(len(targets)) as pool:
-        yield from zip(targets, pool.map(read, targets.values()), strict=True)
 
 
 def _merge(
