@@ -61,7 +61,7 @@ class CephServer:
         self._start_store()
         self.keys[OWNER] = self.make_user(OWNER)
         self.start("radosgw", "client.rgw")
-        self._await_gateway()
+        self.await_gateway()
 
     def make_user(self, name: str) -> Key:
         """A new user of the gateway, and its key."""
@@ -141,13 +141,33 @@ class CephServer:
                 start_new_session=True,
             )
 
+    def kill(self, name: str) -> None:
+        """End one of its servers as a power cut would."""
+        process = self.processes.pop(name)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """Until the block ends there is no room left: what is written waits for some."""
+        self.call("ceph", "tell", "osd.0", "injectfull", "full")
+        try:
+            self._await_full(full=True)
+            yield
+        finally:
+            self.call("ceph", "tell", "osd.0", "injectfull", "none")
+            self._await_full(full=False)
+
+    def _await_full(self, *, full: bool) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while (",full" in self.call("ceph", "osd", "dump")) != full:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
     def end(self) -> None:
         """End it as a power cut would."""
-        for process in reversed(self.processes.values()):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGKILL)
-            process.wait()
-        self.processes.clear()
+        for name in reversed(list(self.processes)):
+            self.kill(name)
 
     def _configure(self) -> None:
         folder = self.folder
@@ -225,7 +245,8 @@ class CephServer:
         ]
         return line.partition(" = ")[2]
 
-    def _await_gateway(self) -> None:
+    def await_gateway(self) -> None:
+        """Return once the gateway answers."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             for name, process in self.processes.items():

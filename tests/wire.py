@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ class Wire:
     lose: Callable[[str], bool] = field(default=lambda head: False)
     # After so many bytes of an answer the connection breaks, once for each number.
     cuts: list[int] = field(default_factory=list)
+    slowness: float = 0.0  # seconds before each block of an answer
 
     def lines(self, method: str) -> list[str]:
         """The first lines of the requests with that method."""
@@ -46,6 +48,7 @@ class Wire:
         cuttable, lost = head.startswith("GET "), self.lose(head)
         passed = 0
         while block := server.recv(BLOCK):
+            time.sleep(self.slowness)
             if not lost:
                 client.sendall(block)
             passed += len(block)

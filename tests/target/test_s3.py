@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -64,6 +65,12 @@ def secret(folder: Path, value: str) -> Secret:
     return Secret(f"file:{file}")
 
 
+def refusal(status: str, code: str) -> bytes:
+    """A server's answer that says no more than that."""
+    body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
 class TestConformance(TargetConformance):
     @pytest.fixture
     def spec(
@@ -120,6 +127,21 @@ class TestErrors:
     def test_a_server_that_is_overwhelmed(self, opened: Opened, wire: Wire) -> None:
         wire.answer = lambda head: b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n"
         self.expect(opened(endpoint=through(wire), retry=0.2), "not available", "later")
+
+    @pytest.mark.parametrize(
+        ("code", "reason", "remedy"),
+        [
+            ("ExpiredToken", "credentials have expired", "new temporary credentials"),
+            ("InvalidToken", "session token", "new temporary credentials"),
+            ("RequestTimeTooSkewed", "the clocks differ too much", "Set the clock"),
+            ("QuotaExceeded", "no room left", "prune"),
+        ],
+    )
+    def test_what_a_server_says_in_its_own_words(
+        self, opened: Opened, wire: Wire, code: str, reason: str, remedy: str
+    ) -> None:
+        wire.answer = lambda head: None if head.startswith("HEAD") else refusal("403 No", code)
+        self.expect(opened(endpoint=through(wire), retry=0.2), reason, remedy)
 
     def test_a_server_that_hangs(self, opened: Opened, wire: Wire) -> None:
         def hang(head: str) -> bytes | None:
@@ -349,6 +371,80 @@ class TestFaults:
         target.put("a", [b"x" * MIB] * 12)
         assert failures == []
         assert read(target, "a") == b"x" * 12 * MIB
+
+    def test_the_connection_is_cut_at_every_tenth_part(self, opened: Opened, wire: Wire) -> None:
+        data = os.urandom(50 * MIB)
+        target = opened(endpoint=through(wire), part_size=5 * MIB, retry=60.0)
+        broken_parts: set[str] = set()
+
+        def cut(head: str) -> bytes | None:
+            found = re.search(r"partNumber=(\d+)", head.partition("\r\n")[0])
+            if found is None or found[1] in broken_parts:
+                return None
+            broken_parts.add(found[1])
+            return b""
+
+        wire.answer = cut
+        target.put("a", (data[at : at + MIB] for at in range(0, len(data), MIB)))
+        assert len(broken_parts) == 10
+        wire.cuts = [5 * MIB] * 9
+        assert read(target, "a") == data
+        assert wire.cuts == []
+
+    def test_a_slow_server_is_waited_for(self, opened: Opened, wire: Wire) -> None:
+        target = opened(endpoint=through(wire), timeout=2.0, retry=0.2)
+        target.put("a", [b"x" * 2 * MIB])
+        wire.slowness = 0.1  # in all it takes longer than `timeout`
+        assert read(target, "a") == b"x" * 2 * MIB
+
+    @pytest.mark.parametrize(
+        ("status", "code"),
+        [
+            ("429 Too Many Requests", "SlowDown"),
+            ("500 Internal Server Error", "InternalError"),
+            ("502 Bad Gateway", ""),
+            ("503 Slow Down", "SlowDown"),
+            ("504 Gateway Timeout", ""),
+        ],
+    )
+    def test_a_storm_of_refusals_is_sat_out(
+        self, opened: Opened, wire: Wire, status: str, code: str
+    ) -> None:
+        failures = [refusal(status, code)] * 6
+        wire.answer = lambda head: failures.pop() if failures else None
+        target = opened(endpoint=through(wire), retry=60.0, part_size=5 * MIB)
+        target.put("a", [b"x" * MIB] * 12)
+        assert failures == []
+        failures += [refusal(status, code)] * 3
+        assert read(target, "a") == b"x" * 12 * MIB
+
+    def test_a_server_that_is_back_after_five_seconds(self, opened: Opened) -> None:
+        with running() as server:
+            bucket = server.make_bucket()
+            target = opened(endpoint=server.endpoint, bucket=bucket, retry=60.0)
+            data = os.urandom(20 * MIB)
+            target.put("kept", [data])
+            reading = target.get("kept")
+            began = next(reading)
+            server.end(signal.SIGKILL)
+            back = threading.Timer(5.0, server.start)
+            back.start()
+            try:
+                assert began + b"".join(reading) == data
+                target.put("small", [b"x"])
+            finally:
+                back.join()
+            assert sorted(keys(target)) == ["kept", "small"]
+
+    def test_ten_thousand_objects_are_listed(self, opened: Opened, s3_server: S3Server) -> None:
+        target = opened()
+        folder = s3_server.data / target._bucket.account.bucket / "some/where/shop/prod"
+        for number in range(10_000):
+            (folder / str(number)).mkdir(parents=True)
+            (folder / str(number) / "manifest.json").write_bytes(b"{}")
+        assert len(set(keys(target, "shop/prod"))) == 10_000
+        assert len(target.folders("shop/prod")) == 10_000
+        assert sum(1 for _ in target.find("shop/prod", "manifest.json")) == 10_000
 
     def test_a_server_that_dies_in_the_middle(self, opened: Opened) -> None:
         with running() as server:

@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,43 @@ class TestLockThatCannotBe:
                 attempt()
             assert "Make a bucket with object lock" in caught.value.remedy
         assert keys(opened(bucket)) == []
+
+
+class TestFaults:
+    @pytest.mark.slow
+    def test_a_full_store_that_hangs_is_given_up(
+        self, ceph_server: CephServer, opened: Opened
+    ) -> None:
+        bucket = ceph_server.make_bucket()
+        opened(bucket).put("before", [b"x"])
+        target = opened(bucket, timeout=2.0, retry=2.0)
+        with ceph_server.full():
+            for chunks in ([b"x"], [b"x" * MIB] * 20):
+                with pytest.raises(StepFailed, match="did not answer in time") as caught:
+                    target.put("shop/a", chunks)
+                assert "timeout" in caught.value.remedy
+            assert read(target, "before") == b"x"
+        opened(bucket).put("after", [b"x"])
+
+    def test_an_upload_goes_on_when_a_killed_server_is_back_after_five_seconds(
+        self, ceph_server: CephServer, opened: Opened
+    ) -> None:
+        target = opened(ceph_server.make_bucket(), part_size=5 * MIB, retry=60.0)
+        back = threading.Timer(5.0, ceph_server.start, ("radosgw", "client.rgw"))
+
+        def chunks() -> Iterator[bytes]:
+            for number in range(30):
+                if number == 20:
+                    ceph_server.kill("client.rgw")
+                    back.start()
+                yield bytes([number]) * MIB
+
+        try:
+            target.put("large", chunks())
+        finally:
+            back.join()
+            ceph_server.await_gateway()
+        assert read(target, "large") == b"".join(bytes([n]) * MIB for n in range(30))
 
 
 class TestErrors:
