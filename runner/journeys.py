@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from runner.bootstrap import Start, bootstrap, overview, resumed
 from runner.drilling import Drilling, drill
 from runner.errors import SpecError, UsageError
 from runner.execute.remembering import missing_links, recall
@@ -45,19 +46,23 @@ __all__ = [
     "Danger",
     "Drilling",
     "Prepared",
+    "Start",
     "apply",
     "approve",
     "backup",
+    "bootstrap",
     "delete",
     "drill",
     "list_safety",
     "open_snapshot",
+    "overview",
     "perform",
     "prune",
     "prune_safety",
     "recover",
     "restore",
     "resume",
+    "resumed",
     "rollback",
     "validate",
     "verify",

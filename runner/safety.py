@@ -13,6 +13,7 @@ from runner.execute.session import Call, Session
 from runner.plan.facts import host_name, identities
 from runner.plan.rollback import Replaced, compile_rollback
 from runner.plan.safety import compile_safety
+from runner.plan.telling import no_return_words
 from runner.prepare import Danger, Prepared
 from runner.registry import open_source
 from runner.report import results
@@ -40,6 +41,7 @@ def rollback(call: Call, run: str) -> Prepared:
         (
             f"On {host_name()}, this takes back what {run} restored.",
             *rollback_lines(plan, session.facts.now, notes),
+            *no_return_words(plan),
         ),
     )
     return Prepared(session, plan, results.recovery_outcome, danger)

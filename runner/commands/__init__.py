@@ -9,7 +9,15 @@ from invoke.collection import Collection
 from runner.commands.beginning import init
 from runner.commands.keeping import backup, delete, pin, prune, unpin, verify
 from runner.commands.looking import doctor, history, list_snapshots, ls, show, status, validate
-from runner.commands.recovering import apply, dr_restore, drill, fetch, restore, runbook
+from runner.commands.recovering import (
+    apply,
+    dr_restore,
+    drill,
+    fetch,
+    open_snapshot,
+    restore,
+    runbook,
+)
 
 TASKS: tuple[Any, ...] = (
     validate,
@@ -35,3 +43,4 @@ TASKS: tuple[Any, ...] = (
 
 namespace = Collection(*TASKS)
 namespace.add_task(list_snapshots, name="list")
+namespace.add_task(open_snapshot, name="open")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from runner import journeys
 from runner.commands.flags import AT, SNAPSHOT, SOURCE, given
 from runner.errors import UsageError
 from runner.execute.opening import Looking
-from runner.face import ACTS, ASKS, DECRYPTS, Flags, command
+from runner.face import ACTS, ASKS, DECRYPTS, TESTS, Flags, command
 from runner.journeys import Choosing
 from runner.report import views
 from runner.report.outcome import Outcome
+from runner.target.address import is_address
 
 
 @command(
@@ -111,7 +113,12 @@ def fetch(
     texts={
         "snapshot": SNAPSHOT,
         "at": AT,
-        "from_": "Target to recover from. Default: the first that has the snapshot.",
+        "from_": "Target to recover from, or the address of one, whose snapshot then has the spec: "
+        "s3://bucket/prefix?region=…, sftp://…, a path. Default: the first that has the snapshot.",
+        "project": "With an address: the project. Default: the only one there.",
+        "dir_": "With an address: the folder to recover into. Default: this one.",
+        "allowed_signers": "With an address: the file of those whose signatures count.",
+        "confirm_spec": "With an address: the sha256 of the spec that you looked at.",
         "from_profile": "Profile whose snapshots to recover. Default: the one applied.",
         "resume": "Id of a run that ended early: go on with it.",
         "done": "Ids of manual steps that were done.",
@@ -126,6 +133,10 @@ def dr_restore(
     snapshot: str = "latest",
     at: str = "",
     from_: str = "",
+    project: str = "",
+    dir_: str = "",
+    allowed_signers: str = "",
+    confirm_spec: str = "",
     from_profile: str = "",
     resume: str = "",
     done: tuple[str, ...] = (),
@@ -134,24 +145,43 @@ def dr_restore(
     start_at: str = "",
 ) -> Outcome | journeys.Prepared:
     """Recover the whole system, in the order of the spec, proving each source."""
+    call, choosing = flags.call, Choosing(snapshot, at or None, from_ or None, from_profile or None)
+    start = _start(from_, dir_, project, allowed_signers, confirm_spec)
     if resume:
-        return journeys.resume(
-            flags.call, "dr-restore", resume, done=done, start_at=start_at or None
-        )
+        call = call if start is None else journeys.resumed(call, start)
+        return journeys.resume(call, "dr-restore", resume, done=done, start_at=start_at or None)
     if rollback:
         return journeys.rollback(flags.call, rollback)
     if done:
         raise UsageError("--done goes with --resume RUN.", remedy="`history --runs` lists runs.")
-    return journeys.recover(
-        flags.call,
-        choosing=Choosing(snapshot, at or None, from_ or None, from_profile or None),
-        steps=steps,
-        start_at=start_at or None,
+    if start is not None:
+        choosing = replace(choosing, target=None)
+        call = journeys.bootstrap(call, start, choosing)
+    return journeys.recover(call, choosing=choosing, steps=steps, start_at=start_at or None)
+
+
+def _start(
+    address: str, folder: str, project: str, signers: str, confirmed: str
+) -> journeys.Start | None:
+    """Where a recovery without a spec begins; None for one that has a spec here."""
+    if not is_address(address):
+        if folder or project or signers or confirmed:
+            raise UsageError(
+                "--dir, --project, --allowed-signers and --confirm-spec go with --from ADDRESS.",
+                remedy="An address or a path has a slash: s3://bucket/prefix, /mnt/usb, ./copy.",
+            )
+        return None
+    return journeys.Start(
+        address,
+        Path(folder or ".").expanduser().absolute(),
+        project,
+        Path(signers).expanduser().absolute() if signers else None,
+        confirmed,
     )
 
 
 @command(
-    ACTS | DECRYPTS,
+    ACTS | DECRYPTS | TESTS,
     texts={
         "snapshot": SNAPSHOT,
         "at": AT,

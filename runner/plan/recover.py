@@ -17,6 +17,7 @@ from runner.plan.choose import Choice
 from runner.plan.facts import Facts
 from runner.plan.model import Plan, Step
 from runner.plan.services import services_of, start_step, stop_step
+from runner.plan.telling import skew_of
 from runner.registry import open_source, open_target
 from runner.spec.model import Objective, RecoveryStep, Spec
 from runner.store.snapshot import ArtifactEntry, folder_of
@@ -73,6 +74,9 @@ def compile_recovery(spec: Spec, facts: Facts, wanted: Wanted) -> Plan:
                 one.source: one.snapshot.sources[one.source].taken_at.isoformat()
                 for one in wanted.choices
             },
+            "skew": skew_of(
+                {one.source: one.snapshot.sources[one.source].taken_at for one in wanted.choices}
+            ),
             "destination": wanted.destination,
             "resolved": spec.resolved,
             "doubts": list(wanted.doubts),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runner.plan.facts import existing, host_name
 from runner.plan.model import Plan
 from runner.plan.recover import Wanted
+from runner.plan.telling import no_return_words, skew_words
 from runner.registry import open_source
 from runner.source import Place, Source
 from runner.spec.units import format_duration, format_size
@@ -48,7 +49,8 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
         from runner.execute.kept import read_notes
 
         notes = read_notes(spec.state)
-        return spec.project, tuple(rollback_lines(plan, session.facts.now, notes))
+        told = rollback_lines(plan, session.facts.now, notes)
+        return spec.project, (*told, *no_return_words(plan))
     if plan.kind == "safety":
         return spec.project, tuple(safety_lines([step.params for step in plan.steps]))
     if plan.kind not in ("restore", "dr-restore"):
@@ -57,7 +59,9 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
     lines = [f"On {host_name()}, this replaces live content of {spec.project} ({spec.profile})."]
     lines += _losses(session, taken, list(taken))
     lines += plan.facts["doubts"]
+    lines += [words] if (words := skew_words(plan)) else []
     lines.append("What is there now is kept as a safety copy.")
+    lines += no_return_words(plan)
     name = spec.project if plan.kind == "dr-restore" else next(iter(taken))
     return name, tuple(lines)
 

@@ -9,6 +9,7 @@ from runner.durable import write_bytes
 from runner.errors import UsageError
 from runner.execute.actions import action_named
 from runner.plan.model import Plan, Step, canonical
+from runner.plan.telling import no_return_words, point_of_no_return, skew_words
 from runner.report.outcome import Outcome
 from runner.spec.model import Spec
 
@@ -27,9 +28,13 @@ def planned(spec: Spec, plan: Plan, file: Path | None) -> Outcome:
         "project": plan.project,
         "profile": plan.profile,
         "steps": steps,
+        "skew": plan.facts.get("skew"),
+        "point_of_no_return": point_of_no_return(plan),
         "saved": None if file is None else str(file),
     }
-    return Outcome("plan", data)
+    words = skew_words(plan)
+    notes = (*([words] if words else ()), *no_return_words(plan))
+    return Outcome("plan", data, notes=notes)
 
 
 def _step(spec: Spec, step: Step) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from runner.errors import Interrupted, PersonNeeded, StepFailed
 from runner.execute.journal import StepResult
 from runner.execute.runs import Finished
 from runner.plan.model import Plan, Step
+from runner.plan.telling import skew_words
 from runner.report.outcome import Outcome
 from runner.spec.model import DEFAULT_PROFILE
 from runner.store.chain import Gap
@@ -106,11 +107,12 @@ def recovery_outcome(plan: Plan, finished: Finished) -> Outcome:
             "steps": steps_of(plan, finished.results),
             "proof": proofs_of(plan, finished.results),
             "safety": _safety(finished.results),
+            "skew": plan.facts.get("skew"),
             "next": next_line(plan, finished),
         },
         finished.exit_code,
         finished.error,
-        notes=tuple(plan.facts.get("doubts", ())),
+        notes=(*plan.facts.get("doubts", ()), *([words] if (words := skew_words(plan)) else ())),
     )
 
 
@@ -175,6 +177,11 @@ def prune_outcome(plan: Plan, finished: Finished) -> Outcome:
             "kept": [one for out in outputs for one in out.get("kept", [])],
             "removed": [one for out in outputs for one in out.get("removed", [])],
             "damaged": _left_alone(plan, finished),
+            "foreign": [
+                {"key": key, "target": step.params["target"]}
+                for step, out in zip(plan.steps, outputs, strict=True)
+                for key in out.get("foreign", [])
+            ],
         },
         finished.exit_code,
         finished.error,

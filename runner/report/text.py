@@ -64,7 +64,11 @@ def _plan(outcome: Outcome) -> Lines:
     verb = {"rollback": "take back a recovery of", "safety": "remove safety copies of"}
     kind = verb.get(data["kind"], data["kind"])
     yield f"This would {kind} {data['project']}{profile}, in {len(data['steps'])} steps:"
+    point = data["point_of_no_return"] or {"step": None}
     for number, step in enumerate(data["steps"], 1):
+        if step["id"] == point["step"]:
+            yield ""
+            yield "     ---- point of no return: from here on live content is replaced ----"
         when = "" if step["when"] == "success" else f"  [{step['when']}]"
         yield ""
         yield f"{number:3}. {step['id']}: {step['title']}{when}"
@@ -72,6 +76,7 @@ def _plan(outcome: Outcome) -> Lines:
             yield f"     because {step['reason']}"
         yield from ("     $ " + one.replace("\n", "\n       ") for one in step["commands"])
     yield ""
+    yield from outcome.notes
     yield f"Plan {data['plan'][:16]}. Nothing was done."
     if data["saved"]:
         yield f"Saved. Next: holdfast apply --plan {data['saved']}"
@@ -104,7 +109,7 @@ def _backup(outcome: Outcome) -> Lines:
 def _list(outcome: Outcome) -> Lines:
     rows = [
         (
-            one["id"],
+            "/".join(one[key] for key in ("project", "profile", "id") if key in one),
             one["taken_at"],
             ",".join(one["sources"]) + (f" (no {','.join(one['missing'])})" * bool(one["missing"])),
             format_size(one["bytes"]),
@@ -221,6 +226,12 @@ def _target_row(one: Row) -> list[str]:
         one["newest"] or "-",
         "?" if one["behind"] is None else str(one["behind"]),
     ]
+
+
+def _ready(outcome: Outcome) -> Lines:
+    rows = [(one["verdict"], one["what"], one["found"]) for one in outcome.data["points"]]
+    yield from table(("", "WHAT", "FOUND"), rows)
+    yield outcome.data["line"]
 
 
 def _run(outcome: Outcome) -> Lines:
@@ -343,7 +354,7 @@ def _met(value: bool | None) -> str:
     return {True: "met", False: "MISSED", None: "-"}[value]
 
 
-SAYS_ITS_ERROR = ("validate", "status")
+SAYS_ITS_ERROR = ("validate", "status", "ready")
 
 TEXTS: dict[str, Callable[[Outcome], Lines]] = {
     "validate": _validate,
@@ -358,6 +369,7 @@ TEXTS: dict[str, Callable[[Outcome], Lines]] = {
     "prune-safety": _prune_safety,
     "drill": _drill,
     "status": _status,
+    "ready": _ready,
     "run": _run,
     "show": _show,
     "ls": _ls,

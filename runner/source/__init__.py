@@ -102,6 +102,16 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """A program that a person types to, to look into what was restored."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)  # added to the person's own
+    stdin: bytes | None = None  # None: the person's own
+    folder: Path | None = None  # where it runs; None: anywhere
+
+
+@dataclass(frozen=True)
 class Copy:
     """One safety copy that still exists."""
 
@@ -178,6 +188,13 @@ class Source(Protocol):
     def address(self, destination: str) -> str:
         """What a command is told of what stands at `destination`: a path, or a URL without a
         password.
+        """
+
+    def prompt(self, destination: str, text: str | None) -> Prompt:
+        """The program to look into what was restored to a scratch destination.
+
+        `text` is what is typed there, and it ends after that; None: standard input is read.
+        Raises PersonNeeded, saying what to install, where there is none.
         """
 
     def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:

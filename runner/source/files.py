@@ -27,7 +27,9 @@ from runner.source import (
     Fingerprint,
     Kept,
     Place,
+    Prompt,
     Stored,
+    prompts,
     replaced,
 )
 from runner.source.files_entry import Comparison, ListWriter, read_entry, shown
@@ -161,6 +163,10 @@ class FilesSource:
     def examine(self) -> Iterator[Examined]:
         """Nothing more."""
         yield from ()
+
+    def prompt(self, destination: str, text: str | None) -> Prompt:
+        """A shell in the restored folder."""
+        return prompts.shell(destination, text)
 
     def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:  # noqa: ARG002
         """It holds no values."""

@@ -26,8 +26,10 @@ from runner.source import (
     Fingerprint,
     Kept,
     Place,
+    Prompt,
     Source,
     Stored,
+    prompts,
     replaced,
 )
 from runner.source import git_swap as exchange
@@ -145,6 +147,10 @@ class GitSource:
             there = _answers(self._url)
             words = self._url + ("" if there else " does not answer")
             yield Examined(f"remote of {self.name}", "ok" if there else "FAIL", words)
+
+    def prompt(self, destination: str, text: str | None) -> Prompt:
+        """A shell in the restored folder."""
+        return prompts.shell(destination, text)
 
     def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:  # noqa: ARG002
         """It holds no values."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from runner.source import (
     Fingerprint,
     Kept,
     Place,
+    Prompt,
     Stored,
     postgres_ask,
     postgres_back,
@@ -42,6 +44,7 @@ from runner.source.postgres_place import (
     oids,
     reach,
     scratch_home,
+    scratch_server,
 )
 from runner.source.postgres_server import SCHEMES, Server
 from runner.source.postgres_session import value
@@ -144,6 +147,22 @@ class PostgresSource:
             names = postgres_scratch.databases(home)
             return server.database(names[0] if names else "postgres").address()
         return server.address()
+
+    def prompt(self, destination: str, text: str | None) -> Prompt:
+        """psql, at the scratch server; in the first database where there are several."""
+        home = scratch_home(destination)
+        if home is None:
+            raise StepFailed(f"{destination} is no scratch server.")
+        names = postgres_scratch.databases(home)
+        there = scratch_server(home, names[0] if names else "postgres")
+        found = there.keywords()
+        variables = {"PGHOST": found["host"], "PGPORT": found["port"], "PGUSER": found["user"],
+                     "PGDATABASE": found["dbname"]}  # fmt: skip
+        psql = str(Path(there.bin) / "psql")
+        strict = ("--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
+        if text is not None:
+            return Prompt((psql, *strict, "--command", text), variables, stdin=b"")
+        return Prompt((psql, *(() if sys.stdin.isatty() else strict)), variables)
 
     def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:
         """What SQL answers, in a transaction that only reads."""

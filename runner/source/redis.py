@@ -21,7 +21,9 @@ from runner.source import (
     Fingerprint,
     Kept,
     Place,
+    Prompt,
     Stored,
+    prompts,
     redis_commands,
     redis_live,
     redis_members,
@@ -125,6 +127,16 @@ class RedisSource:
 
         yield from examine(self.server, self.options)
 
+    def prompt(self, destination: str, text: str | None) -> Prompt:
+        """redis-cli, at the scratch server."""
+        program = prompts.installed("redis-cli", "valkey-cli", package="redis-tools")
+        placed = redis_scratch.find(Path(destination), PLACED)
+        if placed is None:
+            raise StepFailed(f"No Redis server runs in {destination}.")
+        at = ("-s", str(placed.socket), "-n", str(self.server.database))
+        return Prompt((program, *at, *([] if text is None else redis_live.words(text))),
+                      stdin=None if text is None else b"")  # fmt: skip
+
     def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:
         """One value by a Redis command, read only."""
         if kind != "redis":
@@ -169,7 +181,10 @@ class RedisSource:
         return differences(expected, found, place)
 
     def identity(self, place: Place) -> str:
-        """The start of the server that stands there, while it holds anything."""
+        """The start of the server that stands there, while it holds anything.
+
+        One that is stopped is nobody's only where it is ours to start.
+        """
         address = self.address(place.destination)
         if address.startswith("/"):  # a folder in which no server runs yet
             return "absent"
@@ -179,6 +194,8 @@ class RedisSource:
                 return "absent"
             return " ".join(self._looked(redis_live.run_id, at))
         except Unreachable:
+            if self._owned() is None:
+                raise
             return "absent"
 
     def gate(self, place: Place) -> None:

@@ -91,10 +91,10 @@ def ask(connection: RawConnection, question: str) -> Any:
 
     Raises Refused when the content says no, StepFailed when it could not be asked.
     """
-    words = _words(question)
-    _require_reading(connection, words)
+    split = words(question)
+    _require_reading(connection, split)
     try:
-        reply = connection.call(*words)
+        reply = connection.call(*split)
     except Rejected as error:
         if error.text.startswith(_SAYS_NO):
             raise Refused(error.text) from error
@@ -104,14 +104,15 @@ def ask(connection: RawConnection, question: str) -> Any:
     return reply.decode(errors="replace") if isinstance(reply, bytes) else reply
 
 
-def _words(question: str) -> list[str]:
+def words(question: str) -> list[str]:
+    """A Redis command as its words. Raises StepFailed for what is none."""
     try:
-        words = shlex.split(question)
+        found = shlex.split(question)
     except ValueError as error:
         raise StepFailed(f"{question!r} is no Redis command: {error}.") from error
-    if not words:
+    if not found:
         raise StepFailed("No Redis command is asked.")
-    return words
+    return found
 
 
 def _require_reading(connection: RawConnection, words: list[str]) -> None:

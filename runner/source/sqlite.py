@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,9 @@ from runner.source import (
     Fingerprint,
     Kept,
     Place,
+    Prompt,
     Stored,
+    prompts,
     replaced,
     sqlite_ask,
     sqlite_capture,
@@ -106,6 +109,14 @@ class SqliteSource:
     def examine(self) -> Iterator[Examined]:
         """Nothing more."""
         yield from ()
+
+    def prompt(self, destination: str, text: str | None) -> Prompt:
+        """The sqlite3 shell."""
+        program = prompts.installed("sqlite3", package="sqlite3")
+        if text is not None:
+            return Prompt((program, "-bail", destination, text), stdin=b"")
+        return Prompt((program, destination) if sys.stdin.isatty() else
+                      (program, "-bail", destination))  # fmt: skip
 
     def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:
         """One value by SQL, read only."""
