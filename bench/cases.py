@@ -54,7 +54,7 @@ SMALL = Sizes(100 * MIB, 5_000, 70 * MIB, (10 * MIB, 100 * MIB), 1_000, 5, 100_0
 
 def small_bot(bench: Bench, _: Sizes) -> Iterator[Result]:
     """A bot's whole backup, and what a person asks most often."""
-    folder = _folder(bench, "bot")
+    folder = make_folder(bench, "bot")
     apart(data.sqlite_file, folder / "data/bot.db", MIB)
     apart(data.tree, folder / "config", 20, 40_000)
     apart(data.repository, bench, folder / "code", 20)
@@ -85,40 +85,40 @@ def small_bot(bench: Bench, _: Sizes) -> Iterator[Result]:
 
 def large_sqlite(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     """One large database, there and back."""
-    folder = _folder(bench, "sqlite")
+    folder = make_folder(bench, "sqlite")
     apart(data.sqlite_file, folder / "big.db", sizes.sqlite)
     write_spec(folder, {"db": "{type: sqlite, path: big.db}"})
     title = f"SQLite, {sizes.sqlite // MIB} MiB"
-    theirs, ours = _alternate(
+    theirs, ours = alternate(
         bench,
         lambda: bench.shell(
             "rm -f copy copy.zst; sqlite3 big.db '.backup copy' && zstd -q -3 -T0 copy -o copy.zst",
             folder,
         ),
         lambda: bench.once([HOLDFAST, "backup"], folder),
-        lambda: _remove(folder / "backups", folder / ".holdfast"),
+        lambda: remove(folder / "backups", folder / ".holdfast"),
     )
     yield Result(f"{title}: backup", ours, "sqlite3 .backup && zstd -3 -T0", theirs, 1.2)
-    theirs, ours = _alternate(
+    theirs, ours = alternate(
         bench,
         lambda: bench.shell("rm -f back; zstd -q -d copy.zst -o back && sync back", folder),
         lambda: bench.once([HOLDFAST, "restore", "--source", "db", "--to", "restored.db"], folder),
-        lambda: _remove(folder / "restored.db"),
+        lambda: remove(folder / "restored.db"),
     )
     yield Result(f"{title}: restore", ours, "zstd -d && sync", theirs, 1.3)
 
 
 def many_files(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     """A tree of many small files, there and back."""
-    folder = _folder(bench, "files")
+    folder = make_folder(bench, "files")
     apart(data.tree, folder / "tree", sizes.files, sizes.files_bytes)
     write_spec(folder, {"tree": "{type: files, paths: [tree]}"})
     title = f"{sizes.files:,} files, {sizes.files_bytes // MIB} MiB"
-    theirs, ours = _alternate(
+    theirs, ours = alternate(
         bench,
         lambda: bench.shell("tar -cf - tree | zstd -q -3 -T0 -f -o tree.tar.zst", folder),
         lambda: bench.once([HOLDFAST, "backup"], folder),
-        lambda: _remove(folder / "backups", folder / ".holdfast"),
+        lambda: remove(folder / "backups", folder / ".holdfast"),
     )
     yield Result(f"{title}: backup", ours, "tar | zstd -3 -T0", theirs, 1.5)
     if shutil.which("restic"):
@@ -128,13 +128,13 @@ def many_files(bench: Bench, sizes: Sizes) -> Iterator[Result]:
             lambda: bench.shell("rm -rf restic; restic --quiet --repo restic init", folder),
         )
         yield Result(f"{title}: backup", ours, "restic backup", rival, 1.0)
-    theirs, ours = _alternate(
+    theirs, ours = alternate(
         bench,
         lambda: bench.shell(
             "mkdir back && zstd -q -dc tree.tar.zst | tar -C back -xf - && sync -f back", folder
         ),
         lambda: bench.once([HOLDFAST, "restore", "--source", "tree", "--to", "restored"], folder),
-        lambda: _remove(folder / "back", folder / "restored"),
+        lambda: remove(folder / "back", folder / "restored"),
     )
     yield Result(f"{title}: restore", ours, "zstd -d | tar -x && sync", theirs, 1.3)
 
@@ -142,7 +142,7 @@ def many_files(bench: Bench, sizes: Sizes) -> Iterator[Result]:
 def memory(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     """Peak memory of a backup and a restore as the database grows."""
     for size in sizes.memory:
-        folder = _folder(bench, "memory")
+        folder = make_folder(bench, "memory")
         apart(data.sqlite_file, folder / "big.db", size)
         write_spec(folder, {"db": "{type: sqlite, path: big.db}"})
         backup = bench.once([HOLDFAST, "backup"], folder)
@@ -154,7 +154,7 @@ def memory(bench: Bench, sizes: Sizes) -> Iterator[Result]:
 
 def large_catalog(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     """What a person asks of a target with very many snapshots."""
-    folder = _folder(bench, "catalog")
+    folder = make_folder(bench, "catalog")
     for name in ("db", "config"):
         (folder / name).mkdir()
     write_spec(
@@ -175,24 +175,24 @@ def large_catalog(bench: Bench, sizes: Sizes) -> Iterator[Result]:
 
 def postgres(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     """A database whose rows hardly compress, there and back with its content proven."""
-    folder = _folder(bench, "postgres")
+    folder = make_folder(bench, "postgres")
     with data.postgres_server(folder / "server") as server:
         apart(data.pgbench, server, sizes.pgbench)
         where = f"host: {server.host}, port: {server.port}, user: {server.user}"
         write_spec(folder, {"db": f"{{type: postgres, {where}, dbname: bench}}"})
         psql, dump, load = (server.command(name) for name in ("psql -Xq", "pg_dump", "pg_restore"))
         title = f"PostgreSQL, {15 * sizes.pgbench} MB"
-        plain, ours = _alternate(
+        plain, ours = alternate(
             bench,
             lambda: bench.shell(f"{dump} -Fc -Z0 bench | zstd -q -3 -T0 -f -o dump.zst", folder),
             lambda: bench.once([HOLDFAST, "backup"], folder),
-            lambda: _remove(folder / "backups", folder / ".holdfast"),
+            lambda: remove(folder / "backups", folder / ".holdfast"),
         )
         yield Result(f"{title}: backup", ours, "pg_dump -Fc -Z0 | zstd -3 -T0", plain, 1.35)
         gzip = bench.once(["bash", "-c", f"{dump} -Fc bench > dump.gz"], folder)
         yield Result(f"{title}: backup", ours, "pg_dump -Fc", gzip, 0.4)
         bench.shell(f"{dump} -Fd -Z0 -j2 -f dump bench", folder)
-        theirs, ours = _alternate(
+        theirs, ours = alternate(
             bench,
             lambda: bench.shell(
                 f"{psql} -c 'create database back' postgres && {load} -j2 -d back dump"
@@ -211,17 +211,17 @@ def postgres(bench: Bench, sizes: Sizes) -> Iterator[Result]:
 
 def redis(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     """Many small keys of all types; and what a restore and its proof do with them."""
-    folder = _folder(bench, "redis")
+    folder = make_folder(bench, "redis")
     with redis_server() as live, redis_server() as empty:
         apart(fill, live, sizes.redis)
         write_spec(folder, {"cache": f"{{type: redis, socket: {live}}}"})
         title = f"Redis, {sizes.redis:,} keys"
         dump = f"redis-cli -s {live} --rdb -"
-        theirs, ours = _alternate(
+        theirs, ours = alternate(
             bench,
             lambda: bench.shell(f"{dump} 2> said | zstd -q -3 -f -o copy.rdb.zst", folder),
             lambda: bench.once([HOLDFAST, "backup"], folder),
-            lambda: _remove(folder / "backups", folder / ".holdfast"),
+            lambda: remove(folder / "backups", folder / ".holdfast"),
         )
         yield Result(f"{title}: backup", ours, "redis-cli --rdb | zstd -3", theirs, 1.2)
         part = [sys.executable, "-m", "bench.redis_server"]
@@ -248,13 +248,15 @@ CASES: dict[str, Case] = {
 }
 
 
-def _folder(bench: Bench, name: str) -> Path:
+def make_folder(bench: Bench, name: str) -> Path:
+    """A new folder of that name to work in."""
     folder = bench.folder / name
     folder.mkdir()
     return folder
 
 
-def _remove(*paths: Path) -> None:
+def remove(*paths: Path) -> None:
+    """Remove files and folders; those that are not there are no error."""
     for path in paths:
         if path.is_dir():
             shutil.rmtree(path)
@@ -262,7 +264,7 @@ def _remove(*paths: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _alternate(
+def alternate(
     bench: Bench,
     theirs: Callable[[], Measured],
     ours: Callable[[], Measured],

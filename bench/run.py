@@ -10,8 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.cases import CASES, FULL, SMALL, Result
+from bench import cases
+from bench.cases import FULL, SMALL, Result
 from bench.measure import Bench
+from bench.s3_case import s3
+
+CASES = {**cases.CASES, "s3": s3}
 
 MOST_MEMORY = 200 * 1000 * 1000
 

@@ -1,0 +1,98 @@
+"""What is measured of buckets: against the same bytes sent by plain programs to the same server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from bench import data
+from bench.cases import MIB, Result, Sizes, alternate, make_folder, remove
+from bench.measure import HOLDFAST, Bench, Measured, apart
+from bench.s3_server import S3, s3_server
+from runner.store.seal import keygen
+
+LISTED_COLD_SECONDS, LISTED_WARM_SECONDS = 3.0, 0.5
+
+
+def s3(bench: Bench, sizes: Sizes) -> Iterator[Result]:
+    """One large file to a bucket and back, encrypted; to three targets; and a long list."""
+    folder = make_folder(bench, "s3")
+    with s3_server(folder, "one", "two", "many") as server:
+        server.write_keys(folder)
+        identity, recipient = keygen()
+        (folder / "key").write_text(identity)
+        (folder / "key").chmod(0o600)
+        (folder / "big").mkdir()
+        apart(data.sqlite_file, folder / "big" / "file", sizes.sqlite)
+        one = {"one": server.declared("one")}
+        _write_spec(folder, one, recipient)
+        title = f"S3, {sizes.sqlite // MIB} MiB"
+        alone: list[Measured] = []
+        yield from _there_and_back(bench, folder, server, recipient, title, alone)
+        three = {"disk": "{type: local, path: backups}", **one, "two": server.declared("two")}
+        _write_spec(folder, three, recipient)
+        _clean(bench, folder, server)
+        ours = bench.median(
+            lambda: bench.once([HOLDFAST, "backup"], folder),
+            lambda: _clean(bench, folder, server),
+        )
+        yield Result(f"{title}: backup to three targets", ours, "to one of them", alone[0], 1.3)
+        yield from _long_list(bench, folder, server, sizes)
+
+
+def _there_and_back(
+    bench: Bench, folder: Path, server: S3, recipient: str, title: str, alone: list[Measured]
+) -> Iterator[Result]:
+    pipeline = f"zstd -q -3 -c big/file | age -r {recipient} | {server.client('rcat', 'one/plain')}"
+    theirs, ours = alternate(
+        bench,
+        lambda: bench.shell(pipeline, folder),
+        lambda: bench.once([HOLDFAST, "backup"], folder),
+        lambda: _clean(bench, folder, server),
+    )
+    alone.append(ours)
+    yield Result(f"{title}: backup", ours, "zstd -3 | age | rclone rcat", theirs, 1.1)
+    fetch = server.client("cat", "one/plain")
+    restore: list[str | Path] = [HOLDFAST, "restore", "--source", "big", "--to", "restored"]
+    theirs, ours = alternate(
+        bench,
+        lambda: bench.shell(f"{fetch} | age -d -i key | zstd -q -d -o back && sync back", folder),
+        lambda: bench.once(restore, folder),
+        lambda: remove(folder / "restored", folder / "back"),
+    )
+    yield Result(f"{title}: restore", ours, "rclone cat | age -d | zstd -d && sync", theirs, 1.1)
+
+
+def _long_list(bench: Bench, folder: Path, server: S3, sizes: Sizes) -> Iterator[Result]:
+    for name in ("db", "config"):
+        (folder / name).mkdir()
+    (folder / "backup.yaml").write_text(
+        "version: 1\nproject: bench\n"
+        "sources: {db: {type: files, paths: [db]}, config: {type: files, paths: [config]}}\n"
+        f"targets:\n  many: {server.declared('many')}\n"
+        "policies:\n  nightly: {schedule: 6h, keep: {daily: 7, weekly: 4, monthly: 12}}\n"
+    )
+    apart(data.catalog, server.data / "many" / "dr", sizes.snapshots)
+    title = f"S3, {sizes.snapshots:,} snapshots"
+    asked = partial(bench.once, [HOLDFAST, "list"], folder)
+    asked()  # the server itself looks at its folders for the first time
+    remove(folder / ".holdfast")
+    yield Result(f"{title}: list, the first time", asked(), "", None, LISTED_COLD_SECONDS)
+    yield Result(f"{title}: list", bench.median(asked), "", None, LISTED_WARM_SECONDS)
+
+
+def _write_spec(folder: Path, targets: Mapping[str, str], recipient: str) -> None:
+    lines = "".join(f"  {name}: {text}\n" for name, text in targets.items())
+    (folder / "backup.yaml").write_text(
+        "version: 1\nproject: bench\nsources: {big: {type: files, paths: [big]}}\n"
+        f"targets:\n{lines}"
+        f"encryption: {{recipients: [{recipient}], identity: {{secret: 'file:key'}}}}\n"
+    )
+
+
+def _clean(bench: Bench, folder: Path, server: S3) -> None:
+    """Forget earlier backups; the servers are told, since they remember their folders."""
+    remove(folder / "backups", folder / ".holdfast")
+    for bucket in ("one", "two"):
+        bench.shell(f"{server.client('purge', f'{bucket}/dr')} || true", folder)
