@@ -26,7 +26,7 @@ from runner.journeys import Prepared
 from runner.report.outcome import Outcome
 from runner.secret import SCRUBBER
 
-ACTS, DECRYPTS, ASKS = 1, 2, 4
+ACTS, DECRYPTS, ASKS, TESTS = 1, 2, 4, 8
 
 COMMON = {
     "file": ("", "Spec to use (HOLDFAST_FILE). Default: backup.yaml here or in a folder above."),
@@ -40,6 +40,7 @@ ACTING = {
     "wait": ("", "Wait this long for another run to end: 10m."),
 }
 DECRYPTING = {"identity": ("", "File of the age identity that opens what is encrypted.")}
+TESTING = {"junit": ("", "Also write the outcome to this file, as JUnit XML.")}
 ASKING = {"confirm": ("", "Name of what will be destroyed or replaced: your yes.")}
 
 
@@ -62,7 +63,7 @@ def command(
 ) -> Callable[[Callable[..., Outcome | Prepared]], Task[Any]]:
     """Turn a function of Flags and its own keywords into an Invoke task."""
     common = dict(COMMON)
-    for bit, more in ((ACTS, ACTING), (DECRYPTS, DECRYPTING), (ASKS, ASKING)):
+    for bit, more in ((ACTS, ACTING), (DECRYPTS, DECRYPTING), (ASKS, ASKING), (TESTS, TESTING)):
         common |= more if takes & bit else {}
 
     def decorate(body: Callable[..., Outcome | Prepared]) -> Task[Any]:
@@ -144,6 +145,7 @@ def _carry_out(
     except (HoldfastError, OSError, KeyboardInterrupt) as error:
         told = _told(error)
         failed = Outcome("error", {}, told.exit_code, told.as_json())
+        _write_junit(failed, body.__name__, values)
         _print(failed, wants_json=wants_json, quiet=False)
         raise Exit(code=told.exit_code) from error
     except Exception as error:
@@ -152,8 +154,21 @@ def _carry_out(
         _print(_bug(error), wants_json=wants_json, quiet=False)
         raise Exit(code=1) from error
     if outcome is not None:
+        _write_junit(outcome, body.__name__, values)
         _print(outcome, wants_json=wants_json, quiet=bool(values.get("quiet")))
         raise Exit(code=outcome.exit_code)
+
+
+def _write_junit(outcome: Outcome, command: str, values: Mapping[str, Any]) -> None:
+    """For a CI server. That it cannot be written changes nothing of what is to be told."""
+    if not values.get("junit") or outcome.command == "plan":
+        return
+    from runner.report.junit import write_junit
+
+    try:
+        write_junit(outcome, command, Path(values["junit"]).expanduser().absolute())
+    except OSError as error:
+        sys.stderr.write(f"The JUnit file cannot be written: {error}\n")
 
 
 def refuse(error: UsageError, arguments: Sequence[str]) -> Exit:
@@ -259,7 +274,7 @@ def _flags(context: Any, values: Mapping[str, Any], *, needs_spec: bool) -> Flag
     identity = values.get("identity")
     wait = values.get("wait")
     call = Call(
-        file=_spec_file(values["file"], needs_spec=needs_spec),
+        file=_spec_file(values["file"], needs_spec=needs_spec and not _by_address(values)),
         profile=values["profile"] or os.environ.get("HOLDFAST_PROFILE") or None,
         identity=Path(identity).expanduser().absolute() if identity else None,
         wait=duration(wait) if wait else 0.0,
@@ -267,6 +282,13 @@ def _flags(context: Any, values: Mapping[str, Any], *, needs_spec: bool) -> Flag
         listeners=() if quiet or wants_json else (_reporter(),),
     )
     return Flags(call, wants_json, quiet, dry, Path(plan_file) if plan_file else None)
+
+
+def _by_address(values: Mapping[str, Any]) -> bool:
+    """Whether a target is given by its address, so that the spec comes from there."""
+    from runner.target.address import is_address
+
+    return is_address(str(values.get("from_") or ""))
 
 
 def _spec_file(given: str, *, needs_spec: bool) -> Path:
@@ -309,5 +331,7 @@ def _show(outcome: Outcome, *, wants_json: bool, quiet: bool) -> None:
         return
     from runner.report.text import show
 
-    if not quiet or outcome.exit_code != 0:
+    if quiet and "line" in outcome.data:
+        sys.stdout.write(outcome.data["line"] + "\n")
+    elif not quiet or outcome.exit_code != 0:
         show(outcome)

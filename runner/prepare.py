@@ -55,9 +55,17 @@ def perform(prepared: Prepared) -> Outcome:
     if danger is not None:
         approve(danger, session.call.confirm)
     if prepared.carry_out is not None:
-        return prepared.carry_out()
+        return _going_on(prepared.carry_out(), session)
     finished = session.execute(prepared.plan, details=lambda end: details(prepared.plan, end))
-    return prepared.conclude(prepared.plan, finished)
+    return _going_on(prepared.conclude(prepared.plan, finished), session)
+
+
+def _going_on(outcome: Outcome, session: Session) -> Outcome:
+    """The same, whose next line has the flags that this recovery needs throughout."""
+    line = outcome.data.get("next")
+    if not line or not session.call.again:
+        return outcome
+    return replace(outcome, data={**outcome.data, "next": f"{line} {session.call.again}"})
 
 
 def approve(danger: Danger, typed: str | None) -> None:

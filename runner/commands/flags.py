@@ -5,6 +5,7 @@ from __future__ import annotations
 from runner.errors import UsageError
 
 SNAPSHOT = "Id of a snapshot, a unique beginning of one, or its last six digits."
+ADDRESS = "Address of a target: s3://bucket/prefix?region=…, sftp://…, a path."
 AT = "Time: the newest snapshot of each source that is not after it (2026-11-20 02:15, 2h ago)."
 POLICY = "Names of policies; repeat it, or separate by commas."
 SOURCE = "Names of sources; repeat it, or separate by commas."

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from runner import journeys
-from runner.commands.flags import AT, POLICY, SNAPSHOT, SOURCE, TARGET, count, given
+from runner.commands.flags import ADDRESS, AT, POLICY, SNAPSHOT, SOURCE, TARGET, count, given
 from runner.errors import UsageError
-from runner.face import DECRYPTS, Flags, command
+from runner.face import DECRYPTS, TESTS, Flags, command
 from runner.journeys import Choosing
 from runner.report import views
 from runner.report.outcome import Outcome
@@ -25,6 +25,8 @@ def validate(flags: Flags, *, strict: bool = False) -> Outcome:
         "policy": POLICY,
         "target": TARGET,
         "safety": "Show the safety copies of what recoveries replaced, instead of snapshots.",
+        "from_": ADDRESS + " Needs no spec.",
+        "project": "With --from: only this project.",
     }
 )
 def list_snapshots(
@@ -34,10 +36,14 @@ def list_snapshots(
     policy: tuple[str, ...] = (),
     target: tuple[str, ...] = (),
     safety: bool = False,
+    from_: str = "",
+    project: str = "",
 ) -> Outcome:
     """Show the catalog: the snapshots that the targets hold."""
     if safety:
         return journeys.list_safety(flags.call)
+    if from_:
+        return journeys.overview(from_, project=project, profile=flags.call.profile)
     return views.catalog(flags.call, sources=source, policies=policy, targets=target)
 
 
@@ -71,10 +77,15 @@ def ls(
     return views.contents(flags.call, given(source, "source"), choosing, include)
 
 
-@command()
-def status(flags: Flags) -> Outcome:
+@command(
+    DECRYPTS | TESTS,
+    texts={
+        "ready": "Say whether a recovery could start now: snapshots, identity, programs, space.",
+    },
+)
+def status(flags: Flags, *, ready: bool = False) -> Outcome:
     """Say how things stand: runs, ages against RPO, proofs, drills, targets."""
-    return views.status(flags.call)
+    return views.readiness(flags.call) if ready else views.status(flags.call)
 
 
 @command(

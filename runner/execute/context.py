@@ -125,7 +125,8 @@ class Context:
         if self.scratch is None and self.spec.env_files:
             fresh = load_spec(self.spec.file, _asked(self.spec.profile), unset="keep")
             # A target that was given by its address stands in no spec.
-            self.spec = replace(fresh, targets={**self.spec.targets, **fresh.targets})
+            same = fresh.targets.keys() == self.spec.targets.keys()
+            self.spec = fresh if same else replace(fresh, targets=self.spec.targets)
 
     def outputs(self, step_id: str) -> Mapping[str, Any]:
         """What a step found out; empty when it has not ended."""

@@ -56,13 +56,15 @@ class Session:
         """Load the spec. Raises SpecError."""
         spec = load_spec(call.file, call.profile, unset="keep")
         if call.origin is not None:
-            spec = replace(spec, targets={**spec.targets, call.origin.name: call.origin})
+            spec = replace(spec, targets={**_known(spec), call.origin.name: call.origin})
         return cls(call, spec)
 
     @cached_property
     def targets(self) -> dict[str, Target]:
         """All targets, opened; nothing is asked of them yet."""
-        return {name: open_target(one) for name, one in self.spec.targets.items()}
+        origin = self.call.origin
+        targets = self.spec.targets if origin is None else {origin.name: origin}
+        return {name: open_target(one) for name, one in targets.items()}
 
     def catalog(
         self,
@@ -162,6 +164,12 @@ class Session:
         context = self.context(plan, run)
         context.reported = {step: {"by": who()} for step in reported}
         return runs.resume(context, self.settings(details), again=again)
+
+
+def _known(spec: Spec) -> dict[str, TargetSpec]:
+    """The targets that wait for no variable: one that does cannot even be asked where it is."""
+    waiting = {problem.path.split(".")[1] for problem in spec.unset if "targets." in problem.path}
+    return {name: one for name, one in spec.targets.items() if name not in waiting}
 
 
 def who() -> str:

@@ -303,6 +303,10 @@ def _prune(outcome: Outcome) -> Lines:
     for one in outcome.data["damaged"]:
         yield f"left     {one['id']} at {one['target']}: its manifest is damaged: {one['reason']}"
         yield f"         To remove it: {one['next']}"
+    for key, target in dict.fromkeys(
+        (one["key"], one["target"]) for one in outcome.data["foreign"]
+    ):
+        yield f"left     {key} at {target}: no backup wrote it"
     yield from (f"Note: {note}" for note in outcome.notes)
 
 

@@ -36,7 +36,7 @@ def catalog(
         and (not policies or one.policy in policies)
         and (not targets or set(targets) & set(one.targets))
     ]
-    data: dict[str, Any] = {"snapshots": [_row(one) for one in shown]}
+    data: dict[str, Any] = {"snapshots": [row(one) for one in shown]}
     troubles = _troubles(found)
     return Outcome("list", data, 4 if troubles else 0, _first(troubles), tuple(troubles))
 
@@ -157,7 +157,8 @@ def _past(name: str, state: journal.RunState) -> dict[str, Any]:
     }
 
 
-def _row(one: Snapshot) -> dict[str, Any]:
+def row(one: Snapshot) -> dict[str, Any]:
+    """One snapshot in a list."""
     proof, covers = one.best_proof(), one.covers
     return {
         "id": one.id,
@@ -224,6 +225,13 @@ def status(call: Call) -> Outcome:
     from runner.report.status import judge
 
     return judge(Session.open(call))
+
+
+def readiness(call: Call) -> Outcome:
+    """`status --ready`: whether a recovery could start now."""
+    from runner.report.ready import judge_readiness
+
+    return judge_readiness(Session.open(call))
 
 
 def runbook(call: Call, file: Path | None) -> Outcome:

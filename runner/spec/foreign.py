@@ -1,0 +1,118 @@
+"""What a spec that came from elsewhere would do here: its commands, where it writes, what it lacks.
+
+The schemas say what a command, a path and a secret is, so a new field of a spec is seen as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.secret import Secret
+from runner.spec.convert import resolve
+from runner.spec.marks import Place, written
+from runner.spec.model import Spec
+from runner.spec.schema import Node, Schemas, load_schemas
+
+# Never needed to recover: where snapshots are kept, and the keys of who makes them.
+_NOT_RECOVERED = ("targets", "encryption", "signing", "profiles", "policies")
+_INSTEAD = ("skip", "same")  # what `drill` says where it is no command
+
+
+@dataclass(frozen=True)
+class Found:
+    """One value of a spec, of a kind that matters here."""
+
+    kind: str  # command | path | secret
+    place: Place
+    text: str
+
+    def __str__(self) -> str:
+        return f"{written(self.place)}: {self.text}"
+
+
+def commands(spec: Spec) -> list[str]:
+    """Everything that the spec would have run, with where it stands in it."""
+    found = []
+    for one in _values(spec):
+        if one.kind == "command" and one.text not in _INSTEAD:
+            found.append(str(one))
+        if one.kind == "secret" and one.text.startswith("command:"):
+            found.append(str(one))
+    return found
+
+
+def places_outside(spec: Spec, folder: Path) -> list[str]:
+    """The paths that the spec names outside `folder`, with where they stand in it."""
+    return [
+        str(one)
+        for one in _values(spec)
+        if one.kind == "path" and not _absolute(spec, one.text).is_relative_to(folder.absolute())
+    ]
+
+
+def lacking(spec: Spec) -> list[str]:
+    """What a recovery would ask for and this machine does not have: variables and secrets' files.
+
+    What a source of files brings back is not counted: it is there when it is asked for.
+    """
+    coming = _coming_back(spec)
+    variables_come = any(not file.exists() and coming(file) for file in spec.env_files)
+    found = [
+        f"{problem.path}: {problem.message}"
+        for problem in spec.unset
+        if not problem.path.startswith(_NOT_RECOVERED) and not variables_come
+    ]
+    environment = {**spec.environment, **os.environ}
+    for one in _values(spec):
+        if one.kind != "secret" or one.place[0] in _NOT_RECOVERED:
+            continue
+        kind, _, name = one.text.partition(":")
+        if kind == "env" and name not in environment and not variables_come:
+            found.append(f"{written(one.place)}: the variable {name} is not set")
+        file = Secret(one.text, spec.folder).file
+        if file is not None and not file.is_file() and not coming(file):
+            found.append(f"{written(one.place)}: there is no file {file}")
+    return found
+
+
+def _coming_back(spec: Spec) -> Callable[[Path], bool]:
+    """Whether a file is among what some source of files restores."""
+    paths = [
+        _absolute(spec, path)
+        for source in spec.sources.values()
+        if source.type == "files"
+        for path in source.options["paths"]
+    ]
+    return lambda file: any(file.absolute().is_relative_to(path) for path in paths)
+
+
+def _absolute(spec: Spec, path: str) -> Path:
+    return Path(os.path.normpath(resolve(spec.folder, path).absolute()))
+
+
+def _values(spec: Spec) -> Iterator[Found]:
+    schemas = load_schemas()
+    for found in _below(schemas, schemas.root, spec.document, ()):
+        if found.place[0] not in ("profiles", "policies"):
+            yield found
+
+
+def _below(schemas: Schemas, node: Node | None, value: Any, place: Place) -> Iterator[Found]:
+    shape = schemas.shape(node, value)
+    if shape.kind == "secret" and isinstance(value, dict):
+        yield Found("secret", place, str(value.get("secret")))
+    elif isinstance(value, dict):
+        for name, one in value.items():
+            yield from _below(schemas, shape.child(name), one, (*place, name))
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from _below(schemas, shape.items, one, (*place, index))
+    elif isinstance(value, str):
+        # The paths of a source of files are patterns of their own, and places all the same.
+        kind = "path" if place[:1] == ("sources",) and "paths" in place else shape.kind
+        if kind in ("command", "path") and place[0] != "targets":
+            yield Found(kind, place, value)
