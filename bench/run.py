@@ -12,10 +12,11 @@ from rich.text import Text
 
 from bench import cases
 from bench.cases import FULL, SMALL, Result
+from bench.drill_case import drill
 from bench.measure import Bench
 from bench.s3_case import s3
 
-CASES = {**cases.CASES, "s3": s3}
+CASES = {**cases.CASES, "s3": s3, "drill": drill}
 
 MOST_MEMORY = 200 * 1000 * 1000
 
