@@ -121,6 +121,7 @@ COMMANDS = [
     ("unpin --snapshot {snapshot}", "pin", 0),
     ("prune", "prune", 0),
     ("status", "status", 0),
+    ("status --ready", "ready", 0),
     ("history --runs", "history", 0),
     ("history --drills", "history", 0),
     ("history --drills --verify", "history", 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from runner import journeys
 from runner.commands.flags import POLICY, SNAPSHOT, SOURCE, TARGET, given
 from runner.errors import UsageError
-from runner.face import ACTS, ASKS, DECRYPTS, Flags, command, duration, percent
+from runner.face import ACTS, ASKS, DECRYPTS, TESTS, Flags, command, duration, percent
 from runner.report import views
 from runner.report.outcome import Outcome
 
@@ -38,7 +38,7 @@ def backup(
 
 
 @command(
-    ACTS | DECRYPTS,
+    ACTS | DECRYPTS | TESTS,
     texts={
         "snapshot": SNAPSHOT + " Default: the newest of each policy.",
         "level": "How deep: stored | readable | restored. Default: the policy's.",
