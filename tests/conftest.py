@@ -14,9 +14,9 @@ pytest_plugins = [
     "tests.ceph_server",
     "tests.azurite_server",
     "tests.postgres_server",
-    "tests.rclone_server",
     "tests.redis_server",
     "tests.s3_server",
+    "tests.rclone_server",
     "tests.sftp_server",
 ]
 

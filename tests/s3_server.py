@@ -47,6 +47,7 @@ class S3Server:
     folder: Path  # private
     arguments: Sequence[str] = ()  # more of them: "--cert", "server.pem"
     scheme: str = "http"
+    signed: bool = True  # else everybody may do everything
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -87,6 +88,7 @@ class S3Server:
         self.port = self.port or free_port()
         self.data.mkdir(exist_ok=True)
         (self.folder / "rclone.conf").touch()
+        login = {"RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{SECRET_KEY}"'}
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [
@@ -95,7 +97,7 @@ class S3Server:
                     *("--config", self.folder / "rclone.conf"),
                     *self.arguments,
                 ],
-                env={**os.environ, "RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{SECRET_KEY}"'},
+                env=os.environ | (login if self.signed else {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -121,10 +123,10 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def running(*arguments: str, scheme: str = "http") -> Iterator[S3Server]:
+def running(*arguments: str, scheme: str = "http", signed: bool = True) -> Iterator[S3Server]:
     """A server of its own, empty, until the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="s3-"))
-    server = S3Server(folder, arguments, scheme)
+    server = S3Server(folder, arguments, scheme, signed)
     try:
         server.start()
         yield server

@@ -24,7 +24,7 @@ def download_commands(account: Account, path: str, folder: str) -> list[str]:
         *_login(account),
         f"mkdir -p -- {folder}/.az",
         f"if command -v rclone >/dev/null; then rclone copy :azureblob:{place} {folder}",
-        f"else {az} && cp -R -- {folder}/.az/{shlex.quote(path)}/. {folder}/; fi",
+        f"else {az}; cp -R -- {folder}/.az/{shlex.quote(path)}/. {folder}/; fi",
         f"rm -r -- {folder}/.az",
     ]
 
