@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from runner.errors import StepFailed, UsageError
 from runner.registry import open_source
-from runner.source import Artifacts, Captured, Place, Source, sqlite_capture
+from runner.source import Artifacts, Captured, Place, Source, sqlite_capture, sqlite_live
 from runner.spec.model import SourceSpec
 from tests.source.conformance import SourceConformance
 from tests.source.database import (
@@ -93,6 +94,18 @@ def test_a_dead_apps_wal_is_left_to_it(folder: Path, tmp_path: Path) -> None:
     before = (folder / "bot.db").read_bytes(), (folder / "bot.db-wal").read_bytes()
     captured(folder / "bot.db", tmp_path / "snapshot")
     assert ((folder / "bot.db").read_bytes(), (folder / "bot.db-wal").read_bytes()) == before
+
+
+def test_a_copy_that_lacks_its_very_end_is_none(folder: Path, tmp_path: Path) -> None:
+    make_invariant(folder / "bot.db", wal=False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As on a full disk, the last write is cut short, and only the one after it fails.
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((folder / "bot.db").stat().st_size - 1, hard))
+    try:
+        with pytest.raises(StepFailed, match=r"cannot be copied .*: File too large"):
+            sqlite_live.copy_live(folder / "bot.db", tmp_path / "copy.db")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_an_empty_file_is_an_empty_database(folder: Path, tmp_path: Path) -> None:
