@@ -42,7 +42,8 @@ def open_snapshot(
         "status": looked.status,
         "output": looked.printed.decode(errors="replace"),
     }
-    if looked.status == 0:
+    if looked.status == 0 or (looking.text is None and sys.stdin.isatty()):
+        # A person saw what went wrong, and a shell's status is that of the last thing typed.
         return Outcome("open", data)
     error = StepFailed(f"What was typed at {source} ended with status {looked.status}.")
     return Outcome("open", data, error.exit_code, error.as_json())

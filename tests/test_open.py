@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import time
@@ -94,7 +95,7 @@ def piped(stack: WholeStack, text: str, source: str) -> subprocess.CompletedProc
 def on_a_terminal(stack: WholeStack, source: str) -> tuple[subprocess.Popen[bytes], int]:
     """`open` with a terminal of its own, and the other end of that."""
     ours, theirs = pty.openpty()
-    environment = clean_environment(stack.folder, SHELL="/bin/bash", TERM="dumb")
+    environment = clean_environment(stack.folder, SHELL="/bin/bash", PAGER="cat", TERM="dumb")
     process = subprocess.Popen(
         ["setsid", "--ctty", "--wait", *stack.program.arguments, "open", "--source", source],
         cwd=stack.folder,
@@ -112,7 +113,8 @@ def read_until(terminal: int, words: bytes) -> bytes:
 
     def found() -> bool:
         nonlocal read
-        read += os.read(terminal, 4096)
+        if select.select([terminal], [], [], 0.1)[0]:
+            read += os.read(terminal, 4096)
         return words in read
 
     wait_until(found)
@@ -122,8 +124,8 @@ def read_until(terminal: int, words: bytes) -> bytes:
 def test_a_person_types_and_interrupts(stack: WholeStack) -> None:
     process, terminal = on_a_terminal(stack, "main")
     read_until(terminal, b"=#")
-    os.write(terminal, b"select pg_sleep(1000);\n")
-    read_until(terminal, b"pg_sleep(1000);")
+    os.write(terminal, b"do $$begin raise notice 'run%','ning'; perform pg_sleep(999); end$$;\n")
+    read_until(terminal, b"running")
     # Ctrl-C ends the query, not the visit.
     os.write(terminal, b"\x03")
     read_until(terminal, b"cancel")
