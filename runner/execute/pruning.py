@@ -5,18 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 
 from runner.execute.actions.base import Outputs
-from runner.execute.actions.snapshot import remove_snapshot
 from runner.execute.context import Context
+from runner.execute.removing import remove_snapshot, sweep_abandoned
 from runner.plan.model import Step
 from runner.store.catalog import Catalog, read_catalog
 from runner.store.records import obsolete, read_records
 from runner.store.retention import decide, newest_is_unverified
-from runner.store.snapshot import MANIFEST, SnapshotId, folder_of
+from runner.store.snapshot import MANIFEST, folder_of
 from runner.target import Target
 from runner.target.protection import held_until, words
-
-# An unfinished run's folder may still be written to; a run is over long before this.
-ABANDONED_SECONDS = 48 * 3600
 
 
 def prune_and_sweep(step: Step, context: Context) -> Outputs:
@@ -31,15 +28,16 @@ def prune_and_sweep(step: Step, context: Context) -> Outputs:
         )
         let_go = _let_go(step, context, catalog, now)
         locked, removed = {}, []
+        foreign = []
         for snapshot in (one for one in params["remove"] if one in let_go):
             folder = folder_of(spec.project, spec.profile, snapshot)
             until = held_until(target, f"{folder}/{MANIFEST}")
             if until is not None:
                 locked[snapshot] = [words(until)]
                 continue
-            remove_snapshot(target, folder)
+            foreign += remove_snapshot(target, folder, spec.sources)
             removed.append(snapshot)
-        swept = sweep_abandoned(target, spec.project, spec.profile)
+        swept = sweep_abandoned(target, spec.project, spec.profile, spec.sources)
         _forget_records(context, target)
     return {
         "removed": [{"id": one, "target": target.name} for one in removed],
@@ -47,31 +45,12 @@ def prune_and_sweep(step: Step, context: Context) -> Outputs:
             {"id": one, "target": target.name, "reasons": reasons}
             for one, reasons in {**params["kept"], **locked}.items()
         ],
-        "swept": swept,
+        "swept": swept.removed,
+        "foreign": sorted({*foreign, *swept.foreign}),
         "damaged": [
             {"id": one, "target": name, "reason": reason} for name, one, reason in catalog.damaged
         ],
     }
-
-
-def sweep_abandoned(target: Target, project: str, profile: str) -> list[str]:
-    """Remove folders that an interrupted run left without a manifest, once they are old."""
-    parent = folder_of(project, profile)
-    now = target.now()
-    swept = []
-    for name in target.folders(parent):
-        try:
-            SnapshotId.parse(name)
-        except Exception:  # noqa: BLE001, S112 - whatever does not parse is not ours
-            continue
-        entries = list(target.entries(f"{parent}/{name}"))
-        if any(entry.key.endswith(f"/{MANIFEST}") for entry in entries):
-            continue
-        if all((now - entry.modified).total_seconds() > ABANDONED_SECONDS for entry in entries):
-            for entry in entries:
-                target.delete(entry.key)
-            swept.append(name)
-    return [*swept, *target.sweep(parent, ABANDONED_SECONDS)]
 
 
 def _let_go(step: Step, context: Context, catalog: Catalog, now: datetime) -> set[str]:

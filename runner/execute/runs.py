@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.durable import sweep_partials
-from runner.errors import HoldfastError, Interrupted, PersonNeeded, UsageError
+from runner.errors import HoldfastError, Interrupted, Locked, PersonNeeded, UsageError
 from runner.execute import journal as journals
 from runner.execute.actions import action_named
 from runner.execute.context import Context
@@ -229,6 +229,8 @@ def _end(
     kept_out = any(one.status == "blocked" for one in context.results.values())
     stopped = interrupted or (context.interrupted.is_set() and kept_out)
     code = Interrupted.exit_code if stopped else exit_code(context.results)
+    if context.plan.kind == "prune" and _only_locked(context.results):
+        code = Locked.exit_code
     finished = Finished(
         run=context.run,
         status=STATUS_OF_CODE.get(code, "failed"),
@@ -248,6 +250,12 @@ def _end(
         seconds=finished.seconds,
     )
     return finished
+
+
+def _only_locked(results: Mapping[str, StepResult]) -> bool:
+    """Whether nothing is the matter but that another host is at it."""
+    kinds = {(one.error or {}).get("kind") for one in results.values() if one.status == "failed"}
+    return kinds == {Locked.kind}
 
 
 def _error_of(code: int, results: Mapping[str, StepResult]) -> Mapping[str, Any] | None:

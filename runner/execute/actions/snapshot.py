@@ -132,7 +132,7 @@ class PruneSnapshots(Simple):
             with held(context.spec.state, SNAPSHOT_LOCK, context.run):
                 return prune_and_sweep(step, context)
         except Locked as error:
-            raise Skipped(f"snapshots are being read: {error.message}") from error
+            raise Skipped(f"another run is at the snapshots: {error.message}") from error
         except NotAllowed as error:
             # Credentials that may not remove are a safe choice for backups: another host prunes.
             raise Skipped(f"nothing was removed: {error.message}") from error
@@ -187,15 +187,11 @@ class DeleteSnapshot(Simple):
         if until is not None:
             raise Held(target.name, step.params["snapshot"], until)
         forget(context.spec, target.name, step.params["snapshot"])
-        remove_snapshot(target, folder)
-        return {"removed": [{"id": step.params["snapshot"], "target": step.params["target"]}]}
+        from runner.execute.removing import remove_snapshot
 
-
-def remove_snapshot(target: Target, folder: str) -> None:
-    """Remove a snapshot's folder so that it is never half visible: its manifest first."""
-    target.delete(f"{folder}/{MANIFEST}")
-    for entry in list(target.entries(folder)):
-        target.delete(entry.key)
+        foreign = remove_snapshot(target, folder, context.spec.sources)
+        removed = {"id": step.params["snapshot"], "target": step.params["target"]}
+        return {"removed": [removed], "foreign": foreign}
 
 
 def open_target_of(spec: Spec, step: Step) -> Target:
