@@ -33,8 +33,9 @@ from runner.source import (
 )
 from runner.source.postgres_capture import Wanted, capture_server
 from runner.source.postgres_choose import databases_of
-from runner.source.postgres_compare import compare
-from runner.source.postgres_fingerprint import database_fingerprint
+from runner.source.postgres_compare import compare, require_same_algorithm
+from runner.source.postgres_fingerprint import ALGORITHM, database_fingerprint
+from runner.source.postgres_globals import globals_fingerprint
 from runner.source.postgres_place import (
     Member,
     Spot,
@@ -204,16 +205,24 @@ class PostgresSource:
         note = spot.noted()
         with maintenance(spot.server) as session:
             names = names_of(session, [one.oid for one in note.members])
-        expected, found = document(spot.expected_file), {}
+            expected, found = document(spot.expected_file), {}
+            made: dict[str, Any] = {}
+            if "globals" in expected:
+                made = {"globals": {**globals_fingerprint(session), "made": list(note.roles)}}
         for one in note.members:
             name = one.live if note.in_place else names.get(one.oid, one.staged)
             like = expected["databases"][one.origin]
             there = spot.server.database(name)
             found[one.origin] = database_fingerprint(there, like, expected["level"])
-        return {"level": expected["level"], "databases": found}
+        return {
+            "algorithm": ALGORITHM, "level": expected["level"], "databases": found, **made,
+        }  # fmt: skip
 
     def differences(self, expected: Fingerprint, found: Fingerprint, place: Place) -> Sequence[str]:
-        """Database by database, table by table."""
+        """Database by database, table by table. Raises PersonNeeded where the two were taken in
+        different ways.
+        """
+        require_same_algorithm(expected, found)
         if place.include:
             kept = {name: expected["databases"][name] for name in found["databases"]}
             expected = {**expected, "databases": kept}

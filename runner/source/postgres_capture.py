@@ -19,7 +19,14 @@ from runner.source import Capture, Captured
 from runner.source.postgres_beside import Beside
 from runner.source.postgres_databases import database_names, part_of
 from runner.source.postgres_errors import ServerSaid
-from runner.source.postgres_fingerprint import CONNECTIONS, readers, sequences, settled, take
+from runner.source.postgres_fingerprint import (
+    ALGORITHM,
+    CONNECTIONS,
+    readers,
+    sequences,
+    settled,
+    take,
+)
 from runner.source.postgres_globals import GLOBALS, globals_fingerprint, globals_text
 from runner.source.postgres_moment import (
     OVERTAKEN_SECONDS,
@@ -81,7 +88,12 @@ def capture_server(server: Server, wanted: Wanted, capture: Capture) -> Captured
         programs = programs_for(server, _major(session))
         names, notes = database_names(session, wanted.databases)
         version = value(session, "SELECT pg_catalog.current_setting('server_version')").split()[0]
-        found: dict[str, Any] = {"level": wanted.level, "server": version, "databases": {}}
+        found: dict[str, Any] = {
+            "algorithm": ALGORITHM,
+            "level": wanted.level,
+            "server": version,
+            "databases": {},
+        }
         if wanted.globals:
             found["globals"] = globals_fingerprint(session)
             text, missing = globals_text(session, programs)

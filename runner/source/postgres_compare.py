@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from runner.errors import PersonNeeded
+from runner.source.postgres_globals import compare_globals
 from runner.source.postgres_tables import matcher
 
 Database = Mapping[str, Any]
@@ -38,7 +40,21 @@ def compare(
         differences += [
             f"{before}{words}" for words in compare_database(wanted, found_one, only, rights=rights)
         ]
+    if not only and {"globals"} <= expected.keys() & found.keys():
+        made = found["globals"].get("made", expected["globals"]["roles"])
+        differences += compare_globals(expected["globals"], found["globals"], made)
     return differences
+
+
+def require_same_algorithm(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise PersonNeeded where sums were computed in two ways: they would tell nothing."""
+    ways = [one.get("algorithm", 1) for one in (expected, found)]
+    if ways[0] != ways[1]:
+        raise PersonNeeded(
+            f"The snapshot's fingerprint was taken in the way {ways[0]}, and this Holdfast takes "
+            f"it in the way {ways[1]}: they cannot be compared.",
+            remedy="Use the version of Holdfast that took the snapshot, or a newer one.",
+        )
 
 
 def compare_database(
@@ -50,6 +66,7 @@ def compare_database(
     yield from _sequences(expected["sequences"], found["sequences"], kept)
     if not only:
         yield from _large_objects(expected.get("large_objects"), found.get("large_objects"))
+        yield from _extensions(expected, found)
     yield from _objects(expected, found, kept, rights=rights)
 
 
@@ -109,6 +126,20 @@ def _large_objects(
         yield f"there are {there['rows']} large objects instead of {expected['rows']}"
     elif "sum" in expected and there.get("sum", expected["sum"]) != expected["sum"]:
         yield f"the {expected['rows']} large objects have other content"
+
+
+def _extensions(expected: Database, found: Database) -> Iterator[str]:
+    """Their versions are those that the server has: pg_dump writes none down, and a newer one is
+    what an update of the system brings.
+    """
+    if expected.get("partial") or not expected["objects"]:
+        return
+    there = found.get("extensions", {})
+    for name, one in expected.get("extensions", {}).items():
+        if name not in there:
+            yield f"extension {name} is missing"
+        elif there[name]["schema"] != one["schema"]:
+            yield f"extension {name} is in {there[name]['schema']} instead of {one['schema']}"
 
 
 def _objects(expected: Database, found: Database, kept: _Kept, *, rights: bool) -> Iterator[str]:

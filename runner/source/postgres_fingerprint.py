@@ -15,6 +15,7 @@ from runner.source.postgres_server import Server
 from runner.source.postgres_session import Session, open_session, passing, value
 from runner.source.postgres_tables import Chosen, Selection, printable, shown
 
+ALGORITHM = 1  # how sums are computed; those of another one cannot be compared
 CONNECTIONS = 2
 MANY_TABLES = 500  # of which each session more would hold every lock once more
 LOCK_SECONDS = 600.0  # in a database that was just restored, autovacuum alone may be in the way

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from runner.source.postgres_programs import Programs, run_client
@@ -10,7 +12,17 @@ from runner.source.postgres_tables import printable
 
 GLOBALS = "globals"  # the part of its artifact
 
-_ROLES = "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' ORDER BY 1"
+_ROLES = """
+SELECT rolname, pg_catalog.concat_ws(' ',
+         CASE WHEN rolsuper THEN 'SUPERUSER' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
+         CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolcanlogin THEN 'LOGIN' END,
+         CASE WHEN NOT rolinherit THEN 'NOINHERIT' END,
+         CASE WHEN rolreplication THEN 'REPLICATION' END,
+         CASE WHEN rolbypassrls THEN 'BYPASSRLS' END,
+         CASE WHEN rolconnlimit >= 0 THEN pg_catalog.concat('CONNECTION LIMIT ', rolconnlimit) END),
+       pg_catalog.array_to_json(rolconfig)
+FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' ORDER BY 1
+"""
 _MEMBERS = """
 SELECT DISTINCT pg_catalog.pg_get_userbyid(m.roleid), pg_catalog.pg_get_userbyid(m.member)
 FROM pg_catalog.pg_auth_members m WHERE m.member >= 16384 ORDER BY 1, 2
@@ -34,8 +46,15 @@ def globals_text(session: Session, programs: Programs) -> tuple[bytes, list[str]
 
 def globals_fingerprint(session: Session) -> dict[str, Any]:
     """What there is, by name: roles, who is a member of what, where tablespaces are."""
+    roles = session.rows(_ROLES)
     return {
-        "roles": [printable(name or "") for (name,) in session.rows(_ROLES)],
+        "roles": [printable(name or "") for name, _, _ in roles],
+        "attributes": {printable(name or ""): attributes for name, attributes, _ in roles},
+        "settings": {
+            printable(name or ""): [printable(one) for one in json.loads(settings)]
+            for name, _, settings in roles
+            if settings is not None
+        },
         "members": [
             [printable(role or ""), printable(member or "")]
             for role, member in session.rows(_MEMBERS)
@@ -45,3 +64,23 @@ def globals_fingerprint(session: Session) -> dict[str, Any]:
             for name, place in session.rows(_TABLESPACES)
         },
     }
+
+
+def compare_globals(
+    expected: Mapping[str, Any], found: Mapping[str, Any], made: Collection[str]
+) -> Iterator[str]:
+    """What the roles in `made`, which a restore has made, lack or have otherwise. All others were
+    there before, and were left as they are.
+    """
+    for name in expected["roles"]:
+        if name not in made:
+            continue
+        wanted, there = (one.get("attributes", {}).get(name) for one in (expected, found))
+        if wanted is not None and there != wanted:
+            yield f"role {name} is {there or 'without rights'} instead of {wanted or 'without'}"
+        for setting in expected.get("settings", {}).get(name, ()):
+            if setting not in found.get("settings", {}).get(name, ()):
+                yield f"role {name} lacks its setting {setting.partition('=')[0]}"
+    for pair in expected["members"]:
+        if not set(made).isdisjoint(pair) and pair not in found["members"]:
+            yield f"role {pair[1]} is no member of {pair[0]}"

@@ -1,7 +1,7 @@
 """What a database's schema is: each object with what it is made of, whose it is, who may use it.
 
 Two databases are compared by this after a restore. What PostgreSQL itself writes anew when it
-reads its own text again (casts and brackets in expressions, the text of views) is left out.
+reads its own text again (casts and brackets in expressions and in the text of views) is left out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MACROS = {
 _MACRO = re.compile(rf"\b({'|'.join(_MACROS)})\(([^()]*)\)")
 
 # Source code is compared as it is; of everything else, what PostgreSQL may write in two ways goes.
-_EXACT = ("function",)
+_EXACT = ("function", "comment on", "comment on function", "comment on type")
 _WORDS = r"(?: (?:varying|precision|(?:with|without) time zone))*"
 _NAME = r'(?:"(?:[^"]|"")+"|[A-Za-z_][A-Za-z0-9_]*)'
 _CAST = re.compile(rf"::{_NAME}(?:\.{_NAME})?{_WORDS}(?:\([0-9, ]*\))?{_WORDS}(?:\[\])*")

@@ -35,6 +35,30 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
   AND MINE(pg_class, c);
 
+-- As an object of its own: snapshots of before have none to compare it with.
+SELECT 'text of', n.nspname, c.relname, NULL, pg_get_viewdef(c.oid), NULL, NULL
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('v', 'm') AND MINE(pg_class, c);
+
+SELECT 'comment on', n.nspname, c.relname,
+       (SELECT a.attname FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid <> 0),
+       d.description, NULL, NULL
+FROM pg_description d JOIN pg_class c ON c.oid = d.objoid AND d.classoid = 'pg_class'::regclass
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
+  AND MINE(pg_class, c);
+
+SELECT 'comment on function', n.nspname, NULL,
+       concat(p.proname, '(', pg_get_function_identity_arguments(p.oid), ')'),
+       d.description, NULL, NULL
+FROM pg_description d JOIN pg_proc p ON p.oid = d.objoid AND d.classoid = 'pg_proc'::regclass
+JOIN pg_namespace n ON n.oid = p.pronamespace WHERE MINE(pg_proc, p);
+
+SELECT 'comment on type', n.nspname, NULL, t.typname, d.description, NULL, NULL
+FROM pg_description d JOIN pg_type t ON t.oid = d.objoid AND d.classoid = 'pg_type'::regclass
+JOIN pg_namespace n ON n.oid = t.typnamespace WHERE MINE(pg_type, t);
+
 -- Those of a partition that its parent's constraint made have a parent themselves.
 SELECT 'constraint', n.nspname, c.relname, k.conname,
        concat(pg_get_constraintdef(k.oid), k.convalidated), NULL, NULL

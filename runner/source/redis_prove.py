@@ -8,6 +8,7 @@ from typing import Any
 
 from runner.errors import PersonNeeded
 from runner.source import Fingerprint, Place
+from runner.source.redis_capture import FORMAT
 from runner.source.redis_connect import connect
 from runner.source.redis_fingerprint import fingerprint as content_of
 from runner.source.redis_spot import Spot
@@ -37,8 +38,9 @@ def fingerprint(spot: Spot) -> dict[str, Any]:
 def differences(expected: Fingerprint, found: Fingerprint, place: Place) -> Sequence[str]:  # noqa: ARG001
     """How what was staged differs from what was captured; empty when it is equal.
 
-    Raises PersonNeeded where no server could load it.
+    Raises PersonNeeded where no server could load it, or the forms are not the same.
     """
+    _require_known(expected)
     wrong = []
     for number in sorted({*expected["databases"], *found["databases"]}, key=int):
         counts = [one["databases"].get(number, {"keys": 0})["keys"] for one in (expected, found)]
@@ -60,3 +62,12 @@ def differences(expected: Fingerprint, found: Fingerprint, place: Place) -> Sequ
         if not fewest <= found["loaded"] <= most:
             wrong.append(f"a server that loads it has {found['loaded']:,} keys, not {most:,}")
     return wrong
+
+
+def _require_known(expected: Fingerprint) -> None:
+    if expected.get("format", FORMAT) != FORMAT:
+        raise PersonNeeded(
+            f"The snapshot's fingerprint has the form {expected['format']}, and this Holdfast "
+            f"knows the form {FORMAT}: they cannot be compared.",
+            remedy="Use the version of Holdfast that took the snapshot, or a newer one.",
+        )

@@ -26,6 +26,7 @@ SELECT nextval('counter'), nextval('counter');
 SELECT lo_from_bytea(4711, 'content');
 CREATE INDEX by_name ON people (name);
 CREATE VIEW named AS SELECT name FROM people;
+COMMENT ON COLUMN people.name IS 'as (they) say';
 CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1';
 """
 
@@ -105,12 +106,16 @@ def test_a_database_with_everything_is_equal_to_its_copy(
         ("SELECT lo_unlink(4711)", "there are 0 large objects instead of 1"),
         ("DROP INDEX by_name", "index public.people by_name is missing"),
         ("DROP VIEW named", "view public.named is missing"),
+        ("CREATE OR REPLACE VIEW named AS SELECT name FROM people LIMIT 1",
+         "text of public.named is defined in another way"),
+        ("COMMENT ON COLUMN people.name IS 'as they say'", "comment on public.people name is"),
+        ("DROP EXTENSION plpgsql", "extension plpgsql is missing"),
         ("ALTER TABLE people ALTER note SET DEFAULT 'x'", "people is defined in another way"),
         ("ALTER FUNCTION one() STABLE", "function public.one() is defined in another way"),
         ("GRANT SELECT ON people TO PUBLIC", "(lost: nothing; gained: PUBLIC=SELECT)"),
         ("ALTER TABLE twins OWNER TO {owner}", "twins belongs to {owner} instead of postgres"),
     ],
-)
+)  # fmt: skip
 def test_each_change_is_seen(database: Database, change: str, told: str) -> None:
     database.psql(stdin=CONTENT)
     expected = taken(database)

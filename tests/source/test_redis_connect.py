@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from runner.errors import StepFailed
+from runner.registry import open_source
 from runner.source.redis_connect import Rejected, connect
+from runner.spec.model import SourceSpec
 from tests.redis_server import RedisServer
+from tests.source.conformance import place_in
 from tests.source.redis_reading import address
 
 STRINGS = [
@@ -40,3 +47,9 @@ def test_replies_are_told_apart_whatever_they_hold(redis_server: RedisServer) ->
         *echoed, refused = connection.read_replies(21)
         assert echoed == [b"%d" % number for number in range(20)]
         assert isinstance(refused, Rejected)
+
+
+def test_a_server_that_is_not_there_has_no_identity(tmp_path: Path) -> None:
+    spec = SourceSpec("cache", "redis", {"socket": str(tmp_path / "none")}, tmp_path)
+    with pytest.raises(StepFailed, match="cannot be reached"):
+        open_source(spec).identity(place_in(tmp_path))
