@@ -11,6 +11,7 @@ from typing import Any
 
 from runner.errors import StepFailed
 from runner.store.cache import Cache, cache_file
+from runner.store.read_ahead import ReadAhead, reading_ahead
 from runner.store.records import ODD, Records, read_records
 from runner.store.snapshot import MANIFEST, MOST_BYTES, Manifest, SnapshotId, folder_of, instant
 from runner.store.view import SourceView
@@ -52,10 +53,25 @@ def read_target(target: Target, project: str, profile: str, folder: Path | None)
     entries = {name: entry for name, entry in found.items() if SnapshotId.fits(name)}
     lacking = [name for name in folders if name not in found]
     held = Holding(incomplete=[name for name in lacking if SnapshotId.fits(name)])
+    unread = [one for one in entries.values() if cache.recall(one) is None and not _too_large(one)]
+    with reading_ahead(target, unread) as ahead:
+        _read_manifests(held, entries, (project, profile), cache, ahead)
+    held.records = read_records(target, project, profile, cache)
+    cache.save()
+    return held
+
+
+def _read_manifests(
+    held: Holding,
+    entries: Mapping[str, Entry],
+    own: tuple[str, str],
+    cache: Cache,
+    ahead: ReadAhead,
+) -> None:
     failures = 0
     for name, entry in entries.items():
         try:
-            held.manifests[name] = _known(target, entry, (project, profile, name), cache)
+            held.manifests[name] = _known(entry, (*own, name), cache, ahead)
             failures = 0
         except FileNotFoundError:
             continue  # removed since it was listed
@@ -66,12 +82,13 @@ def read_target(target: Target, project: str, profile: str, folder: Path | None)
             if failures == FAILURES_IN_A_ROW or len(entries) == 1:
                 raise
             held.damaged.append((name, f"it cannot be read: {error.message}"))
-    held.records = read_records(target, project, profile, cache)
-    cache.save()
-    return held
 
 
-def _known(target: Target, entry: Entry, own: tuple[str, str, str], cache: Cache) -> Known:
+def _too_large(entry: Entry) -> bool:
+    return entry.bytes > MOST_BYTES + 1
+
+
+def _known(entry: Entry, own: tuple[str, str, str], cache: Cache, ahead: ReadAhead) -> Known:
     """The manifest that `entry` is, from the cache if it has it. Raises ValueError on damage."""
     remembered = cache.recall(entry)
     if remembered is not None:
@@ -79,9 +96,9 @@ def _known(target: Target, entry: Entry, own: tuple[str, str, str], cache: Cache
             return _recalled(own[2], remembered)
         except ODD:
             pass  # an odd cache: what the target has decides
-    if entry.bytes > MOST_BYTES + 1:
+    if _too_large(entry):
         raise ValueError(f"it has more than {MOST_BYTES} bytes")
-    data = b"".join(target.get(entry.key))
+    data = ahead.read(entry)
     summary = _summary(parse_manifest(data, *own), data)
     cache.remember(entry, summary)
     return _recalled(own[2], summary)

@@ -29,6 +29,8 @@ class ObjectTarget:
     stores work. What starts with a dot and ends with `.partial` or `.lock` is the target's own.
     """
 
+    reads_at_once = 16  # small objects, by threads that share this target
+
     def __init__(self, objects: Objects) -> None:
         self.name = objects.name
         self._objects = objects
