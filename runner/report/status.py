@@ -15,6 +15,7 @@ from runner.execute.session import Session
 from runner.plan.due import next_due
 from runner.plan.outstanding import behind
 from runner.report.outcome import Outcome, stamp
+from runner.report.outlook import outlook, warnings
 from runner.report.targets import (
     NOT_KNOWN,
     STATUS_SECONDS,
@@ -34,11 +35,13 @@ SEARCHED_RUNS = 500
 def judge(session: Session) -> Outcome:
     """The outcome of `status`; exit 4 when the last run failed, 5 when an objective is missed."""
     catalog = session.catalog(patience=STATUS_SECONDS)
-    data = {
+    data: dict[str, Any] = {
         "policies": _policies(session, catalog),
         "sources": [_source(session, catalog, name) for name in session.spec.sources],
         "targets": _targets(session, catalog),
+        "forecasts": outlook(session.spec, catalog),
     }
+    data["warnings"] = list(warnings(data["forecasts"]))
     troubles = list(_troubles(session, data, catalog))
     code = min((number for number, _ in troubles), default=0)
     words = tuple(message for _, message in troubles)

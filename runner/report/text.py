@@ -137,6 +137,8 @@ def _verify(outcome: Outcome) -> Lines:
         for one in outcome.data["unread"]
     ]
     yield from table(("VERDICT", "SNAPSHOT", "TARGET", "SOURCE", "LEVEL", "WHY"), rows)
+    for one in outcome.data["rollback"]:
+        yield f"Nothing newer was taken away from {one['target']}: {one['verdict']}, {one['reason']}."
 
 
 def _recovery(outcome: Outcome) -> Lines:
@@ -173,6 +175,7 @@ def _status(outcome: Outcome) -> Lines:
     data = outcome.data
     yield "Not well:" if outcome.notes else "All is well."
     yield from (f"  {note}" for note in outcome.notes)
+    yield from (f"Soon: {warning}" for warning in data["warnings"])
     yield ""
     heads = ("SOURCE", "AGE", "RPO", "", "RESTORED", "DRILLED IN", "RTO", "")
     yield from table(heads, [_source_row(one) for one in data["sources"]])

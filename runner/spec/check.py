@@ -84,6 +84,29 @@ def _undrilled(spec: Spec) -> Iterator[Doubt]:
             yield ("objectives", name, "rto"), message
 
 
+def _slow_steps(spec: Spec) -> Iterator[Doubt]:
+    """Recovery times that cannot be kept, or never be told, whatever is restored."""
+    system = spec.objectives.get(SYSTEM)
+    if system is None or system.rto is None:
+        return
+    own = [step for step in spec.recovery if not step.restore and step.when == "success"]
+    least = sum(step.expected or 0.0 for step in own)
+    if least > system.rto:
+        message = (
+            f"The recovery's own steps are expected to take {format_duration(least)}, without any "
+            f"restore. The system cannot be back within {format_duration(system.rto)}."
+        )
+        yield ("objectives", SYSTEM, "rto"), message
+    for place, step in enumerate(spec.recovery):
+        left_out = step in own and (step.manual is not None or step.drill == "skip")
+        if left_out and step.expected is None and step.timeout is None:
+            message = (
+                f"A drill leaves `{step.name}` out and cannot know its time, so it cannot tell "
+                "whether the RTO holds. Add expected: 5m."
+            )
+            yield ("recovery", place), message
+
+
 def _unencrypted(spec: Spec) -> Iterator[Doubt]:
     if spec.encryption is not None:
         return
@@ -206,6 +229,7 @@ _RULES: tuple[Callable[[Spec], Iterator[Doubt]], ...] = (
     _without_objective,
     _never_met,
     _undrilled,
+    _slow_steps,
     _unencrypted,
     _blind,
     _too_few_targets,

@@ -141,11 +141,14 @@ def test_one_target_is_too_few(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_restored_later_is_no_working_dir(tmp_path: Path) -> None:
-    early = "recovery:\n  - {name: deploy, run: make, working_dir: config/deploy}\n"
+    early = "recovery:\n  - {name: deploy, run: make, working_dir: config/deploy, timeout: 1m}\n"
     found = warned(tmp_path, ("recovery:\n", early))
     assert [one.path for one in found] == ["recovery[0].working_dir"]
     assert "Restore `config` first" in found[0].message
-    late = ("  - {restore: db}\n", "  - {restore: db}\n  - {run: make, working_dir: config}\n")
+    late = (
+        "  - {restore: db}\n",
+        "  - {restore: db}\n  - {run: make, working_dir: config, timeout: 1m}\n",
+    )
     assert warned(tmp_path, late) == []
 
 

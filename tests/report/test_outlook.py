@@ -1,0 +1,108 @@
+"""What `status` says of recoveries to come, from the records and sizes that there are."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.report.outlook import outlook, warnings
+from runner.spec.check import warnings as doubts
+from runner.spec.load import load_spec
+from runner.spec.model import Spec
+from runner.store.catalog import Catalog
+from runner.store.records import DrillResult, Records
+from runner.store.view import Snapshot, SourceView
+from tests.inside import Inside
+from tests.service import SPEC, Service
+from tests.spec.builders import SMALL, write_spec
+
+NOW = datetime(2026, 11, 20, tzinfo=UTC)
+GB = 10**9
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Spec:
+    more = "objectives: {db: {rto: 2h}}\nrecovery: [{restore: [db, config]}]\n"
+    return load_spec(write_spec(tmp_path, SMALL + more), None, environment={})
+
+
+def snapshot(week: int, size: int) -> Snapshot:
+    at = NOW + timedelta(weeks=week)
+    views = {"db": SourceView(at, "sqlite", size), "config": SourceView(at, "files", 1000)}
+    return Snapshot.expected(
+        id=f"{at:%Y%m%dT%H%M%SZ}-nightly-{week + 9:06x}",
+        policy="nightly",
+        sequence=week + 9,
+        created_at=at,
+        sources=views,
+        target="disk",
+    )
+
+
+def drill(size: int, seconds: float) -> DrillResult:
+    details: dict[str, Any] = {
+        "rto": {"db": {"measured": seconds}, "system": {"measured": seconds}},
+        "sources": {"db": {"restore": seconds}, "config": {"restore": 0.0}},
+        "bytes": {"db": size, "config": 1000},
+    }
+    return DrillResult(f"20261101T000000Z-drill-{size // GB:06x}", NOW, ok=True, details=details)
+
+
+def catalog(sizes: list[int], drills: list[DrillResult]) -> Catalog:
+    snapshots = [snapshot(week - len(sizes), size) for week, size in enumerate(sizes)]
+    return Catalog(tuple(reversed(snapshots)), records={"disk": Records(drills=tuple(drills))})
+
+
+def test_growth_is_told_weeks_before(spec: Spec) -> None:
+    drills = [drill(size * GB, 6.0 * size) for size in (100, 200, 300)]
+    rows = outlook(spec, catalog([400 * GB, 500 * GB, 600 * GB], drills))
+    assert [row["of"] for row in rows] == ["system", "db"]
+    (words,) = warnings(rows)
+    assert "the RTO of db, 2h, is missed in 6 weeks" in words
+    assert "1h to 1h" in words
+
+
+def test_what_is_missed_already_and_what_is_not(spec: Spec) -> None:
+    drills = [drill(size * GB, 6.0 * size) for size in (100, 200, 300)]
+    (words,) = warnings(outlook(spec, catalog([2000 * GB], drills)))
+    assert words.startswith("By its size now, recovering db takes ")
+    assert list(warnings(outlook(spec, catalog([400 * GB], drills)))) == []
+    assert outlook(spec, catalog([400 * GB], [])) == []
+
+
+def test_status_foretells_after_a_drill(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service", SPEC.replace("rto: 10m", "rto: 1ms")).build()
+    holdfast = Inside(service.folder)
+    holdfast("backup", status=0)
+    assert holdfast.json("status")["forecasts"] == []
+    holdfast("drill", status=5)
+    document = holdfast.json("status", status=4)  # the last drill did not pass
+    (db,) = [row for row in document["forecasts"] if row["of"] == "db"]
+    assert 0 < db["low"] < db["seconds"] < db["high"]
+    assert db["missed_in"] == 0
+    assert "Soon: By its size now, recovering db" in holdfast("status", status=4).stdout
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ('{name: dns, manual: "Point it.", expected: 2h}', "cannot be back within 1h"),
+        ('{name: dns, manual: "Point it."}', "A drill leaves `dns` out"),
+        ('{name: deploy, run: "make"}', "A drill leaves `deploy` out"),
+        ('{name: deploy, run: "make", timeout: 5m}', ""),
+        ('{name: deploy, run: "make", drill: same}', ""),
+        ('{name: clean, run: "make", when: failure}', ""),
+    ],
+)
+def test_what_the_spec_alone_knows(tmp_path: Path, step: str, words: str) -> None:
+    more = f"objectives: {{system: {{rto: 1h}}}}\nrecovery: [{{restore: [db, config]}}, {step}]\n"
+    spec = load_spec(write_spec(tmp_path, SMALL + more), None, environment={})
+    found = [
+        one.message for one in doubts(spec) if "leaves" in one.message or "back" in one.message
+    ]
+    found = [one for one in found if "backed up" not in one]
+    assert bool(found) is bool(words)
+    assert all(words in one for one in found)
