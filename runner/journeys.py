@@ -13,7 +13,7 @@ from dataclasses import replace
 from runner.bootstrap import Start, bootstrap, overview, resumed
 from runner.drilling import Drilling, drill
 from runner.errors import SpecError, UsageError
-from runner.execute.remembering import missing_links, recall
+from runner.execute.remembering import guards, missing_links, recall
 from runner.execute.session import Call, Session
 from runner.opening import open_snapshot
 from runner.plan.backup import Wanted as WantedBackup
@@ -178,6 +178,7 @@ def verify(
     session = Session.open(call)
     catalog = session.catalog(targets)
     gaps = missing_links(session.spec, catalog) if snapshot == LATEST else []
+    guarded = guards(session.spec, catalog) if snapshot == LATEST else []
     unread = catalog.unreachable
     plan = compile_verify(
         session.spec,
@@ -187,7 +188,9 @@ def verify(
         sources=sources,
         sample=sample,
     )
-    return Prepared(session, plan, lambda _plan, end: results.verify_outcome(end, gaps, unread))
+    return Prepared(
+        session, plan, lambda _plan, end: results.verify_outcome(end, gaps, unread, guarded)
+    )
 
 
 def prune(call: Call, *, policies: Sequence[str] = (), targets: Sequence[str] = ()) -> Prepared:

@@ -12,7 +12,7 @@ from runner.durable import make_folder, write_bytes
 from runner.errors import StepFailed
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog
-from runner.store.chain import Gap, Link, chain_gaps
+from runner.store.chain import Gap, Guard, Link, chain_gaps, guard
 from runner.store.records import FAIL
 from runner.store.snapshot import folder_of
 from runner.target import Target
@@ -71,6 +71,16 @@ def missing_links(spec: Spec, catalog: Catalog) -> list[Gap]:
         if gap.verdict == FAIL
     }
     return list(found.values())
+
+
+def guards(spec: Spec, catalog: Catalog) -> list[Guard]:
+    """What protects each target that could be read against being set back."""
+    known = recall(spec)
+    return [
+        guard(catalog, target, remembered=known.get(target))
+        for target in spec.targets
+        if target in catalog.records
+    ]
 
 
 def _write(spec: Spec, links: Mapping[str, Link]) -> None:

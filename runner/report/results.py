@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from runner.errors import Interrupted, PersonNeeded, StepFailed
@@ -12,7 +13,7 @@ from runner.plan.model import Plan, Step
 from runner.plan.telling import skew_words
 from runner.report.outcome import Outcome
 from runner.spec.model import DEFAULT_PROFILE
-from runner.store.chain import Gap
+from runner.store.chain import Gap, Guard
 
 EMPTY: Mapping[str, str] = {}
 
@@ -108,12 +109,34 @@ def recovery_outcome(plan: Plan, finished: Finished) -> Outcome:
             "proof": proofs_of(plan, finished.results),
             "safety": _safety(finished.results),
             "skew": plan.facts.get("skew"),
+            "manual": _manual(plan, finished.results),
             "next": next_line(plan, finished),
         },
         finished.exit_code,
         finished.error,
-        notes=(*plan.facts.get("doubts", ()), *([words] if (words := skew_words(plan)) else ())),
+        notes=tuple(_recovery_notes(plan, finished)),
     )
+
+
+def _recovery_notes(plan: Plan, finished: Finished) -> Iterable[str]:
+    yield from plan.facts.get("doubts", ())
+    words = skew_words(plan)
+    if words:
+        yield words
+    for step in plan.steps:
+        result = finished.results.get(step.id)
+        if step.action == "notify.tell" and result is not None and result.status == "skipped":
+            yield f"{step.id}: {result.reason}"
+
+
+def _manual(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, Any]]:
+    """Who did what by hand, and when."""
+    return [
+        {"id": step.id, "by": results[step.id].outputs.get("by"),
+         "at": results[step.id].outputs.get("at")}
+        for step in plan.steps
+        if step.action == "person.ask" and step.id in results and results[step.id].done
+    ]  # fmt: skip
 
 
 def safety_outcome(plan: Plan, finished: Finished) -> Outcome:
@@ -135,10 +158,14 @@ def safety_outcome(plan: Plan, finished: Finished) -> Outcome:
 
 
 def verify_outcome(
-    finished: Finished, gaps: Sequence[Gap] = (), unreachable: Mapping[str, str] = EMPTY
+    finished: Finished,
+    gaps: Sequence[Gap] = (),
+    unreachable: Mapping[str, str] = EMPTY,
+    guarded: Sequence[Guard] = (),
 ) -> Outcome:
-    """`verify`: every finding, snapshots that a target no longer holds, and the targets that were
-    asked for and could not be read: of what lies there nothing is known, which is no pass.
+    """`verify`: every finding, snapshots that a target no longer holds, the targets that were asked
+    for and could not be read: of what lies there nothing is known, which is no pass; and what would
+    show that a target was set back.
     """
     results = [
         one for result in finished.results.values() for one in result.outputs.get("results", [])
@@ -153,7 +180,9 @@ def verify_outcome(
     if unread and code == 0:
         code = PersonNeeded.exit_code
         error = {"kind": "person", "message": f"Not verified: {unread[0]['reason']}"}
-    return Outcome("verify", {"results": results, "unread": unread}, code, error)
+    rollback = [asdict(one) for one in guarded]
+    data = {"results": results, "unread": unread, "rollback": rollback}
+    return Outcome("verify", data, code, error)
 
 
 def _gap(gap: Gap) -> dict[str, Any]:

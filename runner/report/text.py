@@ -138,7 +138,8 @@ def _verify(outcome: Outcome) -> Lines:
     ]
     yield from table(("VERDICT", "SNAPSHOT", "TARGET", "SOURCE", "LEVEL", "WHY"), rows)
     for one in outcome.data["rollback"]:
-        yield f"Nothing newer was taken away from {one['target']}: {one['verdict']}, {one['reason']}."
+        said = f"{one['verdict']}, {one['reason']}"
+        yield f"Nothing newer was taken away from {one['target']}: {said}."
 
 
 def _recovery(outcome: Outcome) -> Lines:

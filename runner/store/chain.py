@@ -51,6 +51,39 @@ def chain_gaps(catalog: Catalog, target: str, *, remembered: Link | None = None)
     return tuple(gaps)
 
 
+@dataclass(frozen=True)
+class Guard:
+    """What would show at a target that its newest snapshots were taken away or replaced."""
+
+    target: str
+    verdict: str  # PASS: compared, and all is there; COULD-NOT-VERIFY; FAIL
+    reason: str
+
+
+def guard(catalog: Catalog, target: str, *, remembered: Link | None = None) -> Guard:
+    """How sure one can be that a target was not set back to an older state."""
+    gaps = chain_gaps(catalog, target, remembered=remembered)
+    for verdict in (FAIL, COULD_NOT_VERIFY):
+        reasons = [f"{one.snapshot}: {one.reason}" for one in gaps if one.verdict == verdict]
+        if reasons:
+            return Guard(target, verdict, "; ".join(reasons))
+    here = catalog.at_target(target)
+    if not here:
+        return Guard(target, COULD_NOT_VERIFY, "it holds no snapshot, and nobody knows of one")
+    seconds = sorted(
+        {
+            name
+            for one in catalog.snapshots
+            if one.sequence >= here[0].sequence
+            for name in one.targets
+            if name != target
+        }
+    )
+    known = [] if remembered is None else ["this host remembers nothing newer that it wrote there"]
+    known += [f"{name} has nothing newer" for name in seconds]
+    return Guard(target, PASS, "; ".join(known))
+
+
 def _replaced(catalog: Catalog, here: list[Snapshot], target: str) -> Iterator[Gap]:
     """Manifests that are not those which their successors, or other targets, know."""
     differing = {one[:2]: one[2] for one in catalog.damaged}
