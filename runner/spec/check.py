@@ -194,6 +194,16 @@ def _locked_oddly(spec: Spec) -> Iterator[Doubt]:
                 yield ("targets", name, "lock"), message
 
 
+def _shared_by_trust(spec: Spec) -> Iterator[Doubt]:
+    """Targets that refuse no second writer, so that a lock there is but an agreement."""
+    for name, target in spec.targets.items():
+        if target.type == "rclone":
+            message = (
+                f"No remote of rclone refuses a second writer. Let one host alone prune `{name}`."
+            )
+            yield ("targets", name, "remote"), message
+
+
 def _unrestored(spec: Spec) -> Iterator[Doubt]:
     restored = {name for step in spec.recovery for name in step.restore}
     for name in spec.sources:
@@ -235,6 +245,7 @@ _RULES: tuple[Callable[[Spec], Iterator[Doubt]], ...] = (
     _too_few_targets,
     _forgets_too_soon,
     _locked_oddly,
+    _shared_by_trust,
     _unrestored,
     _without_a_place,
     _not_incremental,

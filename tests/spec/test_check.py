@@ -81,6 +81,12 @@ def test_a_sound_spec_is_warned_of_its_disk_alone(tmp_path: Path) -> None:
         ("file:/mnt/key", "file:usb/sub/key", "encryption.identity", "the target `usb`"),
         ("file:/mnt/key", "file:.holdfast/key", "encryption.identity", "the state folder"),
         ("data/quaybot.db", "config/quaybot.db", "sources.db", "Exclude it from `config`"),
+        (
+            LOCAL,
+            "{type: rclone, remote: 'b2:dr'}",
+            "targets.usb.remote",
+            "Let one host alone prune",
+        ),
     ],
 )
 def test_what_is_warned_of(tmp_path: Path, old: str, new: str, path: str, said: str) -> None:
