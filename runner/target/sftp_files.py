@@ -17,7 +17,7 @@ from runner.target.keys import Incoming
 from runner.target.sftp_address import Address
 from runner.target.sftp_errors import explained, lost, require_library
 from runner.target.sftp_session import Session
-from runner.target.sftp_transfer import finish, opened, receive, send
+from runner.target.sftp_transfer import RESUMED_AT_MOST, opened, receive, upload
 
 if TYPE_CHECKING:
     import asyncssh
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 LOOKS_AT_ONCE = 500
-RESUMED_AT_MOST = 20  # how often one download goes on after its connection broke
 
 # How often a folder is made anew that a prune takes away, empty, before something is in it.
 ATTEMPTS = 20
@@ -132,8 +131,7 @@ class Files:
         temporary = f"{folder}/.{secrets.token_hex(8)}.partial".lstrip("/")
         file = self._create(temporary)
         try:
-            send(self.session, file, chunks)
-            self.session.run(lambda _: finish(file), again=False)
+            upload(self.session, file, self.path(temporary), chunks)
             (place or self.replace)(temporary, key)
         except BaseException:
             # Where even that fails, a sweep finds it.

@@ -24,6 +24,7 @@ from runner.secret import Secret
 from runner.spec.model import TargetSpec
 from runner.target import KeyExists, lease
 from runner.target.sftp import SftpTarget, open_target
+from tests.cable import cable_to
 from tests.sftp_server import SftpServer, _children, running
 from tests.target.conformance import TargetConformance, keys, read
 from tests.target.off_site import brings_everything_back
@@ -343,6 +344,59 @@ class TestFaults:
         own_server.start()
         assert keys(target) == ["kept"]
         assert len(target.sweep("", 0.0)) == 1
+
+    def test_an_upload_goes_on_with_a_server_that_is_back(
+        self, own_server: SftpServer, tmp_path: Path
+    ) -> None:
+        data = os.urandom(12 * MIB)
+        target = opened_at(own_server, tmp_path, retry=60.0)
+
+        def chunks() -> Iterator[bytes]:
+            yield data[: 6 * MIB]
+            own_server.end(signal.SIGKILL)
+            threading.Timer(1.0, own_server.start).start()
+            yield data[6 * MIB :]
+
+        target.put("a", chunks())
+        assert read(target, "a") == data
+        assert [one.name for one in root_of(target).iterdir()] == ["a"]
+
+    def test_an_upload_whose_confirmed_part_was_lost_fails(
+        self, own_server: SftpServer, tmp_path: Path
+    ) -> None:
+        target = opened_at(own_server, tmp_path, retry=60.0)
+
+        def chunks() -> Iterator[bytes]:
+            for _ in range(8):
+                yield b"x" * MIB
+            own_server.end(signal.SIGKILL)
+            (partial,) = root_of(target).glob(".*.partial")
+            os.truncate(partial, 0)
+            own_server.start()
+            yield b"x" * MIB
+
+        with pytest.raises(StepFailed, match="lost what it had confirmed"):
+            target.put("a", chunks())
+        assert keys(target) == []
+
+    @pytest.mark.parametrize("part", range(1, 10))
+    def test_a_connection_that_is_cut_at_a_tenth_part(
+        self, sftp_server: SftpServer, tmp_path: Path, part: int
+    ) -> None:
+        data = os.urandom(2 * MIB)
+        with cable_to(sftp_server.port) as cable:
+            known = tmp_path / "known"
+            host_key = (sftp_server.folder / "host.pub").read_text()
+            known.write_text(f"[127.0.0.1]:{cable.port} {host_key}")
+            through = {"port": cable.port, "known_hosts": str(known), "retry": 10.0}
+            target = opened_at(sftp_server, tmp_path, **through)
+            cable.cut_after = part * len(data) // 10
+            target.put("a", [data])
+            assert cable.cut_after is None, "it was cut"
+            cable.cut_after = part * len(data) // 10
+            assert read(target, "a") == data
+            assert cable.cut_after is None, "it was cut"
+            assert [one.name for one in root_of(target).iterdir()] == ["a"]
 
     def test_a_server_that_is_back_goes_on_serving(
         self, own_server: SftpServer, tmp_path: Path
