@@ -122,6 +122,7 @@ def fetch(
         "from_profile": "Profile whose snapshots to recover. Default: the one applied.",
         "resume": "Id of a run that ended early: go on with it.",
         "done": "Ids of manual steps that were done.",
+        "by": "Who did them, for the record. Default: the user who runs this, and the host.",
         "rollback": "Id of a restore or recovery: put back what it replaced.",
         "steps": "Names of the recovery steps to do; all others are left out.",
         "start_at": "Name of the recovery step to begin with.",
@@ -140,6 +141,7 @@ def dr_restore(
     from_profile: str = "",
     resume: str = "",
     done: tuple[str, ...] = (),
+    by: str = "",
     rollback: str = "",
     steps: tuple[str, ...] = (),
     start_at: str = "",
@@ -149,11 +151,15 @@ def dr_restore(
     start = _start(from_, dir_, project, allowed_signers, confirm_spec)
     if resume:
         call = call if start is None else journeys.resumed(call, start)
-        return journeys.resume(call, "dr-restore", resume, done=done, start_at=start_at or None)
+        return journeys.resume(
+            call, "dr-restore", resume, done=done, by=by, start_at=start_at or None
+        )
     if rollback:
         return journeys.rollback(flags.call, rollback)
-    if done:
-        raise UsageError("--done goes with --resume RUN.", remedy="`history --runs` lists runs.")
+    if done or by:
+        raise UsageError(
+            "--done and --by go with --resume RUN.", remedy="`history --runs` lists runs."
+        )
     if start is not None:
         choosing = replace(choosing, target=None)
         call = journeys.bootstrap(call, start, choosing)
@@ -210,7 +216,7 @@ def drill(
     return journeys.drill(flags.call, choosing=choosing, asked=asked)
 
 
-@command(texts={"out": "File to write. Default: print it."})
+@command(texts={"out": "File to write; with `.html` a page for a printer. Default: print it."})
 def runbook(flags: Flags, *, out: str = "") -> Outcome:
     """Write the recovery as a document for a person without this tool."""
     file = Path(out).expanduser().absolute() if out else None

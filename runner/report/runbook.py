@@ -6,7 +6,7 @@ Its `sh` blocks, run in order by `bash -e`, do what `dr-restore` does, with ordi
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +17,14 @@ from runner.plan.choose import Asked, choose
 from runner.plan.facts import manifests
 from runner.plan.model import Plan, Step
 from runner.plan.recover import Wanted, compile_recovery, recovery_entries
+from runner.registry import open_source
 from runner.report.markdown import fence, table, text
 from runner.report.outcome import Outcome
+from runner.report.page import page
 from runner.spec.model import Spec
 from runner.spec.units import format_duration
 from runner.store.instructions import programs_in
+from runner.store.records import DrillResult
 
 # Steps that only the tool needs: they stage beside, and tidy up after themselves.
 LEFT_TO_THE_TOOL = ("recovery.unswap", "recovery.discard", "recovery.prove", "recovery.confirm")
@@ -29,11 +32,13 @@ LEFT_TO_THE_TOOL = ("recovery.unswap", "recovery.discard", "recovery.prove", "re
 
 def write_runbook(session: Session, file: Path | None) -> Outcome:
     """Compile the recovery, render it, and write it to `file` or give it back to be printed."""
-    document = render(session.spec, compile_for_person(session))
+    plan = compile_for_person(session)
+    document = render(session.spec, plan, measured(plan, session.catalog().drills))
     if file is None:
         return Outcome("runbook", {"document": document}, notes=tuple(document.splitlines()))
     make_folder(file.parent)
-    write_bytes(file, document.encode())
+    is_page = file.suffix.lower() in (".html", ".htm")
+    write_bytes(file, (page(document) if is_page else document).encode())
     return Outcome("runbook", {"file": str(file)}, notes=(f"Written to {file}.",))
 
 
@@ -47,8 +52,23 @@ def compile_for_person(session: Session) -> Plan:
     return compile_recovery(spec, facts, wanted)
 
 
-def render(spec: Spec, plan: Plan) -> str:
-    """The runbook of a plan: pure."""
+def measured(plan: Plan, drills: Sequence[DrillResult]) -> dict[str, float]:
+    """The seconds that the newest drill which knows took for each source, by its stage step.
+
+    By hand it takes longer; it is what the machine alone needs.
+    """
+    found = {}
+    for step in plan.steps:
+        if step.action == "recovery.stage":
+            phases = (one.details.get("sources", {}).get(step.params["source"]) for one in drills)
+            known = next((one for one in phases if one), None)
+            if known is not None:
+                found[step.id] = sum(known.values())
+    return found
+
+
+def render(spec: Spec, plan: Plan, seconds: Mapping[str, float] | None = None) -> str:
+    """The runbook of a plan, with the measured seconds of some of its steps: pure."""
     lines = [
         f"# Recovery of {text(spec.project)} ({text(spec.profile)})",
         "",
@@ -62,13 +82,18 @@ def render(spec: Spec, plan: Plan) -> str:
         "",
         *_snapshots(plan),
         "",
+        *_contacts(spec),
+        "## Decide first",
+        "",
+        *_decisions(spec, plan),
+        "",
         "## Before you begin",
         "",
         *_needs(spec, plan),
         "",
         *fence(_prologue(spec)),
         "",
-        *_all_steps(spec, plan),
+        *_all_steps(spec, plan, seconds or {}),
         "## Afterwards",
         "",
         "- Look at every service as its users do. Only then is it recovered.",
@@ -106,7 +131,8 @@ def _needs(spec: Spec, plan: Plan) -> Iterable[str]:
         return
     identity = spec.encryption.identity
     where = f" (declared as {text(identity.reference)})" if identity else ""
-    yield f"- The identity that opens what is encrypted{where}."
+    yield f"- The identity that opens what is encrypted{where}. The key of any one of these does:"
+    yield from (f"  - {text(recipient)}" for recipient in spec.encryption.recipients)
 
 
 def _prologue(spec: Spec) -> list[str]:
@@ -116,19 +142,59 @@ def _prologue(spec: Spec) -> list[str]:
     return lines
 
 
-def _all_steps(spec: Spec, plan: Plan) -> Iterable[str]:
+def _contacts(spec: Spec) -> Iterable[str]:
+    if spec.contacts:
+        yield from ("## Whom to call", "")
+        yield from (f"- {text(one)}" for one in spec.contacts)
+        yield ""
+
+
+def _decisions(spec: Spec, plan: Plan) -> Iterable[str]:
+    """What a person must decide, each before the step from which there is no easy way back."""
+    swap = next((step for step in plan.steps if step.action == "recovery.swap"), None)
+    yield "- Is it a disaster? If one source is damaged, restore that one alone."
+    yield "- Is the newest snapshot the right one? What is wrong may have been backed up too."
+    used = {step.params["target"] for step in plan.steps if step.action == "recovery.stage"}
+    others = [name for name in spec.targets if name not in used]
+    if others:
+        yield (
+            f"- If {', '.join(sorted(map(text, used)))} cannot be read or a checksum is wrong: "
+            f"{', '.join(map(text, others))} may hold the same snapshots, under the same names."
+        )
+    if swap is not None:
+        yield (
+            f"- Until the step “{text(swap.title)}” nothing that is there is replaced, though "
+            "commands of the steps before it ran. From there on each step keeps what it replaces: "
+            "go on to the end, or undo the steps that were done."
+        )
+
+
+def _all_steps(spec: Spec, plan: Plan, seconds: Mapping[str, float]) -> Iterable[str]:
     shown = [step for step in plan.steps if step.action not in LEFT_TO_THE_TOOL]
     for number, step in enumerate(shown, 1):
         yield f"## {number}. {text(step.title)}"
         yield ""
-        yield f"- [ ] done at ______ by ______{_expected(step)}"
+        yield f"- [ ] done at ______ by ______{_expected(step, seconds.get(step.id))}"
+        if step.action == "recovery.swap":
+            yield f"- To undo it: {text(_undo(spec, step))}"
         yield ""
         yield from _block(spec, step, action_named(step.action).commands(step, spec))
 
 
-def _expected(step: Step) -> str:
+def _undo(spec: Spec, step: Step) -> str:
+    source = open_source(spec.source(step.params["source"]))
+    return f"move what is named *.before-recovery back over {source.describe()}"
+
+
+def _expected(step: Step, measured_seconds: float | None) -> str:
+    if measured_seconds is not None:
+        return f" (until it stood proven, the last drill took {_rough(measured_seconds)})"
     seconds = step.expected if step.expected is not None else step.timeout
     return "" if seconds is None else f" (expected: {format_duration(seconds)})"
+
+
+def _rough(seconds: float) -> str:
+    return format_duration(round(seconds) if seconds >= 10 else round(seconds, 1))
 
 
 def _block(spec: Spec, step: Step, commands: Sequence[str]) -> Iterable[str]:

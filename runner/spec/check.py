@@ -89,7 +89,8 @@ def _slow_steps(spec: Spec) -> Iterator[Doubt]:
     system = spec.objectives.get(SYSTEM)
     if system is None or system.rto is None:
         return
-    own = [step for step in spec.recovery if not step.restore and step.when == "success"]
+    steps = [step for step in spec.recovery if not step.restore and step.notify is None]
+    own = [step for step in steps if step.when == "success"]
     least = sum(step.expected or 0.0 for step in own)
     if least > system.rto:
         message = (

@@ -202,6 +202,7 @@ class _Loading:
             recovery=convert.to_recovery(values, folder),
             checks=convert.to_checks(values),
             encryption=convert.to_encryption(values),
+            contacts=tuple(values["contacts"]),
             signing=convert.to_signing(values, folder),
             document=declared,
             marks=self.marks,

@@ -135,14 +135,25 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Notification:
+    """A message for people; exactly one of run and post is given."""
+
+    text: str
+    run: str | None = None
+    post: Secret | str | None = None  # an address of http or https
+
+
+@dataclass(frozen=True)
 class RecoveryStep:
-    """One entry of `recovery:`; exactly one of restore, run, probe and manual is given."""
+    """One entry of `recovery:`; exactly one of restore, run, probe, manual and notify is given."""
 
     name: str  # unique in the recovery
     restore: tuple[str, ...] = ()  # one wave of sources
     run: str | None = None
     probe: Probe | None = None
     manual: str | None = None
+    checklist: tuple[str, ...] = ()  # of a manual step
+    notify: Notification | None = None
     drill: str = "skip"  # skip | same | a command of its own
     environment: Mapping[str, str] = field(default_factory=dict)
     working_dir: Path = field(default_factory=Path)
@@ -191,6 +202,7 @@ class Spec:
     checks: Mapping[str, tuple[Probe, ...]]  # by source
     encryption: Encryption | None = None
     signing: Signing | None = None
+    contacts: tuple[str, ...] = ()  # whom to call on the bad day
     env_files: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)  # from the env files
     document: Mapping[str, Any] = field(default_factory=dict)  # as declared, expanded; plain JSON

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
-from runner.report.runbook import render
+from runner.report.page import page
+from runner.report.runbook import measured, render
 from runner.spec.load import load_spec
+from runner.store.records import DrillResult
+from tests.inside import Inside
 from tests.plan.world import world
 from tests.report.test_measure import FACTS
+from tests.service import Service
 from tests.spec.builders import SMALL, write_spec
 
 HOSTILE = """\
@@ -40,6 +46,41 @@ def test_hostile_text_stays_where_it_belongs(tmp_path: Path) -> None:
     subprocess.run(["bash", "-e"], input=printing, cwd=tmp_path, text=True, check=True)
     assert (tmp_path / "told").read_text() == "```\n# `rm -rf /` $(reboot)\n"
     assert "export GREETING='it'\"'\"'s $HOME `id`'" in printing
+
+
+def test_whom_to_call_what_to_decide_and_how_long_it_takes(tmp_path: Path) -> None:
+    text = SMALL + 'contacts: ["Mara <mara@quay.example>, lead", "Ole, +49 40 1234"]\n'
+    spec = load_spec(write_spec(tmp_path, text), None, environment={})
+    plan = world(spec, {**FACTS, "ask": {"kind": "dr-restore"}}).compile()
+    details = {"sources": {"db": {"fetch": 10.0, "restore": 80.0, "verify": 5.0}}}
+    seconds = measured(plan, [DrillResult("drill", datetime.now(UTC), ok=True, details=details)])
+    document = render(spec, plan, seconds)
+    assert "## Whom to call\n\n- Mara \\<mara@quay.example\\>, lead\n- Ole, +49 40 1234" in document
+    assert "the last drill took 1m35s" in document
+    assert "- To undo it: move what is named" in document
+    assert document.index("## Decide first") < document.index("## 1. ")
+
+
+def test_the_page_shows_the_document_and_makes_no_markup_of_it(tmp_path: Path) -> None:
+    text = SMALL + HOSTILE + 'contacts: ["<b>Mara</b> `x` | y"]\n'
+    spec = load_spec(write_spec(tmp_path, text), None, environment={})
+    document = render(spec, world(spec, {**FACTS, "ask": {"kind": "dr-restore"}}).compile())
+    shown = page(document)
+    tree = ET.fromstring(shown.partition("\n")[2].replace('<meta charset="utf-8">', ""))
+    assert "<b>Mara</b> `x` | y" in ["".join(one.itertext()) for one in tree.iter("li")]
+    blocks = ["".join(one.itertext()) for one in tree.iter("pre")]
+    assert blocks == [block.rstrip("\n") for _, block in BLOCK.findall(document)]
+    boxes = [one for one in tree.iter("li") if one.get("class") == "box"]
+    assert len(boxes) == document.count("- [ ] ")
+    assert len(list(tree.iter("h2"))) == len(re.findall("(?m)^## ", BLOCK.sub("", document)))
+
+
+def test_it_is_written_as_a_page(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    holdfast = Inside(service.folder)
+    holdfast("backup", status=0)
+    holdfast("runbook", "--out", "book.html", status=0)
+    assert (service.folder / "book.html").read_text().startswith("<!doctype html>")
 
 
 def test_steps_for_the_tool_alone_are_left_out(tmp_path: Path) -> None:
