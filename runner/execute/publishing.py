@@ -11,6 +11,7 @@ from runner import __version__
 from runner.errors import StepFailed
 from runner.execute.actions.base import Outputs, Skipped
 from runner.execute.actions.source import capture_source, require_fit
+from runner.execute.clocks import tell_of_clock
 from runner.execute.context import Context
 from runner.execute.copying import TargetFailed, Watched, bring, finish, target_failed
 from runner.execute.remembering import remember
@@ -117,6 +118,7 @@ def _publish_at(
     manifest, text = _manifest(step, context, here, spec_file)
     target.put(f"{folder}/{INSTRUCTIONS}", [text])
     data = manifest.to_bytes()
+    tell_of_clock(target, context)
     finish(target, folder, manifest, data, _signature(context, manifest, data))
     return {
         "snapshot": manifest.id,
@@ -180,6 +182,7 @@ def _copy_from(
         )
     bring(origin, target, folder, [*manifest.artifacts, *manifest.files], context.progress(step))
     try:
+        tell_of_clock(target, context)
         finish(target, folder, manifest, data, stored_signature(origin, folder))
     except StepFailed as error:
         raise target_failed(error) from error

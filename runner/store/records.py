@@ -17,6 +17,7 @@ from typing import Any
 from runner.errors import UsageError
 from runner.spec.model import VERIFY_LEVELS
 from runner.store.cache import Cache
+from runner.store.read_ahead import ReadAhead, reading_ahead
 from runner.store.snapshot import SnapshotId, folder_of, instant
 from runner.target import Entry, KeyExists, Target
 
@@ -143,18 +144,22 @@ def read_records(target: Target, project: str, profile: str, cache: Cache | None
     Those of unknown kinds and broken ones are ignored, with a note.
     """
     found = _Found()
+    known = cache or Cache(None, "")
     prefix = f"{folder_of(project, profile)}/{FOLDER}"
-    for entry in sorted(target.entries(prefix), key=lambda one: one.key):
-        kind = _KEY.fullmatch(entry.key.rpartition("/")[2])
-        if kind is None:
-            found.notes.append(f"{target.name}: {entry.key} is not a record that is known here")
-            continue
-        try:
-            _take(found, target, entry, kind[1], cache or Cache(None, ""))
-        except FileNotFoundError:
-            continue  # removed since it was listed
-        except ODD as error:
-            found.notes.append(f"{target.name}: {entry.key} is damaged and ignored: {error}")
+    entries = sorted(target.entries(prefix), key=lambda one: one.key)
+    unread = [one for one in entries if not known.recall(one) and _readable(one)]
+    with reading_ahead(target, unread) as ahead:
+        for entry in entries:
+            kind = _kind(entry)
+            if kind is None:
+                found.notes.append(f"{target.name}: {entry.key} is not a record that is known here")
+                continue
+            try:
+                _take(found, entry, kind, known, ahead)
+            except FileNotFoundError:
+                continue  # removed since it was listed
+            except ODD as error:
+                found.notes.append(f"{target.name}: {entry.key} is damaged and ignored: {error}")
     return found.records()
 
 
@@ -204,7 +209,16 @@ class _Found:
         )
 
 
-def _take(found: _Found, target: Target, entry: Entry, kind: str, cache: Cache) -> None:
+def _kind(entry: Entry) -> str | None:
+    known = _KEY.fullmatch(entry.key.rpartition("/")[2])
+    return None if known is None else known[1]
+
+
+def _readable(entry: Entry) -> bool:
+    return _kind(entry) is not None and entry.bytes <= MOST_BYTES
+
+
+def _take(found: _Found, entry: Entry, kind: str, cache: Cache, ahead: ReadAhead) -> None:
     remembered = cache.recall(entry)
     if remembered:
         try:
@@ -213,17 +227,17 @@ def _take(found: _Found, target: Target, entry: Entry, kind: str, cache: Cache) 
             pass  # an odd cache: what the target has decides
         else:
             return
-    body = _body(target, entry, kind)
+    body = _body(entry, kind, ahead)
     if kind == "proofs":
         body = _rows(body)
     _PARSERS[kind](found, entry.key, body)
     cache.remember(entry, body)
 
 
-def _body(target: Target, entry: Entry, kind: str) -> Any:
+def _body(entry: Entry, kind: str, ahead: ReadAhead) -> Any:
     if entry.bytes > MOST_BYTES:
         raise ValueError(f"it has {entry.bytes} bytes")
-    document = json.loads(b"".join(target.get(entry.key)))
+    document = json.loads(ahead.read(entry))
     if not isinstance(document, dict) or (document["format"], document["kind"]) != (1, kind):
         raise ValueError("it is of another format or kind than its name says")
     return document["body"]

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tests.s3_server import require_rclone
 from tests.service import SPEC, Service
 from tests.target.conformance import TargetConformance, keys, read
 from tests.target.off_site import SECOND
+from tests.wire import wire_to
 
 pytestmark = pytest.mark.xdist_group("ceph")
 
@@ -157,6 +159,20 @@ class TestObjectLock:
 
 
 class TestLockThatCannotBe:
+    def test_without_keys_of_its_own_nothing_is_written(
+        self,
+        ceph_server: CephServer,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        options = ceph_server.options(ceph_server.make_bucket(locking=True), lock=DAY)
+        kept = {name: one for name, one in options.items() if not name.endswith("_key")}
+        target = open_target(TargetSpec("offsite", "s3", kept, tmp_path))
+        with pytest.raises(StepFailed, match="the machine's own role") as caught:
+            target.put("a", [b"x"])
+        assert "access_key" in caught.value.remedy
+
     def test_a_bucket_without_object_lock_takes_nothing(
         self, ceph_server: CephServer, opened: Opened
     ) -> None:
@@ -372,6 +388,29 @@ class TestLockedSnapshots:
         ceph_server.ask("PUT", bucket, f"/{manifest}", body=data)
         answer = holdfast("verify", "--target", "offsite", status=4)
         assert "manifest.json is not locked" in answer.stdout + answer.stderr
+
+    def test_a_clock_that_is_off_is_told(self, ceph_server: CephServer, tmp_path: Path) -> None:
+        bucket = ceph_server.make_bucket(locking=True)
+        with wire_to(ceph_server.port) as wire:
+            wire.answer = lambda head: dated(head, bucket, timedelta(minutes=5))
+            options = ceph_server.options(bucket, endpoint=f"http://127.0.0.1:{wire.port}")
+            target = declared(options, lock="30d")
+            spec = SPEC.replace(SECOND, f"offsite: {target}")
+            holdfast = Inside(Service(tmp_path / "service", spec).build().folder)
+            answer = holdfast("backup", status=0)
+            said = answer.stdout + answer.stderr
+            assert "The clock of offsite is 5m" in said.replace("4m59s", "5m")
+            assert "ahead of this machine's" in said
+            answer = holdfast("doctor")
+            assert "its clock differs by" in answer.stdout + answer.stderr
+
+
+def dated(head: str, bucket: str, ahead: timedelta) -> bytes | None:
+    """The answer to who asks what time it is, by a clock that is ahead."""
+    if not head.startswith(f"HEAD /{bucket} "):
+        return None
+    at = format_datetime(datetime.now(UTC) + ahead, usegmt=True)
+    return f"HTTP/1.1 200 OK\r\nDate: {at}\r\nContent-Length: 0\r\n\r\n".encode()
 
 
 def remove_all(server: CephServer, bucket: str) -> None:
