@@ -52,9 +52,18 @@ def apply(call: Call, *, file: Path) -> Prepared:
 
 
 def resume(
-    call: Call, kind: str, run: str, *, done: Sequence[str] = (), start_at: str | None = None
+    call: Call,
+    kind: str,
+    run: str,
+    *,
+    done: Sequence[str] = (),
+    by: str = "",
+    start_at: str | None = None,
 ) -> Prepared:
-    """Go on with a run of that kind that ended early, from what still holds."""
+    """Go on with a run of that kind that ended early, from what still holds.
+
+    `by` did what is `done`; empty: who runs this.
+    """
     session = Session.open(call)
     plan = journal.read_plan(session.spec.state, run)
     if plan.kind != kind and (kind, plan.kind) != ("dr-restore", "rollback"):
@@ -76,7 +85,7 @@ def resume(
     def go_on() -> Outcome:
         again = [start_at] if start_at else []
         finished = session.resume(
-            run, reported=done, again=again, details=lambda end: details(plan, end)
+            run, reported=done, by=by, again=again, details=lambda end: details(plan, end)
         )
         return concluding(plan)(plan, finished)
 

@@ -58,11 +58,12 @@ def ask_checks(source: str, staged: Path | str | None, context: Context) -> list
     return [{"source": source, **asdict(answer)} for answer in answers]
 
 
-def ask_probe(probe: Probe, context: Context) -> dict[str, Any]:
-    """The answer to one probe of the recovery, asked of what is live, or of the drill's copy."""
-    environment, isolated = environment_of(context, {}), context.scratch is not None
+def ask_probe(probe: Probe, entry: RecoveryStep, context: Context) -> dict[str, Any]:
+    """The answer to a step's probe, asked of what is live, or of the drill's copy."""
+    environment = environment_of(context, entry.environment)
+    isolated = context.scratch is not None
     if probe.source is None:
-        folder = mirrored(context.spec.folder, context)
+        folder = mirrored(entry.working_dir, context)
         asked = Asked(path=folder, environment=environment, isolated=isolated)
     else:
         source = context.source(probe.source)

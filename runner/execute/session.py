@@ -155,14 +155,18 @@ class Session:
         run: str,
         *,
         reported: Iterable[str] = (),
+        by: str = "",
         again: Iterable[str] = (),
         details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {},
     ) -> Finished:
-        """Go on with a run that ended early."""
+        """Go on with a run that ended early. `by` did what is `reported`; empty: who runs this."""
         self.settle(but=run)
         plan = journal.read_plan(self.spec.state, run)
         context = self.context(plan, run)
-        context.reported = {step: {"by": who()} for step in reported}
+        context.reported = {
+            step: {"by": by or f"{who()}@{self.facts.host}", "at": self.facts.now.isoformat()}
+            for step in reported
+        }
         return runs.resume(context, self.settings(details), again=again)
 
 

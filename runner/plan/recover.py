@@ -139,6 +139,8 @@ def _own_step(builder: _Builder, entry: RecoveryStep) -> Step:
     """A run, a probe or a manual step, as it is to be done in this kind of plan."""
     drilled = builder.wanted.kind == "drill"
     params: dict[str, Any] = {"entry": entry.name}
+    if entry.notify is not None:
+        return _notify_step(entry, params, drilled=drilled)
     if drilled and (entry.manual is not None or entry.drill == "skip"):
         counted = entry.expected if entry.expected is not None else entry.timeout
         what = "manual" if entry.manual is not None else "drill: skip"
@@ -149,6 +151,8 @@ def _own_step(builder: _Builder, entry: RecoveryStep) -> Step:
             params={**params, "why": f"not drilled ({what})", "counted_seconds": counted},
         )
     if entry.manual is not None:
+        if entry.checklist:
+            params["checklist"] = list(entry.checklist)
         return Step(
             id=entry.name, action="person.ask", title=entry.manual, params=params, effect="writes"
         )
@@ -163,6 +167,25 @@ def _own_step(builder: _Builder, entry: RecoveryStep) -> Step:
         effect="writes",
         repeatable=False,
         retries=entry.retries,
+    )
+
+
+def _notify_step(entry: RecoveryStep, params: dict[str, Any], *, drilled: bool) -> Step:
+    """A notification; a drill tells nobody, and that takes no time."""
+    assert entry.notify is not None
+    if drilled:
+        return Step(
+            id=entry.name,
+            action="person.leave_out",
+            title=f"Leave out {entry.name}",
+            params={**params, "why": "a drill tells nobody", "counted_seconds": 0},
+        )
+    return Step(
+        id=entry.name,
+        action="notify.tell",
+        title=f"Tell: {entry.notify.text}",
+        params=params,
+        effect="writes",
     )
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import IO, Any
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from runner.prove.answer import Asked, Reply, could_not, passed, refused, skipped
 from runner.spec.model import Probe
+
+if TYPE_CHECKING:
+    import ssl
 
 MOST_BODY = 1024 * 1024
 CHUNK = 64 * 1024
@@ -18,7 +22,8 @@ NOT_HERE = "it asks the live system, and here nothing but what was restored may 
 def ask_http(probe: Probe, asked: Asked, timeout: float) -> Reply:
     """GET the address: its status must be `expect` (200), and its body contain `options.body`.
 
-    Redirects are followed, unless one is expected. No proxy is asked.
+    Redirects are followed, unless one is expected. No proxy is asked. Over TLS the certificate must
+    be signed by `options.ca`, else by whom the system trusts; with `options.insecure` any will do.
     """
     status = 200 if probe.expect is None else probe.expect
     body = probe.options.get("body")
@@ -33,19 +38,42 @@ def ask_http(probe: Probe, asked: Asked, timeout: float) -> Reply:
         proper = False
     if not proper:
         return could_not(expected, f"{probe.value} is not an address of http or https")
-    return _fetch(probe.value, str(status), body, expected, timeout)
+    try:
+        tls = _trusting(probe.options) if address.scheme == "https" else None
+    except OSError as error:
+        return could_not(expected, f"{probe.options['ca']} cannot be used: {error}")
+    return _fetch(probe.value, str(status), body, expected, timeout, tls)
 
 
-def _fetch(url: str, status: str, body: str | None, expected: Any, timeout: float) -> Reply:
+def _trusting(options: Mapping[str, Any]) -> ssl.SSLContext:
+    """Whose certificates are taken."""
+    import ssl
+
+    context = ssl.create_default_context(cafile=options.get("ca"))
+    if options.get("insecure"):
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _fetch(
+    url: str,
+    status: str,
+    body: str | None,
+    expected: Any,
+    timeout: float,
+    tls: ssl.SSLContext | None,
+) -> Reply:
     from http.client import HTTPException, InvalidURL
     from urllib.error import HTTPError
-    from urllib.request import HTTPRedirectHandler, ProxyHandler, build_opener
+    from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, build_opener
 
     class Stay(HTTPRedirectHandler):
         def redirect_request(self, *_: Any) -> None:
             return None
 
-    handlers = [ProxyHandler({}), *([Stay()] if status.startswith("3") else [])]
+    handlers = [ProxyHandler({}), HTTPSHandler(context=tls)]
+    handlers += [Stay()] if status.startswith("3") else []
     deadline = time.monotonic() + timeout
     try:
         try:

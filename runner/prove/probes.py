@@ -156,7 +156,11 @@ KINDS: dict[str, Callable[[Probe, Asked, float], Reply]] = {
 def _http_words(probe: Probe) -> list[str]:
     status = 200 if probe.expect is None else probe.expect
     follow = "" if str(status).startswith("3") else "L"
-    asking = f"""curl -s{follow} -m 60 -o /dev/null -w '%{{http_code}}' --noproxy '*' -- "$1\""""
+    tls = "-k " if probe.options.get("insecure") else ""
+    tls += f"--cacert {shlex.quote(probe.options['ca'])} " if "ca" in probe.options else ""
+    asking = (
+        f"""curl -s{follow} {tls}-m 60 -o /dev/null -w '%{{http_code}}' --noproxy '*' -- "$1\""""
+    )
     return ["bash", "-c", f'test "$({asking})" = "$2"', "http", probe.value, str(status)]
 
 

@@ -11,6 +11,7 @@ from runner.spec.model import (
     DEFAULT_POLICY,
     Encryption,
     Keep,
+    Notification,
     Objective,
     Options,
     Policy,
@@ -127,8 +128,14 @@ def to_checks(values: Mapping[str, Any]) -> dict[str, tuple[Probe, ...]]:
     }
 
 
-def to_probe(values: Mapping[str, Any], *, source: str | None = None, name: str = "") -> Probe:
-    """One question."""
+def to_probe(
+    values: Mapping[str, Any],
+    *,
+    source: str | None = None,
+    name: str = "",
+    folder: Path | None = None,
+) -> Probe:
+    """One question. Paths are relative to `folder`."""
     kind = next(question for question in QUESTIONS if question in values)
     return Probe(
         kind,
@@ -138,8 +145,15 @@ def to_probe(values: Mapping[str, Any], *, source: str | None = None, name: str 
         expect=values.get("expect"),
         at_least=values.get("at_least"),
         within=values["within"],
-        options={"body": values["body"]} if "body" in values else {},
+        options=_http_options(values, folder),
     )
+
+
+def _http_options(values: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    options = {key: values[key] for key in ("body", "insecure") if values.get(key)}
+    if "ca" in values and folder is not None:
+        options["ca"] = str(resolve(folder, values["ca"]))
+    return options
 
 
 def to_encryption(values: Mapping[str, Any]) -> Encryption | None:
@@ -165,8 +179,10 @@ def _recovery_step(name: str, step: Mapping[str, Any], folder: Path) -> Recovery
         name,
         restore=_listed(step.get("restore", ())),
         run=step.get("run"),
-        probe=to_probe(probe, name=name) if probe else None,
+        probe=to_probe(probe, name=name, folder=folder) if probe else None,
         manual=step.get("manual"),
+        checklist=tuple(step.get("checklist", ())),
+        notify=Notification(**step["notify"]) if "notify" in step else None,
         drill=step["drill"],
         environment=step["env"],
         working_dir=resolve(folder, step["working_dir"]),

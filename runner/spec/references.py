@@ -14,7 +14,8 @@ from runner.spec.schedule import Schedule
 from runner.spec.validate import Complaint
 
 SYSTEM = "system"
-ACTIONS = ("restore", "run", "probe", "manual")
+ACTIONS = ("restore", "run", "probe", "manual", "notify")
+WAYS = ("run", "post")
 QUESTIONS = ("http", "tcp", "sql", "redis", "run", "file")
 NEED_SOURCE = ("sql", "redis", "file")
 
@@ -100,6 +101,7 @@ def _recovery(recovery: Any, sources: Mapping[str, Any]) -> Iterator[Complaint]:
         names.add(str(name))
         yield from _restores(step.get("restore"), sources, restored, (*place, "restore"))
         yield from _probe(step.get("probe"), sources, (*place, "probe"))
+        yield from _one_of(step.get("notify"), WAYS, (*place, "notify"))
 
 
 def _restores(
@@ -118,6 +120,9 @@ def _probe(probe: Any, sources: Mapping[str, Any], place: Place) -> Iterator[Com
     if not isinstance(probe, Mapping):
         return
     yield from _one_of(probe, QUESTIONS, place)
+    for key in ("body", "ca", "insecure"):
+        if key in probe and "http" not in probe:
+            yield (*place, key), f"`{key}` means something beside http only. Remove it.", True
     source = probe.get("source")
     asked = [question for question in NEED_SOURCE if question in probe]
     if asked and source is None:
@@ -128,10 +133,12 @@ def _probe(probe: Any, sources: Mapping[str, Any], place: Place) -> Iterator[Com
 
 def _useless(step: Mapping[str, Any], place: Place) -> Iterator[Complaint]:
     """Keys that mean nothing beside the step's action."""
-    wanted = {"drill": ("run", "probe"), "env": ("run", "probe"), "working_dir": ("run", "probe")}
+    commands = ("run", "probe", "notify")
+    wanted = {"drill": ("run", "probe"), "env": commands, "working_dir": commands,
+              "checklist": ("manual",)}  # fmt: skip
     for key, actions in wanted.items():
         if key in step and not any(action in step for action in actions):
-            message = f"`{key}` means something beside run or probe only. Remove it."
+            message = f"`{key}` means something beside {' or '.join(actions)} only. Remove it."
             yield (*place, key), message, True
 
 

@@ -14,14 +14,18 @@ class AskPerson(Simple):
 
     def commands(self, step: Step, spec: Spec) -> list[str]:  # noqa: ARG002
         """What to do, in words."""
-        return [f"# by hand: {line}" for line in step.title.splitlines()]
+        return [f"# by hand: {line}" for line in step.title.splitlines()] + [
+            f"# [ ] {line}" for line in step.params.get("checklist", ())
+        ]
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Done when it was reported; else raise PersonNeeded with the line that goes on."""
         if step.id in context.reported:
-            return {"by": context.reported[step.id].get("by")}
+            report = context.reported[step.id]
+            return {"by": report.get("by"), "at": report.get("at")}
+        listed = "".join(f"\n  [ ] {line}" for line in step.params.get("checklist", ()))
         raise PersonNeeded(
-            f"By hand: {step.title}",
+            f"By hand: {step.title}{listed}",
             remedy=f"Then: holdfast {context.plan.kind} --resume {context.run} --done {step.id}",
         )
 

@@ -23,9 +23,9 @@ class AskProbe(Simple):
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Ask; raise StepFailed when the answer is no."""
-        probe = entry_named(context.spec, step.params["entry"]).probe
-        assert probe is not None
-        answer = ask_probe(probe, context)
+        entry = entry_named(context.spec, step.params["entry"])
+        assert entry.probe is not None
+        answer = ask_probe(entry.probe, entry, context)
         outputs = {"checks": [answer], "verdict": answer["verdict"]}
         if answer["verdict"] == "FAIL":
             raise StepFailed(

@@ -1,0 +1,211 @@
+"""Steps of a recovery that are not restores: people told and asked, probes over TLS."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.faults.bad_day import Steady
+from tests.service import Service
+from tests.tools import require_program, run
+
+SECRET = "T0K3N-of-the-chat"
+
+
+class Chat(http.server.BaseHTTPRequestHandler):
+    """Takes what is posted, and answers what is asked."""
+
+    def do_POST(self) -> None:
+        length = int(self.headers["Content-Length"])
+        self.server.heard.append((self.path, json.loads(self.rfile.read(length))))  # type: ignore[attr-defined]
+        self.send_response(404 if "missing" in self.path else 200)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"all is well")
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving(certificate: Path | None = None) -> Iterator[Any]:
+    """A server of this machine, over TLS with a certificate and its key in one file."""
+    server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Chat)
+    server.heard = []
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    service = Service(tmp_path / "service").build()
+    Steady(service.folder)("backup", status=0)
+    return service
+
+
+def declared(service: Service, *steps: dict[str, Any], **environment: str) -> Steady:
+    """The service with another recovery."""
+    path = service.folder / "backup.yaml"
+    spec = yaml.safe_load(path.read_text())
+    spec["recovery"] = [{"restore": ["code", "config", "db"]}, *steps]
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return Steady(service.folder, environment)
+
+
+def test_people_are_told(service: Service) -> None:
+    with serving() as chat:
+        address = f"http://127.0.0.1:{chat.server_port}/{SECRET}"
+        program = declared(
+            service,
+            {"name": "incident", "notify": {"text": "We restore.", "post": {"secret": "env:CHAT"}}},
+            {"name": "broken", "run": "false"},
+            {
+                "name": "trouble",
+                "notify": {"text": "It's bad.", "run": 'echo "$HOLDFAST_TEXT" > told'},
+                "when": "failure",
+            },
+            {"name": "after", "notify": {"text": "Ended.", "post": address}, "when": "always"},
+            CHAT=address,
+        )
+        shown = program("dr-restore", "--dry-run", status=0).stdout
+        assert "We restore." in shown
+        document = program.json("dr-restore", "--confirm", "quaybot", status=4)
+    said = [one for _, one in chat.heard]
+    assert [(one["text"], one["status"]) for one in said] == [
+        ("We restore.", "running"),
+        ("Ended.", "failed"),
+    ]
+    assert {one["run"] for one in said} == {document["run"]}
+    assert (service.folder / "told").read_text() == "It's bad.\n"
+    journal = "".join(one.read_text() for one in service.folder.rglob("journal.jsonl"))
+    assert SECRET not in journal + shown
+
+
+def test_nobody_to_tell_changes_nothing(service: Service) -> None:
+    with serving() as chat:
+        address = f"http://127.0.0.1:{chat.server_port}/missing"
+        program = declared(
+            service,
+            {"name": "hook", "notify": {"text": "We restore.", "post": address}},
+            {"name": "unset", "notify": {"text": "x", "post": {"secret": "env:NOWHERE"}}},
+            {"name": "fails", "notify": {"text": "x", "run": "exit 3"}},
+            {"name": "goes-on", "run": "echo on > went-on"},
+        )
+        answer = program("dr-restore", "--confirm", "quaybot", status=0)
+    for words in ("hook: nobody was told: the server answered 404", "unset: nobody", "fails: nob"):
+        assert words in answer.stdout
+    assert (service.folder / "went-on").exists()
+    drilled = program.json("drill", "--report-dir", "reports", status=None)
+    assert len(chat.heard) == 1
+    assert {one["id"]: one["status"] for one in drilled["steps"]}["hook"] == "skipped"
+
+
+def test_a_person_reports_what_was_checked(service: Service) -> None:
+    manual = {
+        "name": "dns",
+        "manual": "Point the DNS record here.",
+        "checklist": ["the A record", "the AAAA record"],
+        "expected": "10m",
+    }
+    program = declared(service, manual)
+    answer = program("dr-restore", "--confirm", "quaybot", status=7)
+    assert "[ ] the AAAA record" in answer.stderr
+    assert "[ ] the A record" in program("dr-restore", "--dry-run", status=0).stdout
+    waiting = program.json("history", "--runs")["runs"][0]["run"]
+    resumed = ("dr-restore", "--resume", waiting, "--done", "dns")
+    document = program.json(*resumed, "--by", "Ann Example")
+    assert [(one["id"], one["by"]) for one in document["manual"]] == [("dns", "Ann Example")]
+    assert document["manual"][0]["at"]
+    (journal,) = service.folder.glob(f".holdfast/runs/{waiting}/journal.jsonl")
+    (event,) = [
+        one for line in journal.read_text().splitlines()
+        if (one := json.loads(line))["event"] == "reported"
+    ]  # fmt: skip
+    assert (event["step"], event["by"]) == ("dns", "Ann Example")
+    assert "--resume" in program("dr-restore", "--by", "Ann", status=1).stderr
+
+
+def test_who_did_it_is_the_user_and_the_host_unless_told(service: Service) -> None:
+    program = declared(service, {"name": "dns", "manual": "Point it here."})
+    program("dr-restore", "--confirm", "quaybot", status=7)
+    waiting = program.json("history", "--runs")["runs"][0]["run"]
+    document = program.json("dr-restore", "--resume", waiting, "--done", "dns")
+    assert "@" in document["manual"][0]["by"]
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    require_program("openssl")
+    path = tmp_path / "server.pem"
+    run(
+        *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1"),
+        *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", tmp_path / "key", "-out", path),
+        folder=tmp_path,
+    )
+    path.write_text(path.read_text() + (tmp_path / "key").read_text())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [({"ca": "ca.pem"}, 0), ({"insecure": True}, 0), ({}, 4), ({"ca": "missing.pem"}, 7)],
+)
+def test_a_probe_trusts_whom_it_is_told_to(
+    service: Service, certificate: Path, options: dict[str, Any], status: int
+) -> None:
+    (service.folder / "ca.pem").write_text(certificate.read_text().partition("-----BEGIN PRIV")[0])
+    with serving(certificate) as server:
+        url = f"https://127.0.0.1:{server.server_port}/"
+        probe = {"http": url, "body": "well", **options}
+        program = declared(service, {"name": "answers", "probe": probe})
+        program("dr-restore", "--confirm", "quaybot", status=status)
+
+
+def test_a_probe_has_the_environment_and_the_folder_of_its_step(service: Service) -> None:
+    program = declared(
+        service,
+        {
+            "name": "looks",
+            "probe": {"run": 'test "$WANTED" = yes && test -f app.toml'},
+            "env": {"WANTED": "yes"},
+            "working_dir": "config",
+        },
+    )
+    program("dr-restore", "--confirm", "quaybot", status=0)
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        ({"notify": {"text": "x"}}, "run"),
+        ({"notify": {"text": "x", "run": "true", "post": "https://x.example"}}, "post"),
+        ({"run": "true", "checklist": ["x"]}, "manual only"),
+        ({"probe": {"tcp": "x:1", "insecure": True}}, "http only"),
+        ({"notify": {"text": "x", "run": "true"}, "drill": "same"}, "run or probe only"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(service: Service, step: Any, words: str) -> None:
+    answer = declared(service, {"name": "odd", **step})("validate", status=3)
+    assert words in answer.stdout
