@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from runner.owner import Owner, alive
 from runner.prove.command import isolation
 from tests.postgres_server import Database
 from tests.redis_server import RedisServer
-from tests.tools import cannot_run, require_program
+from tests.tools import cannot_run, clean_environment, require_program
 from tests.whole_stack import SOURCES, WholeStack
+
+KILLED_AT = Path(__file__).parent / "faults" / "killed_at.py"
 
 # What each kind's own program says of what the drill restored, at the address it is given.
 ASK_EACH = """
@@ -65,6 +71,36 @@ def declare(stack: WholeStack, entries: str) -> None:
 
 def report_of(document: Any) -> Any:
     return json.loads(Path(document["report"]).with_suffix(".json").read_text())
+
+
+def servers_of(stack: WholeStack) -> list[Owner]:
+    """The scratch servers that are noted and run."""
+    notes = [json.loads(one.read_text()) for one in stack.folder.rglob("*.process")]
+    owners = [Owner.from_json(one["owner"]) for one in notes if "owner" in one]
+    return [one for one in owners if alive(one)]
+
+
+@pytest.mark.slow
+def test_what_a_killed_drill_leaves_is_swept_by_the_next(stack: WholeStack) -> None:
+    stack("backup", status=0)
+    arguments = [sys.executable, "-P", str(KILLED_AT), "players", "drill"]
+    died = subprocess.run(
+        arguments,
+        cwd=stack.folder,
+        env=clean_environment(stack.folder, **stack.environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        start_new_session=True,
+    )
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    left = servers_of(stack)
+    assert len(left) == 2
+    assert stack.leftovers() != []
+    document = stack.json("drill")
+    assert len(report_of(document)["swept"]) == 1
+    assert [one for one in left if alive(one)] == []
+    assert stack.leftovers() == []
 
 
 def test_each_kind_is_given_to_the_commands_and_nothing_that_lives(stack: WholeStack) -> None:

@@ -15,7 +15,7 @@ from runner.execute.runs import Finished
 from runner.execute.session import Session
 from runner.plan.model import Plan
 from runner.plan.scenario import Scenario
-from runner.prove.scratch import scratch_folder
+from runner.prove.scratch import PREFIX, scratch_folder
 from runner.report import drill_facts, measure, results
 from runner.report.evidence import journal_hash, previous_report, write_reports
 from runner.report.findings import open_findings
@@ -44,20 +44,24 @@ class _Drilled:
     finished: Finished  # with the results as the journal has them
     run: str
     left_over: bool
+    swept: tuple[str, ...]  # what killed drills had left, and is gone now
 
 
 def rehearse(session: Session, in_scratch: Callable[[Path], Plan], rehearsal: Rehearsal) -> Outcome:
     """Run a drill, write its report and its record, and judge it."""
     run = session.facts.run_id("drill")
+    parent = session.spec.state / "scratch"
+    left = [one for one in parent.glob(f"{PREFIX}*") if one.is_dir()]
     session.settle()
-    with scratch_folder(session.spec.state / "scratch", "drill") as scratch:
+    swept = tuple(one.name for one in left if not one.exists())
+    with scratch_folder(parent, "drill") as scratch:
         plan = in_scratch(scratch)
         finished = session.execute(
             plan, scratch=scratch, details=lambda end: _details(session, plan, end)
         )
         place = scratch
     ended = _as_journalled(session, finished)
-    return _conclude(_Drilled(session, rehearsal, plan, ended, run, place.exists()))
+    return _conclude(_Drilled(session, rehearsal, plan, ended, run, place.exists(), swept))
 
 
 def _as_journalled(session: Session, finished: Finished) -> Finished:
@@ -96,7 +100,8 @@ def _conclude(drilled: _Drilled) -> Outcome:
         **{name: facts[name] for name in shown},
         "report": str(folder / f"{drilled.run}.md"),
     }
-    notes = (*outcome.notes, *filter(None, [facts["findings_trouble"], written.trouble]))
+    swept = [f"Swept what a killed run had left: {one}." for one in drilled.swept]
+    notes = (*outcome.notes, *swept, *filter(None, [facts["findings_trouble"], written.trouble]))
     return replace(
         outcome,
         command="drill",
@@ -137,6 +142,7 @@ def _facts(
         "proof": results.proofs_of(plan, drilled.finished.results),
         "checks": checks,
         "cleanup": "left over" if drilled.left_over else "clean",
+        "swept": list(drilled.swept),
         "findings": findings,
         "findings_trouble": trouble,
         "past": drill_facts.past(catalog.drills),

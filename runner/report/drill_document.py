@@ -61,6 +61,7 @@ def field_rows(facts: Facts) -> list[tuple[str, str]]:
         ("Restored into", "a scratch folder, removed afterwards"),
         ("Isolation", ISOLATION[facts["isolation"]]),
         ("Clean-up", facts["cleanup"]),
+        *(("Swept before", f"{one}, which a killed run had left") for one in facts["swept"]),
         ("Journal", f"sha256 {evidence['journal_sha256']}"),
         ("Report before", f"{before['run']}, sha256 {before['sha256']}" if before else "none"),
         *(("Doubt", doubt) for doubt in facts["doubts"]),
