@@ -30,6 +30,7 @@ def open_target(spec: TargetSpec) -> S3Target:
         storage_class=options.get("storage_class"),
         encryption=options.get("server_side_encryption"),
         kms_key=options.get("kms_key"),
+        checksums="lock" in options,
         part_size=options.get("part_size", 16 * 1024 * 1024),
         timeout=options.get("timeout", 300.0),
         retry=options.get("retry", 60.0),

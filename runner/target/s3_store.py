@@ -20,6 +20,7 @@ class Manner(Pace):
     storage_class: str | None
     encryption: str | None  # by the server
     kms_key: str | None
+    checksums: bool = False  # servers that lock by themselves take nothing without
 
 
 def open_store(account: Account, manner: Manner, waits: dict[str, timedelta]) -> S3Store:
@@ -39,6 +40,8 @@ def open_store(account: Account, manner: Manner, waits: dict[str, timedelta]) ->
         config["server_side_encryption"] = manner.encryption
     if manner.kms_key is not None:
         config["sse_kms_key_id"] = manner.kms_key
+    if manner.checksums:
+        config["checksum_algorithm"] = "SHA256"
     return S3Store(
         account.bucket,
         prefix=account.prefix or None,

@@ -126,6 +126,21 @@ class TestObjectLock:
         target.delete("shop/free")
         assert sorted(keys(target)) == ["shop/large", "shop/small"]
 
+    def test_what_is_sent_has_a_checksum(
+        self, ceph_server: CephServer, opened: Opened, mode: str
+    ) -> None:
+        # Amazon's servers demand it in buckets that lock by themselves.
+        bucket = ceph_server.make_bucket(locking=True)
+        with wire_to(ceph_server.port) as wire:
+            endpoint = f"http://127.0.0.1:{wire.port}"
+            target = opened(bucket, endpoint=endpoint, lock=DAY, lock_mode=mode, part_size=5 * MIB)
+            target.put("small", [b"x"])
+            target.put("large", [b"x" * MIB] * 12)
+            sent = [one.lower() for one in wire.heads if one.startswith("PUT ")]
+            assert len(sent) == 4
+            assert all("x-amz-checksum-sha256: " in one for one in sent)
+            assert read(target, "large") == b"x" * 12 * MIB
+
     def test_the_server_refuses_whoever_holds_the_keys(
         self, ceph_server: CephServer, opened: Opened, mode: str
     ) -> None:
