@@ -6,10 +6,11 @@ import contextlib
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from runner.errors import StepFailed
 from runner.source.postgres_errors import ServerSaid
@@ -20,6 +21,9 @@ from runner.source.postgres_session import Session, open_session
 MOST_JOBS = 4
 ANALYZED_AT_ONCE = 100
 BLOCK = 1024 * 1024
+HEAD = 8 * 1024 * 1024  # bytes: the list of contents of a dump with few objects is shorter
+MOST_LOCKED = 1000  # objects; a server with usual settings has room for a few thousand
+MOSTLY = 0.6  # of all rows
 
 # Of a partitioned table all partitions are analyzed along with it.
 _ANALYZED = """
@@ -32,7 +36,7 @@ WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence
 _IDLE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout'"
 # With several jobs at once the trigger of a partitioned table may come before the rows of its
 # partitions, and change them: so what has triggers comes after all rows.
-_PASSES = (("--section=pre-data", "--section=data"), ("--section=post-data",))
+_PASSES = [("--section=pre-data", "--section=data"), ("--section=post-data",)]
 
 _DUMP = b"PGDMP"
 _INSIDE = re.compile(r"(?:[^/]+/)?([A-Za-z0-9_.]*[A-Za-z0-9_])")  # what a directory dump holds
@@ -63,6 +67,40 @@ def decode(chunks: Iterator[bytes], folder: Path) -> Path:
         raise StepFailed(f"The dump is neither one of pg_dump's nor a tar: {error}.") from error
     stream.finish()
     return dump
+
+
+def mostly_one_table(described: Mapping[str, Any]) -> bool:
+    """Whether several processes would help little with these rows, and one transaction with all
+    of it holds a few locks alone.
+    """
+    rows = [one["rows"] for one in described.get("tables", {}).values()]
+    few = len(described["objects"]) <= MOST_LOCKED and not described.get("large_objects", {}).get(
+        "rows"
+    )
+    return few and bool(rows) and max(rows) > sum(rows) * MOSTLY
+
+
+def unpacking(chunks: Iterator[bytes], folder: Path) -> tuple[Path, Iterator[bytes] | None]:
+    """A dump whose list of contents is in its file already, and all of the dump's bytes: these are
+    written to the file as they are taken. None where the dump is whole at once.
+    """
+    first = next(chunks, b"")
+    if not first.startswith(_DUMP):
+        return decode(chain([first], chunks), folder), None
+    dump = folder / "database.pgdump"
+    head = bytearray(first)
+    while len(head) < HEAD and (chunk := next(chunks, b"")):
+        head += chunk
+    dump.write_bytes(head)
+
+    def taken() -> Iterator[bytes]:
+        yield bytes(head)
+        with dump.open("ab") as file:
+            for chunk in chunks:
+                file.write(chunk)
+                yield chunk
+
+    return dump, taken()
 
 
 def _unpack(tar: tarfile.TarFile, entry: tarfile.TarInfo, folder: Path) -> None:
@@ -107,15 +145,24 @@ def load(
     *,
     no_tablespaces: bool = False,
     more: Sequence[str] = (),
+    unpacked: Iterator[bytes] | None = None,
 ) -> None:
-    """Restore a dump into a database, with several processes where the file can be reached."""
+    """Restore a dump into a database, with several processes where the file can be reached.
+
+    With `unpacked`, from `unpacking`, one process restores the rows while they are unpacked. In
+    one transaction: rows of a table that it has made itself need no log of their own.
+    """
     server = _patient(server)
     arguments = ["--exit-on-error", *more]
     if no_tablespaces:
         arguments.append("--no-tablespaces")
     if not server.exec:
         jobs = max(1, min(MOST_JOBS, os.cpu_count() or 1))
-        for sections in _PASSES:
+        passes = _PASSES
+        if unpacked is not None:
+            first, *passes = _PASSES
+            _feed(server, programs, [*arguments, *first, "--single-transaction"], unpacked)
+        for sections in passes:
             run_client(
                 server, programs, "pg_restore", *arguments, *sections, f"--jobs={jobs}", str(dump)
             )
@@ -125,11 +172,8 @@ def load(
             "A dump in several files cannot be restored through `exec`.",
             remedy="Restore with --to a URL that this machine can reach.",
         )
-    with (
-        feeding_client(server, programs, "pg_restore", *arguments) as feed,
-        dump.open("rb") as file,
-    ):
-        _copy(file, feed)
+    with dump.open("rb") as file:
+        _feed(server, programs, arguments, iter(lambda: file.read(BLOCK), b""))
 
 
 def _patient(server: Server) -> Server:
@@ -162,6 +206,9 @@ def analyze(session: Session) -> None:
                     session.execute(f"ANALYZE {name}")
 
 
-def _copy(origin: IO[bytes], to: IO[bytes]) -> None:
-    while block := origin.read(BLOCK):
-        to.write(block)
+def _feed(
+    server: Server, programs: Programs, arguments: Sequence[str], dump: Iterator[bytes]
+) -> None:
+    with feeding_client(server, programs, "pg_restore", *arguments) as feed:
+        for chunk in dump:
+            feed.write(chunk)

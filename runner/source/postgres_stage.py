@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from runner.source import (
 )
 from runner.source.postgres_choose import chosen_databases, require_tables, wanted_entries
 from runner.source.postgres_create import create_database, describe, drop_database
-from runner.source.postgres_load import analyze, decode, load
+from runner.source.postgres_load import analyze, decode, load, mostly_one_table, unpacking
 from runner.source.postgres_place import (
     Member,
     Note,
@@ -211,7 +211,7 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
     remove_tree(spot.files)
     make_folder(spot.files)
     try:
-        dump = decode(restoring.artifacts.read(member.part), spot.files)
+        dump, unpacked = _unpacking(restoring, member)
         exact = create_database(session, member.staged, described, scratch=restoring.scratch)
         found = oids(session, [member.staged])[member.staged]
         spot.write(created(spot.noted(), member.staged, found))
@@ -221,9 +221,17 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
             entries = postgres_toc.read(restoring.server, restoring.programs, dump)
             lines = wanted_entries(entries, described, restoring.include)
             more = [] if lines is None else [_use_list(restoring, lines)]
-            lost = restoring.no_tablespaces
-            load(there, restoring.programs, dump, no_tablespaces=lost, more=more)
+            load(
+                there,
+                restoring.programs,
+                dump,
+                no_tablespaces=restoring.no_tablespaces,
+                more=more,
+                unpacked=unpacked,
+            )
         except StepFailed as error:
+            for _ in unpacked or ():
+                pass  # what was stored is judged at its end, and may be why
             if restoring.scratch:
                 _excuse(member, error, exact)
             raise
@@ -238,6 +246,16 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
         analyze(inside)
     settings = described.get("settings") or {}
     postgres_roles.apply_settings(session, member.staged, settings, lenient=restoring.scratch)
+
+
+def _unpacking(restoring: Restoring, member: Member) -> tuple[Path, Iterator[bytes] | None]:
+    """The dump in a file; and its bytes, where it is restored while it is being written there."""
+    chunks = restoring.artifacts.read(member.part)
+    described = restoring.databases[member.origin]
+    part = restoring.include or described["partial"] or restoring.server.exec
+    if part or not mostly_one_table(described):
+        return decode(chunks, restoring.spot.files), None
+    return unpacking(chunks, restoring.spot.files)
 
 
 def _excuse(member: Member, error: StepFailed, exact: bool) -> None:

@@ -165,43 +165,6 @@ def test_missing_roles_are_made_and_go_with_a_restore_that_failed(
     assert app.rows(limit) == [(7,)]
 
 
-def test_a_role_that_came_back_with_less_is_told(app: Database, tmp_path: Path) -> None:
-    group, role = app.role(), app.role()
-    app.execute(f'GRANT "{group}" TO "{role}"', f"ALTER ROLE \"{role}\" SET work_mem = '8MB'")
-    source, place = opened(app, tmp_path, globals=True), place_at(tmp_path, "copy")
-    artifacts = captured(source, tmp_path)
-    app.execute(f'DROP ROLE "{role}"')
-    proven(source, artifacts, place)
-    app.execute(
-        f'REVOKE "{group}" FROM "{role}"',
-        f'ALTER ROLE "{role}" RESET ALL',
-        f'ALTER ROLE "{role}" NOLOGIN',
-    )
-    found = source.differences(artifacts.fingerprint, source.fingerprint(place), place)
-    assert found == [
-        f"role {role} is without rights instead of LOGIN",
-        f"role {role} lacks its setting work_mem",
-        f"role {role} is no member of {group}",
-    ]
-    source.discard(place)
-
-
-def test_a_fingerprint_taken_in_another_way_proves_nothing(app: Database, tmp_path: Path) -> None:
-    source, place = opened(app, tmp_path), place_at(tmp_path, "copy")
-    artifacts = captured(source, tmp_path)
-    proven(source, artifacts, place)
-    expected = {**artifacts.fingerprint, "algorithm": 2}
-    with pytest.raises(PersonNeeded, match="cannot be compared"):
-        source.differences(expected, source.fingerprint(place), place)
-    source.discard(place)
-
-
-def test_a_server_that_is_not_there_has_no_identity(app: Database, tmp_path: Path) -> None:
-    source = opened(app, tmp_path, host=str(tmp_path))
-    with pytest.raises(StepFailed, match="No such file"):
-        source.identity(place_at(tmp_path))
-
-
 def test_roles_that_exist_stay_as_they_are(app: Database, tmp_path: Path) -> None:
     role = app.role("CONNECTION LIMIT 7")
     source, place = opened(app, tmp_path, globals=True), place_at(tmp_path, "copy")

@@ -1,0 +1,96 @@
+"""What proves that PostgreSQL came back, and what is told where it did not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runner.errors import PersonNeeded, StepFailed
+from runner.source import postgres_load
+from tests.postgres_server import Database
+from tests.source.postgres_restored import captured, names, opened, place_at, proven, small
+
+
+@pytest.fixture
+def app(database: Database) -> Database:
+    return small(database)
+
+
+def test_a_role_that_came_back_with_less_is_told(app: Database, tmp_path: Path) -> None:
+    group, role = app.role(), app.role()
+    app.execute(f'GRANT "{group}" TO "{role}"', f"ALTER ROLE \"{role}\" SET work_mem = '8MB'")
+    source, place = opened(app, tmp_path, globals=True), place_at(tmp_path, "copy")
+    artifacts = captured(source, tmp_path)
+    app.execute(f'DROP ROLE "{role}"')
+    proven(source, artifacts, place)
+    app.execute(
+        f'REVOKE "{group}" FROM "{role}"',
+        f'ALTER ROLE "{role}" RESET ALL',
+        f'ALTER ROLE "{role}" NOLOGIN',
+    )
+    found = source.differences(artifacts.fingerprint, source.fingerprint(place), place)
+    assert found == [
+        f"role {role} is without rights instead of LOGIN",
+        f"role {role} lacks its setting work_mem",
+        f"role {role} is no member of {group}",
+    ]
+    source.discard(place)
+
+
+def test_a_fingerprint_taken_in_another_way_proves_nothing(app: Database, tmp_path: Path) -> None:
+    source, place = opened(app, tmp_path), place_at(tmp_path, "copy")
+    artifacts = captured(source, tmp_path)
+    proven(source, artifacts, place)
+    expected = {**artifacts.fingerprint, "algorithm": 2}
+    with pytest.raises(PersonNeeded, match="cannot be compared"):
+        source.differences(expected, source.fingerprint(place), place)
+    source.discard(place)
+
+
+def test_a_server_that_is_not_there_has_no_identity(app: Database, tmp_path: Path) -> None:
+    source = opened(app, tmp_path, host=str(tmp_path))
+    with pytest.raises(StepFailed, match="No such file"):
+        source.identity(place_at(tmp_path))
+
+
+def one_table(database: Database) -> None:
+    """Rows, a trigger that would change them, and a part of them in another table."""
+    database.execute(
+        "CREATE TABLE more (id int PRIMARY KEY, note text)",
+        "CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN NEW.note = upper(NEW.note); RETURN NEW; END'",
+        "INSERT INTO more SELECT n, md5(n::text) FROM generate_series(1, 50000) n",
+        "CREATE TRIGGER louder BEFORE INSERT ON more FOR EACH ROW EXECUTE FUNCTION shout()",
+        "CREATE TABLE less AS SELECT * FROM more WHERE id < 10",
+    )
+
+
+def test_rows_are_restored_while_they_are_unpacked(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_table(database)
+    monkeypatch.setattr(postgres_load, "HEAD", 1)
+    source, place = opened(database, tmp_path), place_at(tmp_path, "copy")
+    artifacts = captured(source, tmp_path)
+    assert postgres_load.mostly_one_table(artifacts.fingerprint["databases"][database.name])
+    proven(source, artifacts, place)
+    source.discard(place)
+
+
+def test_damage_is_told_though_rows_were_restored_by_then(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_table(database)
+    monkeypatch.setattr(postgres_load, "HEAD", 1)
+    source, place = opened(database, tmp_path), place_at(tmp_path, "copy")
+    artifacts = captured(source, tmp_path)
+    stored = artifacts.key()
+    data = bytearray(stored.read_bytes())
+    for at in (len(data) // 2, 20):  # in the rows; in the list of contents
+        data[at] ^= 0x55
+        stored.write_bytes(data)
+        with pytest.raises(StepFailed, match="is damaged"):
+            source.stage(artifacts, place)
+        source.discard(place)
+    assert not {name for name in names(database) if "holdfast" in name or name == "copy"}
