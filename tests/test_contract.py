@@ -127,6 +127,7 @@ COMMANDS = [
     ("history --drills --verify", "history", 0),
     ("drill --scenario random", "drill", 0),
     ("runbook", "runbook", 0),
+    ("keygen --out new.key", "keygen", 0),
     ("runbook --out runbook.md", "runbook", 0),
     ("doctor", "doctor", 0),
     ("backup --dry-run --out saved.json", "plan", 0),

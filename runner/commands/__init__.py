@@ -6,7 +6,7 @@ from typing import Any
 
 from invoke.collection import Collection
 
-from runner.commands.beginning import init
+from runner.commands.beginning import init, keygen
 from runner.commands.keeping import backup, delete, pin, prune, unpin, verify
 from runner.commands.looking import doctor, history, list_snapshots, ls, show, status, validate
 from runner.commands.recovering import (
@@ -38,6 +38,7 @@ TASKS: tuple[Any, ...] = (
     runbook,
     apply,
     init,
+    keygen,
     doctor,
 )
 

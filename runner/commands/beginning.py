@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runner.commands.flags import given
 from runner.face import Flags, command
 from runner.report.outcome import Outcome
 
@@ -20,3 +21,11 @@ def init(flags: Flags, *, force: bool = False, tasks: bool = False) -> Outcome:
     from runner.report.init import initialise
 
     return initialise(Path.cwd(), flags.call.file, force=force, tasks=tasks)
+
+
+@command(texts={"out": "File to write; one that exists is never replaced."}, spec=False)
+def keygen(flags: Flags, *, out: str = "") -> Outcome:  # noqa: ARG001
+    """Make a new age identity, and say how to keep it."""
+    from runner.report.keys import make_key
+
+    return make_key(Path(given(out, "out")).expanduser().absolute())

@@ -14,6 +14,7 @@ from runner.execute.remembering import missing_links
 from runner.execute.session import Session
 from runner.plan.due import next_due
 from runner.plan.outstanding import behind
+from runner.report.opened import never_opened
 from runner.report.outcome import Outcome, stamp
 from runner.report.outlook import outlook, warnings
 from runner.report.targets import (
@@ -41,7 +42,8 @@ def judge(session: Session) -> Outcome:
         "targets": _targets(session, catalog),
         "forecasts": outlook(session.spec, catalog),
     }
-    data["warnings"] = list(warnings(data["forecasts"]))
+    unopened = never_opened(session.spec, catalog)
+    data["warnings"] = [*warnings(data["forecasts"]), *([unopened] if unopened else [])]
     troubles = list(_troubles(session, data, catalog))
     code = min((number for number, _ in troubles), default=0)
     words = tuple(message for _, message in troubles)

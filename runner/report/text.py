@@ -176,7 +176,7 @@ def _status(outcome: Outcome) -> Lines:
     data = outcome.data
     yield "Not well:" if outcome.notes else "All is well."
     yield from (f"  {note}" for note in outcome.notes)
-    yield from (f"Soon: {warning}" for warning in data["warnings"])
+    yield from (f"Warning: {warning}" for warning in data["warnings"])
     yield ""
     heads = ("SOURCE", "AGE", "RPO", "", "RESTORED", "DRILLED IN", "RTO", "")
     yield from table(heads, [_source_row(one) for one in data["sources"]])
@@ -389,5 +389,6 @@ TEXTS: dict[str, Callable[[Outcome], Lines]] = {
     "fetch": _fetch,
     "runbook": _said,
     "init": _said,
+    "keygen": _said,
     "doctor": _doctor,
 }

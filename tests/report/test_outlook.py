@@ -83,7 +83,7 @@ def test_status_foretells_after_a_drill(tmp_path: Path) -> None:
     (db,) = [row for row in document["forecasts"] if row["of"] == "db"]
     assert 0 < db["low"] < db["seconds"] < db["high"]
     assert db["missed_in"] == 0
-    assert "Soon: By its size now, recovering db" in holdfast("status", status=4).stdout
+    assert "Warning: By its size now, recovering db" in holdfast("status", status=4).stdout
 
 
 @pytest.mark.parametrize(
