@@ -17,7 +17,7 @@ from typing import Any
 
 from runner.durable import make_folder, write_bytes
 from runner.errors import PersonNeeded, StepFailed, UsageError
-from runner.execute.session import Call, Session
+from runner.execute.session import Call
 from runner.plan.facts import Facts, look
 from runner.prepare import Choosing
 from runner.prove.stored import look as look_at
@@ -27,6 +27,7 @@ from runner.report.outcome import Outcome
 from runner.report.views import row
 from runner.secret import Secret
 from runner.spec.foreign import commands, lacking, places_outside
+from runner.spec.load import load_spec
 from runner.spec.model import DEFAULT_PROFILE, Spec
 from runner.spec.units import parse_time
 from runner.store.catalog import Catalog, Snapshot, read_catalog
@@ -80,7 +81,7 @@ def bootstrap(call: Call, start: Start, choosing: Choosing) -> Call:
         signers=start.allowed_signers,
         unsigned=start.allowed_signers is None,
     )
-    spec = Session.open(begun).spec
+    spec = load_spec(file, asked, unset="keep", cached=False)
     _require_complete(spec)
     if signers is None:
         _require_confirmed(spec, text, snapshot.id, begun, start)

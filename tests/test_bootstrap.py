@@ -212,3 +212,29 @@ def test_a_mistyped_address_is_explained(tmp_path: Path) -> None:
         answer = holdfast("list", "--from", address)
         assert answer.status in (1, 4), answer
         assert words in answer.stderr or "nothing" in answer.stderr, answer
+
+
+def test_the_profile_goes_along_and_a_lonely_one_needs_no_name(tmp_path: Path) -> None:
+    spec = SPEC + "profiles: {prod: {sources: {config: {paths: [config]}}, services: null}}\n"
+    service = Service(tmp_path / "old", spec).build()
+    (service.folder / ".env").unlink()
+    recovery = (service.folder / "backup.yaml").read_text().replace("test -s .env && ", "")
+    (service.folder / "backup.yaml").write_text(recovery)
+    Inside(service.folder)("backup", "--no-prune", "--profile", "prod", status=0)
+    digest = hashlib.sha256(recovery.encode()).hexdigest()
+    holdfast = Inside(tmp_path)
+    words = ("dr-restore", "--from", "old/backups", "--dir", "new", "--confirm-spec", digest)
+    holdfast(*words, "--confirm", "quaybot", "--steps", "restore-code", status=0)
+    runs = list((tmp_path / "new" / ".holdfast" / "runs").iterdir())
+    assert len(runs) == 1
+
+
+def test_a_foreign_spec_writes_nowhere_before_it_is_confirmed(tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    service = Service(tmp_path / "old", f"state: {away}\n{SPEC}").build()
+    Inside(service.folder)("backup", "--no-prune", status=0)
+    shutil.rmtree(away)
+    answer = Inside(tmp_path)("dr-restore", "--from", "old/backups", "--dir", "new")
+    assert answer.status == 7
+    assert f"state: {away}" in answer.stderr
+    assert not away.exists()

@@ -122,3 +122,23 @@ def verify_fails(holdfast: Inside) -> str:
     document = holdfast.json("verify", status=4)
     assert {one["verdict"] for one in document["results"]} == {"FAIL"}
     return str(document["results"][0]["reason"])
+
+
+def test_the_doctor_tries_the_key_against_those_who_may_sign(signed: Inside) -> None:
+    assert said_of_signing(signed) == "ok"
+    make_key(signed.folder / "keys", "stranger")
+    (signed.folder / "keys" / "stranger").rename(signed.folder / "keys" / "signer")
+    assert said_of_signing(signed) == "FAIL"
+
+
+def test_what_is_fetched_can_be_checked_as_well(signed: Inside) -> None:
+    signed("fetch", "--to", "fetched", status=0)
+    fetched = {one.name for one in (signed.folder / "fetched").iterdir()}
+    assert fetched == {one.name for one in snapshot(signed.folder).iterdir()}
+
+
+def said_of_signing(holdfast: Inside) -> str:
+    """The doctor's verdict of it."""
+    examined = holdfast("doctor", "--json").json["examined"]
+    (found,) = [one["verdict"] for one in examined if one["what"] == "signing"]
+    return str(found)

@@ -14,6 +14,7 @@ from runner.plan.model import Plan
 from runner.prove.artifacts import ENCRYPTED, SnapshotArtifacts
 from runner.store.catalog import Catalog, Snapshot, read_manifest
 from runner.store.seal import unseal
+from runner.store.signature import SIGNATURE, stored_signature
 from runner.store.snapshot import (
     FINGERPRINT,
     MANIFEST,
@@ -64,6 +65,9 @@ def fetch_artifacts(
         _write(folder / a.key, _stored(Stored(target, f"{place}/{a.key}", a.sha256, a.bytes)))
         for a in artifacts
     ]
+    signature = None if sources else stored_signature(target, place)
+    if signature is not None:
+        written.append(_write(folder / SIGNATURE, iter([signature])))
     return written + [_write(folder / name, target.get(f"{place}/{name}")) for name in names]
 
 

@@ -46,6 +46,7 @@ def examine(session: Session) -> Outcome:
         *_sources(session),
         *(_target(row, session) for row in targets),
         *_identity(session),
+        *_signing(session),
     ]
     failed = [one for one in found if one.verdict == "FAIL"]
     error = None
@@ -124,6 +125,27 @@ def _target(row: Mapping[str, Any], session: Session) -> Examined:
     if lost is not None:
         words.append(f"if it burned, {lost}")
     return Examined(what, "warn" if slow else "ok", "; ".join(words))
+
+
+def _signing(session: Session) -> Iterator[Examined]:
+    from runner.store.signature import Signers, sign
+
+    signing = session.spec.signing
+    if signing is None:
+        return
+    try:
+        signature = None if signing.key is None else sign(b"doctor", signing.key)
+        signers = None if signing.allowed_signers is None else Signers(signing.allowed_signers)
+        problem = None if signers is None else signers.problem(b"doctor", signature or b"")
+    except HoldfastError as error:
+        yield Examined("signing", "FAIL", f"{error.message} {error.remedy}".strip())
+        return
+    if signature is None:
+        yield Examined("signing", "warn", "no key: what this host makes is not signed")
+    elif problem is not None:
+        yield Examined("signing", "FAIL", "the key is none of allowed_signers: " + problem)
+    else:
+        yield Examined("signing", "ok", "the key signs" + (" and is allowed" if signers else ""))
 
 
 def _identity(session: Session) -> Iterator[Examined]:

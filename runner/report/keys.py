@@ -10,8 +10,8 @@ from runner.report.outcome import Outcome
 from runner.store.age import keygen
 
 DECLARE = (
-    "Add the recipient to encryption.recipients: it is public. A new snapshot can be opened by each "
-    "of the recipients, an old one only by those of its own time."
+    "Add the recipient to encryption.recipients: it is public. A new snapshot can be opened by "
+    "each of the recipients, an old one only by those of its own time."
 )
 KEEP = (
     "Keep the key outside of everything that is backed up, twice: a password manager, a drive in a "

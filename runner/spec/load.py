@@ -46,12 +46,14 @@ def load_spec(
     *,
     environment: Mapping[str, str] | None = None,
     unset: Literal["error", "keep"] = "error",
+    cached: bool = True,
 ) -> Spec:
     """The spec in `file` with a profile applied.
 
     `environment` stands for the process's. With `unset="keep"` a `${NAME}` without a value is an
     error only of what needs it: reading such an option of a source or target raises SpecError,
-    and in services, recovery and checks the text stays as written until `Spec.require` asks.
+    and in services, recovery and checks the text stays as written until `Spec.require` asks. Unless
+    `cached`, nothing is remembered in the state folder, which a foreign spec may have put anywhere.
 
     Raises SpecError, whose `problems` are all that were found, and UsageError for an unknown
     profile.
@@ -61,7 +63,7 @@ def load_spec(
     if not isinstance(raw, dict):
         message = "A spec is a map of keys: version, project, sources, targets, …"
         raise document.refused(replace(marks, file=str(file)).problem((), message))
-    loading = _Loading(file, marks, environment, unset == "keep")
+    loading = _Loading(file, marks, environment, unset == "keep", cached)
     return replace(loading.spec(raw, profile), text=text)
 
 
@@ -73,6 +75,7 @@ class _Loading:
     marks: Marks
     given: Mapping[str, str] | None  # the environment, if it is not the process's
     patient: bool  # whether sources and targets may wait for variables
+    cached: bool  # whether it is remembered that the file is valid
     problems: list[Problem] = field(default_factory=list)
     waiting: dict[Place, Problem] = field(default_factory=dict)  # values without a variable
 
@@ -168,11 +171,11 @@ class _Loading:
         pending = set(expansion.unset)
         self._complain(check_references(declared), pending)
         self._complain(check_passwords(whole), pending)
-        if not remembered(cache, digest):
+        if not self.cached or not remembered(cache, digest):
             before = len(self.problems)
             self._complain(check_schedules(declared), pending)
             self._complain(Validation(schemas, whole, expansion.written).complaints(), pending)
-            if len(self.problems) == before == 0 and not pending:
+            if len(self.problems) == before == 0 and not pending and self.cached:
                 remember(cache, digest)
 
     def _complain(self, complaints: Iterable[Complaint], pending: set[Place]) -> None:
