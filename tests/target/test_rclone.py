@@ -280,6 +280,27 @@ class TestHalves:
             assert keys(target) == ["kept"]
             assert read(target, "kept") == b"k" * 8 * MIB
 
+    @pytest.mark.slow
+    def test_a_server_that_stands_still(self, opened: Opened, tmp_path: Path) -> None:
+        with running() as server:
+            config = write(tmp_path / "dav.conf", server.configuration())
+            target = opened(remote="dav:", config=config, timeout=3.0)
+            target.put("kept", [b"k"])
+            serving = server.process
+            assert serving is not None
+
+            def chunks() -> Iterator[bytes]:
+                yield b"x" * 8 * MIB
+                serving.send_signal(signal.SIGSTOP)
+                for _ in range(64):
+                    yield b"x" * MIB
+
+            for attempt in (lambda: target.put("large", chunks()), lambda: read(target, "kept")):
+                with pytest.raises(StepFailed, match=r"no answer in time|broken off"):
+                    attempt()
+            serving.send_signal(signal.SIGCONT)
+            assert keys(opened(remote="dav:", config=config)) == ["kept"]
+
     def test_a_file_that_was_cut_short_meanwhile_fails(
         self, opened: Opened, tmp_path: Path
     ) -> None:
