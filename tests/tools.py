@@ -25,6 +25,7 @@ PROGRAMS = {
     "getfattr": "attr",
     "git": "git",
     "gzip": "gzip",
+    "node": "nodejs",
     "openssl": "openssl",
     "psql": "postgresql",
     "radosgw": "radosgw",
