@@ -30,8 +30,9 @@ def target(tmp_path: Path) -> LocalTarget:
 
 def age(target: LocalTarget, seconds: float) -> None:
     then = time.time() - seconds
-    for path in target.root.rglob("*.*"):
-        os.utime(path, (then, then))
+    for path in target.root.rglob("*"):
+        if path.is_file():
+            os.utime(path, (then, then))
 
 
 def put(target: LocalTarget, *names: str) -> None:
