@@ -18,7 +18,7 @@ from runner.prepare import Danger, Prepared
 from runner.registry import open_source
 from runner.report import results
 from runner.report.danger import rollback_lines, safety_lines
-from runner.report.outcome import Outcome
+from runner.report.outcome import Outcome, stamp
 
 
 def rollback(call: Call, run: str) -> Prepared:
@@ -110,7 +110,7 @@ def _row(session: Session, note: Note) -> dict[str, Any]:
     return {
         "run": note.run,
         "source": note.source,
-        "at": note.at,
+        "at": stamp(note.instant),
         "copies": copies,
         "bytes": sum(one["bytes"] for one in copies),
         "unfinished": unfinished(session.spec.state, note.run),
