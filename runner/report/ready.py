@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -130,8 +131,16 @@ def _lacking(source: SourceSpec) -> list[str]:
     return [
         f"{program} (apt-get install {package})"
         for program, package in needed.items()
-        if shutil.which(program) is None
+        if shutil.which(program, path=_search_path(source)) is None
     ]
+
+
+def _search_path(source: SourceSpec) -> str:
+    """Where programs of a source are looked for; Debian's PostgreSQL is not in PATH."""
+    own = source.options.get("bin")
+    folders = [source.folder / Path(own).expanduser()] if own else []
+    folders += [] if own else sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    return os.pathsep.join([*map(str, folders), *([] if own else [os.environ.get("PATH", "")])])
 
 
 def _drills(session: Session, catalog: Catalog) -> Iterator[Point]:

@@ -74,10 +74,10 @@ def by_phase(spans: Sequence[Span]) -> dict[str, dict[str, float | None]]:
     totals: dict[str, dict[str, float | None]] = {}
     for phase in PHASES:
         own = [span for span in spans if span.step.phase == phase]
-        seconds = sum(share for span in spans if (share := shares(span).get(phase)) is not None)
+        parts = [share for span in spans if (share := shares(span).get(phase)) is not None]
         counted = _total([one.result.outputs["counted_seconds"] for one in own if one.left_out])
-        if own or seconds:
-            totals[phase] = {"seconds": round(seconds, 3), "counted": counted}
+        if own or parts:
+            totals[phase] = {"seconds": round(sum(parts), 3), "counted": counted}
     return totals
 
 
