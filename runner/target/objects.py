@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -106,10 +107,7 @@ class Objects(ABC):
 
         attributes = dict(self.attributes)
         if rest is not None:
-            feed(
-                self._within_parts(itertools.chain([first], rest)),
-                lambda parts: self._send(key, parts, attributes),
-            )
+            self._write_parts(key, itertools.chain([first], rest), attributes)
         elif stamp is None:
             obstore.put(self.writer, key, first, attributes=attributes, use_multipart=False)
         else:
@@ -118,8 +116,27 @@ class Objects(ABC):
                 obstore.put(self.writer, key, first, attributes=attributes, mode="create")
             except AlreadyExistsError:
                 # A request that was repeated, since its answer was lost, finds what it wrote.
-                if obstore.get(self.reader, key).attributes.get(self.stamp) != stamp:
+                if not self._bears(key, stamp):
                     raise KeyExists(key) from None
+
+    def _write_parts(self, key: str, chunks: Iterable[bytes], attributes: dict[str, str]) -> None:
+        stamp = attributes.setdefault(self.stamp, secrets.token_hex(16))
+        try:
+            feed(self._within_parts(chunks), lambda parts: self._send(key, parts, attributes))
+        except Exception as error:
+            # The same of the last request of an upload, which the server has ended meanwhile.
+            if code_of(str(error)) != "NoSuchUpload" or not self._bears(key, stamp):
+                raise
+
+    def _bears(self, key: str, stamp: str) -> bool:
+        """Whether the object is what the put of that name wrote."""
+        import obstore
+
+        try:
+            found = obstore.get(self.reader, key)
+        except FileNotFoundError:
+            return False
+        return found.attributes.get(self.stamp) == stamp
 
     def _send(self, key: str, chunks: Iterator[bytes], attributes: dict[str, str]) -> None:
         import obstore

@@ -391,6 +391,18 @@ class TestFaults:
         assert read(target, "a") == data
         assert wire.cuts == []
 
+    def test_an_upload_whose_last_answer_was_lost_is_whole(
+        self, opened: Opened, wire: Wire
+    ) -> None:
+        target = opened(endpoint=through(wire), retry=30.0, part_size=5 * MIB)
+        losses = ["uploadId="]
+        wire.lose = lambda head: (
+            head.startswith("POST ") and losses != [] and losses[0] in head and bool(losses.pop())
+        )
+        target.put("a", [b"x" * MIB] * 12)
+        assert losses == []
+        assert read(target, "a") == b"x" * 12 * MIB
+
     def test_a_slow_server_is_waited_for(self, opened: Opened, wire: Wire) -> None:
         target = opened(endpoint=through(wire), timeout=2.0, retry=0.2)
         target.put("a", [b"x" * 2 * MIB])
