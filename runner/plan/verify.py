@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runner.errors import PersonNeeded, UsageError
+from runner.errors import StepFailed, UsageError
 from runner.plan.choose import LATEST
 from runner.plan.model import Plan, Step
 from runner.spec.model import VERIFY_LEVELS, Spec
@@ -23,7 +23,7 @@ def compile_verify(
     sample: float = 1.0,
 ) -> Plan:
     """The plan of a verification; a sample is one of stored files. Pure. Raises UsageError for
-    what does not exist.
+    what does not exist, StepFailed where no target can be read.
     """
     if level is not None and level not in VERIFY_LEVELS:
         raise UsageError(
@@ -41,7 +41,7 @@ def compile_verify(
     ]
     steps += [_damaged(target, one, reason) for target, one, reason in damaged]
     if not steps and catalog.unreachable:
-        raise PersonNeeded(
+        raise StepFailed(
             f"Nothing could be verified: {'; '.join(catalog.unreachable.values())}",
             remedy="Make a target reachable, and verify again.",
         )
