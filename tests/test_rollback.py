@@ -130,3 +130,28 @@ def test_the_copies_of_a_run_that_did_not_end_well_stay(tmp_path: Path) -> None:
     program("dr-restore", "--rollback", failed, "--confirm", "quaybot", status=0)
     resumed = program("dr-restore", "--resume", failed, status=1)
     assert "was taken back" in resumed.stderr
+
+
+def test_a_role_that_makes_no_databases_puts_dumps_back(stack: WholeStack) -> None:
+    """What was replaced in place was kept as a dump, not as a database."""
+    database = stack.database
+    spec = stack.folder / "backup.yaml"
+    text = spec.read_text().replace("user: postgres", f"user: {database.owner}")
+    spec.write_text(text.replace("         globals: true}", "         globals: false}"))
+    database.execute(f"ALTER TABLE players OWNER TO {database.owner}")
+    database.execute(f"ALTER TABLE items OWNER TO {database.owner}")
+    database.execute(f"ALTER VIEW rich OWNER TO {database.owner}")
+    database.execute(f"ALTER ROLE {database.owner} NOCREATEDB")
+    stack("backup", "--source", "main", status=0)
+    stack.change()
+    before = stack.observe()["main"]
+    run = stack.json("restore", "--source", "main", "--confirm", "main")["run"]
+    restored = stack.observe()["main"]
+    assert restored != before
+    (kept,) = stack.json("list", "--safety")["safety"]
+    assert kept["copies"][0]["where"].endswith(".pgdump")
+    back = stack.json("dr-restore", "--rollback", run, "--confirm", "quaybot")["run"]
+    assert stack.observe()["main"] == before
+    stack("dr-restore", "--rollback", back, "--confirm", "quaybot", status=0)
+    assert stack.observe()["main"] == restored
+    assert stack.safety_databases() == []

@@ -17,7 +17,7 @@ from runner.source import Copy, Fingerprint, Kept, redis_files, redis_members, r
 from runner.source.redis_file import Summary, chunks
 from runner.source.redis_spot import Owned, Spot, Staged
 from runner.source.redis_stage import write_artifacts
-from runner.source.redis_swap import BEGUN, DONE, FILE, exchange
+from runner.source.redis_swap import BEGUN, DONE, FILE, alive, exchange
 
 UNPROVEN = "what is put back is a safety copy"
 
@@ -42,7 +42,7 @@ def note_of(spot: Spot, owned: Owned | None) -> dict[str, Any]:
     records = [one.progress() or {} for one in redis_members.known(spot)]
     if owned is not None and records[0].get("way") == FILE:
         moves = redis_files.moves(spot, owned)
-        return replaced.note_of(moves, spot.place.token)
+        return {**replaced.note_of(moves, spot.place.token), "copies": alive(spot, records[0])}
     return {"copies": [copy for one in records for copy in one.get("copies", ())]}
 
 
@@ -51,7 +51,7 @@ def put_back(spot: Spot, kept: Kept) -> list[str]:
 
     The spot's place says `existing: flush`.
     """
-    if "moves" in kept:
+    if not kept["copies"] and "moves" in kept:
         return _exchange_files(spot, kept)
     if not spot.note.exists():
         paths = [Path(one) for one in kept["copies"]]
@@ -70,17 +70,16 @@ def put_back(spot: Spot, kept: Kept) -> list[str]:
 
 def copies(kept: Kept) -> list[Copy]:
     """The files that there are."""
-    if "moves" in kept:
-        return replaced.copies(kept)
     paths = [Path(one) for one in kept["copies"]]
-    return [Copy(str(one), one.stat().st_size) for one in paths if one.exists()]
+    found = [Copy(str(one), one.stat().st_size) for one in paths if one.exists()]
+    return found + (replaced.copies(kept) if "moves" in kept else [])
 
 
 def drop(kept: Kept) -> None:
     """Remove them."""
     if "moves" in kept:
         replaced.drop(kept)
-    for path in kept.get("copies", ()):
+    for path in kept["copies"]:
         Path(path).unlink(missing_ok=True)
 
 

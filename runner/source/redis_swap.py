@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.durable import make_folder, write_bytes, write_chunks
-from runner.errors import StepFailed
+from runner.errors import HoldfastError, StepFailed
 from runner.source import redis_delay, redis_files, redis_members, redis_scratch, redis_sync
 from runner.source.redis_connect import RawConnection, Rejected, connect
 from runner.source.redis_file import AT_ONCE, Batch, Summary, chunks, form_of, read, summarize
@@ -58,13 +58,28 @@ def _exchange(spot: Spot) -> list[str]:
 
 
 def _place_file(spot: Spot, owned: Owned, record: dict[str, Any] | None) -> list[str]:
-    record = record or {"state": BEGUN, "way": FILE, "copies": []}
+    record = record or {"state": BEGUN, "way": FILE, "copies": _kept_alive(spot)}
     if record["state"] != DONE:
         spot.write(spot.record, record)
-        record["copies"] = redis_files.exchange(spot, owned)
+        record["copies"] = alive(spot, record) + redis_files.exchange(spot, owned)
         spot.write(spot.record, record | {"state": DONE})
     copies: list[str] = record["copies"]
     return copies
+
+
+def _kept_alive(spot: Spot) -> list[str]:
+    """A copy of what a running server holds: its files may be older, or not there at all."""
+    try:
+        with connect(spot.address) as connection:
+            empty = is_empty(connection)
+    except HoldfastError:
+        return []
+    return [] if empty else [str(_keep(spot))]
+
+
+def alive(spot: Spot, record: dict[str, Any]) -> list[str]:
+    """The copies of what a server held, beside those of its files."""
+    return [one for one in record["copies"] if Path(one).parent == spot.safety]
 
 
 def swapped(spot: Spot) -> str:
@@ -89,6 +104,7 @@ def _take_back(spot: Spot, record: dict[str, Any]) -> None:
         redis_scratch.stop(spot.home, PLACED)
     elif record["way"] == FILE and spot.owned is not None:
         redis_files.take_back(spot, spot.owned)
+        _revive(spot, record)
     else:
         with connect(spot.address) as connection:
             _undo(spot, connection, record)
@@ -99,6 +115,19 @@ def _take_back(spot: Spot, record: dict[str, Any]) -> None:
     if record["way"] == KEYS:
         for copy in record["copies"]:
             Path(copy).unlink(missing_ok=True)
+
+
+def _revive(spot: Spot, record: dict[str, Any]) -> None:
+    """Give a server whose files held nothing what it had held in memory alone."""
+    for copy in map(Path, alive(spot, record)):
+        with connect(spot.address) as connection:
+            if not is_empty(connection):
+                return
+            with copy.open("rb") as file:
+                form = form_of(file.read(9))
+            reading = read(copy, form)
+            Loader(connection, replace=False).load(reading.batches())
+            load_functions(connection, reading.functions, replace=False)
 
 
 def discard(spot: Spot) -> None:

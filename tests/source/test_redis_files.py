@@ -15,6 +15,7 @@ from runner.source import Place
 from runner.spec.model import SourceSpec
 from tests.redis_server import RedisServer, running
 from tests.source.conformance import place_in
+from tests.source.put_back import SECOND, THIRD, place_of, put_back, restored
 from tests.source.redis_sample import RedisSample, look
 from tests.source.stack import Stack, bash, decode
 
@@ -97,6 +98,29 @@ def test_a_server_that_is_gone_comes_back(stack: Stack, server: RedisServer, pla
     restart(server)
     assert stack.observe() == original
     assert not list(server.folder.glob(".holdfast-*"))
+
+
+def test_the_old_files_are_put_back(stack: Stack, place: Place, tmp_path: Path) -> None:
+    artifacts = stack.capture()
+    stack.change()
+    changed = stack.observe()
+    kept = restored(stack, artifacts, place)
+    after = stack.observe()
+    assert stack.source.copies(kept)
+    again = put_back(stack, kept, place_of(tmp_path, SECOND))
+    # Also without an append-only file, where what was changed was in memory alone.
+    assert stack.observe() == changed
+    put_back(stack, again, place_of(tmp_path, THIRD))
+    assert stack.observe() == after
+
+
+def test_what_was_in_memory_alone_is_taken_back(stack: Stack, place: Place) -> None:
+    artifacts = stack.capture()
+    stack.change()
+    changed = stack.observe()
+    stack.restore(artifacts, place)
+    stack.source.unswap(place)
+    assert stack.observe()["keys"].keys() == changed["keys"].keys()
 
 
 def test_keys_are_written_where_something_is_to_stay(
