@@ -7,6 +7,7 @@ import platform
 import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +23,7 @@ from runner.report.results import PUBLIC_STATUS
 from runner.report.timeline import Span, by_phase, by_source, timeline
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog
-from runner.store.records import DrillResult
+from runner.store.records import ODD, DrillResult
 
 FORMAT = 1
 VERDICTS = {0: "PASSED", 4: "FAILED", 5: "OBJECTIVE MISSED", 7: "NOT PROVEN", 130: "INTERRUPTED"}
@@ -95,8 +96,11 @@ def past(drills: Sequence[DrillResult]) -> list[dict[str, Any]]:
 
 
 def _system(details: Mapping[str, Any]) -> float | None:
-    measured_seconds: float | None = details.get("rto", {}).get("system", {}).get("measured")
-    return measured_seconds
+    # A record is whatever somebody wrote to a target.
+    with suppress(*ODD):
+        seconds = details["rto"]["system"]["measured"]
+        return None if seconds is None else float(seconds)
+    return None
 
 
 def _row(span: Span) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from runner.execute import journal
 from runner.report.drill_document import drill_markdown
 from runner.report.drill_page import drill_page
 from runner.spec.model import Spec
-from runner.store.records import COULD_NOT_VERIFY, FAIL, PASS, DrillResult
+from runner.store.records import COULD_NOT_VERIFY, FAIL, ODD, PASS, DrillResult
 from runner.store.signature import Signers, sign
 
 
@@ -66,7 +66,13 @@ def examine_chain(
 ) -> list[dict[str, str]]:
     """A verdict on each drill's evidence, newest first, and on reports without a record."""
     records = {one.run: one for one in drills}
-    rows = [{"run": one.run, **_examined(spec, one, records, folder, signers)} for one in drills]
+    rows = []
+    for one in drills:
+        try:
+            found = _examined(spec, one, records, folder, signers)
+        except ODD:
+            found = _told(FAIL, "its record or its report is not as they are written")
+        rows.append({"run": one.run, **found})
     return rows + [
         {"run": run, "verdict": FAIL, "reason": "its record is gone from the targets"}
         for run in _reported(spec, folder)

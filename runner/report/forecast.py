@@ -8,12 +8,14 @@ along a straight line through the sizes of the snapshots.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from statistics import fmean, median
+from typing import Any
 
 from runner.store.catalog import Catalog
-from runner.store.records import DrillResult
+from runner.store.records import ODD, DrillResult
 from runner.store.view import by_age
 
 SYSTEM = "system"
@@ -98,16 +100,23 @@ def drilled(drills: Sequence[DrillResult], name: str) -> list[Drilled]:
     """What the records say of one source, or of the system. Only drills in which it came back."""
     found = []
     for one in drills:
-        seconds = one.details.get("rto", {}).get(name, {}).get("measured")
-        own: Mapping[str, Mapping[str, float]] = one.details.get("sources", {})
-        sizes: Mapping[str, int] = one.details.get("bytes", {})
-        names = list(own) if name == SYSTEM else [name]
-        size = sum(sizes.get(each, 0) for each in names)
-        if seconds is None or not size:
-            continue
-        scaled = sum(sum(own.get(each, {}).values()) for each in names)
-        found.append(Drilled(seconds, min(seconds, scaled), size))
+        # A record is whatever somebody wrote to a target.
+        with suppress(*ODD):
+            known = _drilled(one.details, name)
+            found += [known] if known else []
     return found
+
+
+def _drilled(details: Mapping[str, Any], name: str) -> Drilled | None:
+    own: Mapping[str, Mapping[str, float]] = details["sources"]
+    names = list(own) if name == SYSTEM else [name]
+    size = sum(int(details["bytes"].get(each, 0)) for each in names)
+    scaled = sum(sum(map(float, own[each].values())) for each in names)
+    measured = details["rto"][name]["measured"]
+    if measured is None or size <= 0 or not 0 <= scaled < float("inf"):
+        return None
+    seconds = float(measured)
+    return Drilled(seconds, min(seconds, scaled), size) if 0 <= seconds < float("inf") else None
 
 
 def sized(catalog: Catalog, names: Sequence[str]) -> list[Sized]:

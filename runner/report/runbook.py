@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from runner.report.page import page
 from runner.spec.model import Spec
 from runner.spec.units import format_duration
 from runner.store.instructions import programs_in
-from runner.store.records import DrillResult
+from runner.store.records import ODD, DrillResult
 
 # Steps that only the tool needs: they stage beside, and tidy up after themselves.
 LEFT_TO_THE_TOOL = ("recovery.unswap", "recovery.discard", "recovery.prove", "recovery.confirm")
@@ -57,14 +58,21 @@ def measured(plan: Plan, drills: Sequence[DrillResult]) -> dict[str, float]:
 
     By hand it takes longer; it is what the machine alone needs.
     """
-    found = {}
+    found: dict[str, float] = {}
     for step in plan.steps:
         if step.action == "recovery.stage":
-            phases = (one.details.get("sources", {}).get(step.params["source"]) for one in drills)
-            known = next((one for one in phases if one), None)
-            if known is not None:
-                found[step.id] = sum(known.values())
+            known = (_spent(one, step.params["source"]) for one in drills)
+            seconds = next((one for one in known if one), None)
+            if seconds is not None:
+                found[step.id] = seconds
     return found
+
+
+def _spent(drill: DrillResult, source: str) -> float | None:
+    # A record is whatever somebody wrote to a target.
+    with suppress(*ODD):
+        return sum(map(float, drill.details["sources"][source].values()))
+    return None
 
 
 def render(spec: Spec, plan: Plan, seconds: Mapping[str, float] | None = None) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from runner.report.drill_facts import past
+from runner.report.evidence import examine_chain
 from runner.report.outlook import outlook, warnings
 from runner.spec.check import warnings as doubts
 from runner.spec.load import load_spec
@@ -71,6 +73,24 @@ def test_what_is_missed_already_and_what_is_not(spec: Spec) -> None:
     assert words.startswith("By its size now, recovering db takes ")
     assert list(warnings(outlook(spec, catalog([400 * GB], drills)))) == []
     assert outlook(spec, catalog([400 * GB], [])) == []
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {},
+        {"rto": {"system": 12.5}, "sources": [], "bytes": 3},
+        {"rto": {"db": {"measured": "soon"}}, "sources": {"db": {"x": 1}}, "bytes": {"db": 1}},
+        {"rto": {"db": {"measured": -1}}, "sources": {"db": {"x": 1e999}}, "bytes": {"db": 1}},
+        {"rto": None, "sources": {"db": None}, "bytes": {"db": None}},
+    ],
+)
+def test_an_odd_record_foretells_nothing(spec: Spec, details: dict[str, Any]) -> None:
+    odd = DrillResult("20261101T000000Z-drill-000001", NOW, ok=True, details=details)
+    assert outlook(spec, catalog([GB], [odd])) == []
+    assert past([odd])[0]["run"] == odd.run
+    (row,) = examine_chain(spec, [odd], Path("/nowhere"), None)
+    assert row["verdict"] == "COULD-NOT-VERIFY"
 
 
 def test_status_foretells_after_a_drill(tmp_path: Path) -> None:
