@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import functools
 import hashlib
 import io
 import threading
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
 
 CAPACITY = 4 * 1024 * 1024
 BLOCK = 1024 * 1024
-
-# The C library's numbers for what it gives back to the kernel, and how much of that it keeps.
-M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
-MOST_KEPT = 64 * 1024 * 1024
 
 
 class Abandoned(Exception):
@@ -161,20 +155,6 @@ class Stages:
         trace: TracebackType | None,
     ) -> None:
         self.end()
-
-
-@functools.cache
-def keep_freed_memory() -> None:
-    """Let blocks that were freed stay with the process: called where many large ones will pass.
-
-    The kernel would take every one back and hand it out again page by page, emptied.
-    """
-    import ctypes
-
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not every C library has it
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, MOST_KEPT // 2)
-        mallopt(M_TRIM_THRESHOLD, MOST_KEPT)
 
 
 def _error_not_end(error: BaseException) -> BaseException:
