@@ -83,7 +83,8 @@ def resume(context: Context, settings: Settings, *, again: Iterable[str] = ()) -
         for step, report in context.reported.items():
             if step not in state.reported:
                 journal.append("reported", step=step, by=report.get("by"))
-        context.reported = {**state.reported, **context.reported}
+        # As the journal has it: with when it was reported.
+        context.reported = dict(journals.read_run(context.spec.state, context.run).reported)
         context.results.update(state.results)
         try:
             context.results = _kept(plan, context, state, set(again))

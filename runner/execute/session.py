@@ -163,13 +163,8 @@ class Session:
         self.settle(but=run)
         plan = journal.read_plan(self.spec.state, run)
         context = self.context(plan, run)
-        context.reported = {
-            step: {
-                "by": by or f"{who()}@{self.facts.host}",
-                "at": self.facts.now.isoformat().replace("+00:00", "Z"),
-            }
-            for step in reported
-        }
+        name = by or f"{who()}@{self.facts.host}"
+        context.reported = {step: {"by": name} for step in reported}
         return runs.resume(context, self.settings(details), again=again)
 
 
