@@ -143,7 +143,8 @@ def test_whatever_ends_it_nothing_stays(stack: WholeStack, number: signal.Signal
         assert process.stderr is not None
         assert "unix://" in process.stderr.readline()
         process.send_signal(number)
-        process.communicate()
+        # Not until its output ends: after SIGKILL the program that it started still has it.
+        process.wait(DEADLINE_SECONDS)
     if number == signal.SIGKILL:
         assert scratch(stack) != []
         stack("open", "--source", "config", "--run", "true", status=0)
