@@ -60,8 +60,7 @@ def resume(context_of: Callable[..., Context]) -> Callable[..., Finished]:
 
     def go_on(*steps: Step, done: tuple[str, ...] = (), again: tuple[str, ...] = ()) -> Finished:
         context = context_of(*steps)
-        at = "2026-11-20T02:15:00Z"
-        context.reported = {one: {"by": "test", "at": at} for one in done}
+        context.reported = {one: {"by": "test"} for one in done}
         return runs.resume(context, Settings(), again=again)
 
     return go_on
