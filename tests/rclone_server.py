@@ -59,7 +59,7 @@ class DavServer:
                     require_rclone(),
                     *("serve", "webdav", self.data, "--addr", f"127.0.0.1:{self.port}"),
                     *("--config", "/dev/null", "--user", USER, "--pass", PASSWORD),
-                    *("--dir-cache-time", "0s"),
+                    *("--dir-cache-time", "10ms"),  # with 0 the server never rests
                 ],
                 env=dict(os.environ),
                 stdin=subprocess.DEVNULL,

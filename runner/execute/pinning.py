@@ -6,13 +6,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runner.execute.session import Session, who
+from runner.store.catalog import Catalog
 from runner.store.records import Pin, Unpin, body_of, write_record
 
 
 def pin_snapshot(session: Session, wanted: str, seconds: float | None) -> dict[str, Any]:
     """Pin a snapshot for some seconds, or until it is unpinned."""
-    one = session.catalog().find(wanted)
-    now = datetime.now(UTC)
+    catalog = session.catalog()
+    one = catalog.find(wanted)
+    now = _after_all(catalog, one.id)
     until = None if seconds is None else session.facts.now + timedelta(seconds=seconds)
     _write(session, one.targets, "pin", Pin(one.id, now, who(), until))
     shown = None if until is None else until.isoformat().replace("+00:00", "Z")
@@ -21,9 +23,23 @@ def pin_snapshot(session: Session, wanted: str, seconds: float | None) -> dict[s
 
 def unpin_snapshot(session: Session, wanted: str) -> dict[str, Any]:
     """Take all pins of a snapshot back."""
-    one = session.catalog().find(wanted)
-    _write(session, one.targets, "unpin", Unpin(one.id, datetime.now(UTC), who()))
+    catalog = session.catalog()
+    one = catalog.find(wanted)
+    _write(session, one.targets, "unpin", Unpin(one.id, _after_all(catalog, one.id), who()))
     return {"id": one.id, "pinned": False, "targets": list(one.targets)}
+
+
+def _after_all(catalog: Catalog, snapshot: str) -> datetime:
+    """Now, or right after the last word on that snapshot where a clock says it comes later: the
+    latest word counts.
+    """
+    words = [
+        one.at + timedelta(microseconds=1)
+        for records in catalog.records.values()
+        for one in (*records.pins, *records.unpins)
+        if one.snapshot == snapshot
+    ]
+    return max([datetime.now(UTC), *words])
 
 
 def _write(session: Session, targets: tuple[str, ...], kind: str, record: Pin | Unpin) -> None:

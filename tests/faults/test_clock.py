@@ -201,3 +201,13 @@ def test_the_lock_of_a_dead_run_is_taken_over(fresh: Fresh) -> None:
     descriptor = os.open(lock, os.O_RDWR)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
+
+
+def test_the_last_word_on_a_pin_counts_though_the_clock_jumped_back(fresh: Fresh) -> None:
+    service, holdfast = fresh("two")
+    snapshot = newest(holdfast)
+    at(service, 2 * HOUR, "pin", "--snapshot", snapshot)
+    holdfast("unpin", "--snapshot", snapshot, status=0)
+    assert not holdfast.json("list")["snapshots"][0]["pinned"]
+    holdfast("pin", "--snapshot", snapshot, status=0)
+    assert holdfast.json("list")["snapshots"][0]["pinned"]

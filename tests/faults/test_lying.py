@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,7 @@ def made(folder: Path, target: str) -> Liar:
     holdfast = Inside(service.folder, environment)
     holdfast("backup", "--no-prune", status=0)
     service.change()
+    time.sleep(1 - time.time() % 1)  # ids begin with a time in whole seconds
     holdfast("backup", "--no-prune", status=0)
     loaded = load_spec(service.folder / "backup.yaml", environment=environment)
     return Liar(service, holdfast, open_target(loaded.target("disk")))
