@@ -33,13 +33,11 @@ def _after_all(catalog: Catalog, snapshot: str) -> datetime:
     """Now, or right after the last word on that snapshot where a clock says it comes later: the
     latest word counts.
     """
-    words = [
-        one.at + timedelta(microseconds=1)
-        for records in catalog.records.values()
-        for one in (*records.pins, *records.unpins)
-        if one.snapshot == snapshot
-    ]
-    return max([datetime.now(UTC), *words])
+    words: list[Pin | Unpin] = []
+    for records in catalog.records.values():
+        words += [*records.pins, *records.unpins]
+    said = [one.at + timedelta(microseconds=1) for one in words if one.snapshot == snapshot]
+    return max([datetime.now(UTC), *said])
 
 
 def _write(session: Session, targets: tuple[str, ...], kind: str, record: Pin | Unpin) -> None:
