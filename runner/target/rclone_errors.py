@@ -32,7 +32,6 @@ _MARKS = (
     ("no space left", ("finds no room left there", _ROOM)),
     ("insufficient storage", ("finds no room left there", _ROOM)),
     ("quota", ("finds no room left there", _ROOM)),
-    ("507", ("finds no room left there", _ROOM)),
     ("connection refused", ("is refused the connection", _NETWORK)),
     ("no such host", ("does not find the server: its name is not known", _NETWORK)),
     ("deadline exceeded", ("got no answer in time", f"{_NETWORK} A longer `timeout` may help.")),

@@ -93,7 +93,9 @@ def killed_at_every_event(
         before = service.observe()
         died = kill_at(service, event, *arguments)
         yield Killed(service, before, event, died)
-        assert service.leftovers() == [], f"event {event}"
+        # A step beside the one that died may have been writing a record: swept two days later.
+        left = [one for one in service.leftovers() if "/.records/." not in one]
+        assert left == [], f"event {event}"
         shutil.rmtree(service.folder)
         if not died:
             assert event > least
