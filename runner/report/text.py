@@ -227,7 +227,7 @@ def _target_row(one: Row) -> list[str]:
         "?" if one["free"] is None else format_size(one["free"]),
         "?" if one["snapshots"] is None else str(one["snapshots"]),
         (one["oldest"] or "-").partition("-")[0],
-        one["newest"] or "-",
+        (one["newest"] or "-").partition("-")[0],
         "?" if one["behind"] is None else str(one["behind"]),
     ]
 
