@@ -27,6 +27,7 @@ from runner.report.outcome import Outcome
 from runner.secret import SCRUBBER
 
 ACTS, DECRYPTS, ASKS, TESTS = 1, 2, 4, 8
+TOLD = ("backup", "verify", "prune", "drill")  # the spec's `notify` names them
 
 COMMON = {
     "file": ("", "Spec to use (HOLDFAST_FILE). Default: backup.yaml here or in a folder above."),
@@ -136,27 +137,46 @@ def _carry_out(
     needs_spec: bool,
 ) -> None:
     """Run one command and leave with its exit code."""
-    wants_json = bool(values.get("json"))
+    wants_json, quiet = bool(values.get("json")), bool(values.get("quiet"))
+    flags: Flags | None = None
+    result: Outcome | Prepared | None = None
     try:
         _refuse_odd_calls(context, values)
         flags = _flags(context, values, needs_spec=needs_spec)
         mine = {name: _split(values[name], own[name].default) for name in own}
-        outcome = _outcome(body(flags, **mine), flags)
+        result = body(flags, **mine)
+        outcome = _outcome(result, flags)
     except (HoldfastError, OSError, KeyboardInterrupt) as error:
         told = _told(error)
-        failed = Outcome("error", {}, told.exit_code, told.as_json())
-        _write_junit(failed, body.__name__, values)
-        _print(failed, wants_json=wants_json, quiet=False)
-        raise Exit(code=told.exit_code) from error
+        outcome = Outcome("error", {}, told.exit_code, told.as_json())
     except Exception as error:
         if os.environ.get("HOLDFAST_DEBUG"):
             raise
-        _print(_bug(error), wants_json=wants_json, quiet=False)
-        raise Exit(code=1) from error
-    if outcome is not None:
-        _write_junit(outcome, body.__name__, values)
-        _print(outcome, wants_json=wants_json, quiet=bool(values.get("quiet")))
-        raise Exit(code=outcome.exit_code)
+        outcome = _bug(error)
+    _write_junit(outcome, body.__name__, values)
+    _print(outcome, wants_json=wants_json, quiet=quiet and outcome.command != "error")
+    if flags is not None and body.__name__ in TOLD:
+        _tell(outcome, body.__name__, flags, result)
+    raise Exit(code=outcome.exit_code)
+
+
+def _tell(outcome: Outcome, command: str, flags: Flags, result: Outcome | Prepared | None) -> None:
+    """Tell those who are to know how it ended."""
+    if flags.show_plan or (outcome.error or {}).get("kind") == UsageError.kind:
+        return
+    from runner.report.notices import tell
+    from runner.spec.load import load_spec
+
+    try:
+        spec = (
+            result.session.spec
+            if isinstance(result, Prepared)
+            else load_spec(flags.call.file, flags.call.profile, unset="keep")
+        )
+    except HoldfastError:
+        return  # what is wrong with the spec was told
+    for line in tell(spec, command, outcome):
+        sys.stderr.write(f"{SCRUBBER.clean(line)}\n")
 
 
 def _write_junit(outcome: Outcome, command: str, values: Mapping[str, Any]) -> None:
@@ -196,7 +216,7 @@ def _bug(error: Exception) -> Outcome:
     return Outcome("error", {}, 1, {"kind": "bug", "message": message})
 
 
-def _outcome(result: Outcome | Prepared, flags: Flags) -> Outcome | None:
+def _outcome(result: Outcome | Prepared, flags: Flags) -> Outcome:
     if isinstance(result, Outcome):
         return result
     if flags.show_plan:

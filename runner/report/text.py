@@ -16,22 +16,25 @@ Row = Mapping[str, Any]
 
 
 def show(outcome: Outcome) -> None:
-    """Print an outcome: what was found on stdout, an error on stderr."""
-    body = list(TEXTS.get(outcome.command, _nothing)(outcome))
-    _write(sys.stdout, body)
+    """Print an outcome: what was found on stdout, an error and what to do next on stderr."""
+    for stream, lines in zip((sys.stdout, sys.stderr), printed(outcome), strict=True):
+        text = "".join(line + "\n" for line in lines)
+        # A file name may hold bytes that are no text; they are shown, not raised.
+        stream.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
+        stream.flush()
+
+
+def printed(outcome: Outcome) -> tuple[list[str], list[str]]:
+    """What a person reads of an outcome: the lines of stdout, and those of stderr."""
+    found = list(TEXTS.get(outcome.command, _nothing)(outcome))
+    mended = []
     if outcome.error is not None and outcome.command not in SAYS_ITS_ERROR:
         kind = "Not done" if outcome.exit_code == 7 else "Error"
-        _write(sys.stderr, [f"{kind}: {outcome.error['message']}"])
-    next_line = outcome.data.get("next")
-    if next_line:
-        _write(sys.stderr, [f"Next: {next_line}"])
-
-
-def _write(stream: Any, lines: Lines) -> None:
-    text = "".join(visible(SCRUBBER.clean(line)) + "\n" for line in lines)
-    # A file name may hold bytes that are no text; they are shown, not raised.
-    stream.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
-    stream.flush()
+        mended.append(f"{kind}: {outcome.error['message']}")
+    if outcome.data.get("next"):
+        mended.append(f"Next: {outcome.data['next']}")
+    first, second = ([visible(SCRUBBER.clean(line)) for line in some] for some in (found, mended))
+    return first, second
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:

@@ -11,6 +11,7 @@ from runner.spec.model import (
     DEFAULT_POLICY,
     Encryption,
     Keep,
+    Notice,
     Notification,
     Objective,
     Options,
@@ -171,6 +172,18 @@ def to_signing(values: Mapping[str, Any], folder: Path) -> Signing | None:
         return None
     signers = declared.get("allowed_signers")
     return Signing(declared.get("key"), None if signers is None else resolve(folder, signers))
+
+
+def to_notices(values: Mapping[str, Any]) -> tuple[Notice, ...]:
+    """Whom to tell how commands ended."""
+    return tuple(
+        Notice(
+            Notification(one.get("text", ""), one.get("run"), one.get("post")),
+            _listed(one["of"]),
+            one["when"],
+        )
+        for one in values["notify"]
+    )
 
 
 def _recovery_step(name: str, step: Mapping[str, Any], folder: Path) -> RecoveryStep:

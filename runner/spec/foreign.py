@@ -17,8 +17,8 @@ from runner.spec.marks import Place, written
 from runner.spec.model import Spec
 from runner.spec.schema import Node, Schemas, load_schemas
 
-# Never needed to recover: where snapshots are kept, and the keys of who makes them.
-_NOT_RECOVERED = ("targets", "encryption", "signing", "profiles", "policies")
+# Never needed to recover: where snapshots are kept, the keys of who makes them, who hears of them.
+_NOT_RECOVERED = ("targets", "encryption", "signing", "profiles", "policies", "notify")
 _INSTEAD = ("skip", "same")  # what `drill` says where it is no command
 
 

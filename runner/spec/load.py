@@ -25,7 +25,7 @@ from runner.spec.values import Completion, Expansion
 VALID_CACHE = "valid-specs.json"
 
 # Where a value may wait for its variable until a command needs it.
-_MAY_WAIT = ("sources", "targets", "services", "recovery", "checks")
+_MAY_WAIT = ("sources", "targets", "services", "recovery", "checks", "notify")
 
 
 def find_spec(start: Path, name: str = "backup.yaml") -> Path:
@@ -206,6 +206,7 @@ class _Loading:
             checks=convert.to_checks(values),
             encryption=convert.to_encryption(values),
             contacts=tuple(values["contacts"]),
+            notices=convert.to_notices(values),
             signing=convert.to_signing(values, folder),
             document=declared,
             marks=self.marks,

@@ -144,6 +144,15 @@ class Notification:
 
 
 @dataclass(frozen=True)
+class Notice:
+    """Whom to tell how a command ended."""
+
+    way: Notification  # its text comes first, if there is one
+    of: tuple[str, ...]  # the commands: backup | verify | prune | drill
+    when: str  # success | failure | always
+
+
+@dataclass(frozen=True)
 class RecoveryStep:
     """One entry of `recovery:`; exactly one of restore, run, probe, manual and notify is given."""
 
@@ -203,6 +212,7 @@ class Spec:
     encryption: Encryption | None = None
     signing: Signing | None = None
     contacts: tuple[str, ...] = ()  # whom to call on the bad day
+    notices: tuple[Notice, ...] = ()  # whom to tell how a command ended
     env_files: tuple[Path, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)  # from the env files
     document: Mapping[str, Any] = field(default_factory=dict)  # as declared, expanded; plain JSON

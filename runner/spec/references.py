@@ -43,6 +43,9 @@ def check_references(document: Mapping[str, Any]) -> Iterator[Complaint]:
         for index, check in enumerate(checks if isinstance(checks, list) else ()):
             yield from _one_of(check, QUESTIONS, ("checks", name, index))
     yield from _recovery(document.get("recovery"), sources)
+    notices = document.get("notify")
+    for index, notice in enumerate(notices if isinstance(notices, list) else ()):
+        yield from _one_of(notice, WAYS, ("notify", index))
 
 
 def check_schedules(document: Mapping[str, Any]) -> Iterator[Complaint]:

@@ -1,0 +1,113 @@
+"""Whom the spec's `notify` tells how a command ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.chat_server import serving
+from tests.service import Service
+from tests.tools import Program
+
+SECRET = "hook-T0P"
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    return Service(tmp_path / "service").build()
+
+
+def telling(service: Service, *notices: dict[str, Any], **environment: str) -> Program:
+    """The service's program, once the spec declares these notices."""
+    path = service.folder / "backup.yaml"
+    spec = yaml.safe_load(path.read_text())
+    spec["notify"] = list(notices)
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return Program(service.folder, environment)
+
+
+def test_a_partial_backup_is_told_and_a_good_one_is_not(service: Service) -> None:
+    with serving() as chat:
+        address = f"http://127.0.0.1:{chat.server_port}/{SECRET}"
+        notice = {"text": "@ops", "post": {"secret": "env:CHAT"}}
+        program = telling(service, notice, CHAT=address)
+        program("backup", status=0)
+        assert chat.heard == []
+        (service.folder / "elsewhere").rename(service.folder / "unplugged")
+        (service.folder / "elsewhere").write_text("a file where the disk was")
+        shown = program("backup", status=4)
+    [(_, said)] = chat.heard
+    assert said["text"].startswith("@ops\nquaybot: backup partial.\nError: ")
+    assert "NOT at offsite: " in said["text"]
+    assert (said["project"], said["command"], said["status"]) == ("quaybot", "backup", "partial")
+    assert said["run"] == program.json("history", "--runs")["runs"][0]["run"]
+    journals = "".join(one.read_text() for one in service.folder.rglob("journal.jsonl"))
+    assert SECRET not in journals + str(shown)
+
+
+def test_a_backup_that_could_not_begin_is_told(service: Service) -> None:
+    with serving() as chat:
+        program = telling(service, {"post": f"http://127.0.0.1:{chat.server_port}"})
+        program("backup", "--policy", "nighly", status=1)
+        assert chat.heard == [], "a typing error is nobody else's business"
+        for name in ("backups", "elsewhere"):
+            (service.folder / name).write_text("a file where the disk was")
+        program("backup", status=4)
+    [(_, said)] = chat.heard
+    assert said["text"].startswith("quaybot: backup failed.\nError: ")
+
+
+def test_a_heartbeat_comes_with_each_success_and_not_when_nothing_was_due(
+    service: Service,
+) -> None:
+    command = 'echo "$HOLDFAST_COMMAND $HOLDFAST_STATUS $HOLDFAST_PROJECT" >> beats'
+    program = telling(service, {"of": ["backup", "verify"], "when": "success", "run": command})
+    program("backup", status=0)
+    program("backup", "--dry-run", status=0)
+    program("backup", "--due", status=0)
+    program("verify", status=0)
+    program("prune", status=0)
+    beats = (service.folder / "beats").read_text().splitlines()
+    assert beats == ["backup done quaybot", "verify done quaybot"]
+
+
+def test_a_missed_objective_and_a_failed_check_are_told_of_a_drill(service: Service) -> None:
+    told = {"of": "drill", "run": 'printf "%s\\n" "$HOLDFAST_STATUS" "$HOLDFAST_TEXT" > told'}
+    program = telling(service, told)
+    path = service.folder / "backup.yaml"
+    path.write_text(path.read_text().replace("rto: 10m", "rto: 0.001s"))
+    program("backup", status=0)
+    program("drill", "--report-dir", "reports", status=5)
+    lines = (service.folder / "told").read_text().splitlines()
+    assert lines[:2] == ["missed", "quaybot: drill missed."]
+    assert any(line.startswith("RTO  db") and line.endswith("MISSED") for line in lines)
+
+
+def test_nobody_there_to_be_told_changes_neither_the_status_nor_the_json(service: Service) -> None:
+    with serving() as chat:
+        gone = f"http://127.0.0.1:{chat.server_port}/missing"
+        program = telling(
+            service,
+            {"when": "always", "post": gone},
+            {"when": "always", "post": {"secret": "env:NOWHERE"}},
+            {"when": "always", "run": "exit 3"},
+        )
+        answer = program("backup", "--json", status=0)
+    assert json.loads(answer.stdout)["status"] == "done"
+    for place, why in enumerate(("the server answered 404", "NOWHERE", "3")):
+        line = answer.stderr.splitlines()[place]
+        assert line.startswith(f"Nobody was told by notify[{place}]: ")
+        assert why in line
+
+
+def test_a_notice_has_one_way(service: Service) -> None:
+    program = telling(service, {"run": "true", "post": "http://127.0.0.1"}, {"of": "backup"})
+    messages = [one["message"] for one in program.json("validate", status=3)["errors"]]
+    assert messages == [
+        "`run` and `post` stand together. Make two of them.",
+        "One of these is missing: run, post.",
+    ]
