@@ -19,6 +19,7 @@ from runner.prove.scratch import PREFIX, scratch_folder
 from runner.report import drill_facts, measure, results
 from runner.report.evidence import journal_hash, previous_report, write_reports
 from runner.report.findings import open_findings
+from runner.report.foresight import forget
 from runner.report.outcome import Outcome, stamp
 from runner.store.catalog import Catalog
 from runner.store.records import DrillResult, body_of, write_record
@@ -93,6 +94,7 @@ def _conclude(drilled: _Drilled) -> Outcome:
     folder = drilled.rehearsal.folder or session.spec.state / "drills"
     written = write_reports(session.spec, folder, drilled.run, facts)
     _record(drilled, code, facts, written.hashes, catalog)
+    forget(session.spec)
     shown = ("rto", "rpo", "checks", "isolation", "cleanup", "phases", "scenario", "repeat")
     outcome = results.recovery_outcome(plan, finished)
     data = {

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from runner.report.forecast import DAY, SYSTEM, drilled, forecast, sized
+from runner.report.forecast import DAY, SYSTEM, Drilled, Sized, drilled, forecast, sized
+from runner.report.opened import never_opened
 from runner.spec.model import Spec
 from runner.spec.units import format_duration
 from runner.store.catalog import Catalog
 
 
-def outlook(spec: Spec, catalog: Catalog) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Seen:
+    """What forecasts are made of."""
+
+    drills: Mapping[str, Sequence[Drilled]]  # of the system and each restored source
+    sizes: Mapping[str, Sequence[Sized]]
+    unopened: str | None  # the sentence where no identity ever opened a snapshot
+
+
+def seen(spec: Spec, catalog: Catalog) -> Seen:
+    """What the targets know of earlier drills and sizes."""
+    restored = [name for step in spec.recovery for name in step.restore]
+    sizes = {name: sized(catalog, [name]) for name in restored}
+    return Seen(
+        drills={name: drilled(catalog.drills, name) for name in (SYSTEM, *restored)},
+        sizes={SYSTEM: sized(catalog, restored), **sizes},
+        unopened=never_opened(spec, catalog),
+    )
+
+
+def outlook(spec: Spec, known: Seen) -> list[dict[str, Any]]:
     """The forecast of the system, and of each source with an RTO, where there was a drill."""
     rows = []
-    restored = [name for step in spec.recovery for name in step.restore]
-    promised = [name for name in restored if (one := spec.objectives.get(name)) and one.rto]
-    for name in (SYSTEM, *promised):
-        objective = spec.objectives[name].rto if name in spec.objectives else None
-        sizes = sized(catalog, restored if name == SYSTEM else [name])
-        found = forecast(drilled(catalog.drills, name), sizes, objective)
-        if found is not None:
+    for name in known.drills:
+        declared = spec.objectives.get(name)
+        objective = declared.rto if declared else None
+        found = forecast(known.drills[name], known.sizes[name], objective)
+        if found is not None and (objective or name == SYSTEM):
             numbers = {
                 key: None if value is None else round(value, 3)
                 for key, value in asdict(found).items()

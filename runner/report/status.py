@@ -14,9 +14,9 @@ from runner.execute.remembering import missing_links
 from runner.execute.session import Session
 from runner.plan.due import next_due
 from runner.plan.outstanding import behind
-from runner.report.opened import never_opened
+from runner.report.foresight import remember
 from runner.report.outcome import Outcome, stamp
-from runner.report.outlook import outlook, warnings
+from runner.report.outlook import outlook, seen, warnings
 from runner.report.targets import (
     NOT_KNOWN,
     STATUS_SECONDS,
@@ -36,14 +36,17 @@ SEARCHED_RUNS = 500
 def judge(session: Session) -> Outcome:
     """The outcome of `status`; exit 4 when the last run failed, 5 when an objective is missed."""
     catalog = session.catalog(patience=STATUS_SECONDS)
+    known = seen(session.spec, catalog)
+    if not catalog.unreachable:
+        remember(session.spec, known, session.facts.now)
     data: dict[str, Any] = {
         "policies": _policies(session, catalog),
         "sources": [_source(session, catalog, name) for name in session.spec.sources],
         "targets": _targets(session, catalog),
-        "forecasts": outlook(session.spec, catalog),
+        "forecasts": outlook(session.spec, known),
     }
-    unopened = never_opened(session.spec, catalog)
-    data["warnings"] = [*warnings(data["forecasts"]), *([unopened] if unopened else [])]
+    unopened = [known.unopened] if known.unopened else []
+    data["warnings"] = [*warnings(data["forecasts"]), *unopened]
     troubles = list(_troubles(session, data, catalog))
     code = min((number for number, _ in troubles), default=0)
     words = tuple(message for _, message in troubles)

@@ -10,12 +10,14 @@ import pytest
 
 from runner.report.drill_facts import past
 from runner.report.evidence import examine_chain
-from runner.report.outlook import outlook, warnings
+from runner.report.foresight import foreseen, forget, remember
+from runner.report.outlook import outlook, seen, warnings
 from runner.spec.check import warnings as doubts
 from runner.spec.load import load_spec
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog
 from runner.store.records import DrillResult, Records
+from runner.store.seal import keygen
 from runner.store.view import Snapshot, SourceView
 from tests.inside import Inside
 from tests.service import SPEC, Service
@@ -60,7 +62,7 @@ def catalog(sizes: list[int], drills: list[DrillResult]) -> Catalog:
 
 def test_growth_is_told_weeks_before(spec: Spec) -> None:
     drills = [drill(size * GB, 6.0 * size) for size in (100, 200, 300)]
-    rows = outlook(spec, catalog([400 * GB, 500 * GB, 600 * GB], drills))
+    rows = outlook(spec, seen(spec, catalog([400 * GB, 500 * GB, 600 * GB], drills)))
     assert [row["of"] for row in rows] == ["system", "db"]
     (words,) = warnings(rows)
     assert "the RTO of db, 2h, is missed in 6 weeks" in words
@@ -69,10 +71,10 @@ def test_growth_is_told_weeks_before(spec: Spec) -> None:
 
 def test_what_is_missed_already_and_what_is_not(spec: Spec) -> None:
     drills = [drill(size * GB, 6.0 * size) for size in (100, 200, 300)]
-    (words,) = warnings(outlook(spec, catalog([2000 * GB], drills)))
+    (words,) = warnings(outlook(spec, seen(spec, catalog([2000 * GB], drills))))
     assert words.startswith("By its size now, recovering db takes ")
-    assert list(warnings(outlook(spec, catalog([400 * GB], drills)))) == []
-    assert outlook(spec, catalog([400 * GB], [])) == []
+    assert list(warnings(outlook(spec, seen(spec, catalog([400 * GB], drills))))) == []
+    assert outlook(spec, seen(spec, catalog([400 * GB], []))) == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_what_is_missed_already_and_what_is_not(spec: Spec) -> None:
 )
 def test_an_odd_record_foretells_nothing(spec: Spec, details: dict[str, Any]) -> None:
     odd = DrillResult("20261101T000000Z-drill-000001", NOW, ok=True, details=details)
-    assert outlook(spec, catalog([GB], [odd])) == []
+    assert outlook(spec, seen(spec, catalog([GB], [odd]))) == []
     assert past([odd])[0]["run"] == odd.run
     (row,) = examine_chain(spec, [odd], Path("/nowhere"), None)
     assert row["verdict"] == "COULD-NOT-VERIFY"
@@ -104,6 +106,45 @@ def test_status_foretells_after_a_drill(tmp_path: Path) -> None:
     assert 0 < db["low"] < db["seconds"] < db["high"]
     assert db["missed_in"] == 0
     assert "Warning: By its size now, recovering db" in holdfast("status", status=4).stdout
+
+
+def test_validate_says_what_this_machine_saw_last(spec: Spec) -> None:
+    assert foreseen(spec) == ()
+    drills = [drill(size * GB, 6.0 * size) for size in (100, 200, 300)]
+    growing = catalog([400 * GB, 500 * GB, 600 * GB], drills)
+    remember(spec, seen(spec, growing), NOW)
+    (one,) = foreseen(spec)
+    assert one.message.startswith("As this machine saw it at 2026-11-20T00:00:00Z: At this growth")
+    assert (one.path, one.line) == ("objectives.db.rto", spec.text.count(b"\n") - 1)
+    kept = next((spec.state / "cache").iterdir())
+    for odd in (b"", b"{}", b"[1]", kept.read_bytes().replace(b"20", b"2O")):
+        kept.write_bytes(odd)
+        assert foreseen(spec) == ()
+    remember(spec, seen(spec, growing), NOW)
+    forget(spec)
+    assert foreseen(spec) == ()
+
+
+def test_validate_warns_of_keys_that_nobody_tried(tmp_path: Path) -> None:
+    identity, recipient = keygen()
+    (tmp_path / "key").write_text(identity)
+    (tmp_path / "key").chmod(0o600)
+    declared = f"encryption: {{recipients: [{recipient}], identity: {{secret: 'file:../key'}}}}\n"
+    service = Service(tmp_path / "service", SPEC + declared).build()
+    holdfast = Inside(service.folder)
+
+    def warned() -> bool:
+        found = holdfast.json("validate")["warnings"]
+        return any("has ever opened a snapshot" in one["message"] for one in found)
+
+    holdfast("backup", "--no-prune", status=0)
+    assert not warned(), "nobody has looked yet"
+    holdfast("status", status=0)
+    assert warned()
+    holdfast("verify", "--level", "restored", status=0)
+    assert not warned()
+    holdfast("status", status=0)
+    assert not warned()
 
 
 @pytest.mark.parametrize(
