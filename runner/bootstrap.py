@@ -28,12 +28,12 @@ from runner.report.views import row
 from runner.secret import Secret
 from runner.spec.foreign import commands, lacking, places_outside
 from runner.spec.load import load_spec
-from runner.spec.model import DEFAULT_PROFILE, Spec
+from runner.spec.model import DEFAULT_PROFILE, Spec, TargetSpec
 from runner.spec.units import parse_time
 from runner.store.catalog import Catalog, Snapshot, read_catalog
+from runner.store.documents import RUNBOOK_COPY, SPEC_COPY, Document, read_document
 from runner.store.signature import Signers
 from runner.store.snapshot import Manifest
-from runner.store.spec_copy import read_spec
 from runner.target import Target
 from runner.target.address import target_at
 
@@ -58,19 +58,8 @@ def bootstrap(call: Call, start: Start, choosing: Choosing) -> Call:
     machine lacks what the spec asks for, and PersonNeeded where somebody must look at the spec.
     """
     origin = target_at(start.address, Path.cwd())
-    target, facts = open_target(origin), look()
-    start, profile = _named(target, start, call.profile)
-    catalog = _catalog(target, start.project, profile, facts)
-    snapshot = _chosen(catalog, choosing, facts)
-    folder = look_at(target, start.project, profile, snapshot.id)
-    signers = None if start.allowed_signers is None else Signers(start.allowed_signers)
-    problems = own_problems(folder, None, signers)
-    if problems:
-        raise StepFailed(
-            f"The snapshot {snapshot.id} at {target.name} is damaged: {'; '.join(problems)}.",
-            remedy="Give another --from, or an earlier --snapshot.",
-        )
-    text = read_spec(target, folder.manifest, _identities(call, folder.manifest))
+    manifest, text = _carried(call, origin, start, choosing, SPEC_COPY)
+    start, profile = replace(start, project=manifest.project), manifest.profile
     file = _written(start.folder, text)
     asked = None if profile == DEFAULT_PROFILE else profile
     begun = replace(
@@ -83,9 +72,14 @@ def bootstrap(call: Call, start: Start, choosing: Choosing) -> Call:
     )
     spec = load_spec(file, asked, unset="keep", cached=False)
     _require_complete(spec)
-    if signers is None:
-        _require_confirmed(spec, text, snapshot.id, begun, start)
+    if start.allowed_signers is None:
+        _require_confirmed(spec, text, manifest.id, begun, start)
     return replace(begun, again=again(begun, start, profile))
+
+
+def runbook_at(call: Call, start: Start, choosing: Choosing) -> bytes:
+    """The runbook that a snapshot carries at an address; nothing else is needed, or written."""
+    return _carried(call, target_at(start.address, Path.cwd()), start, choosing, RUNBOOK_COPY)[1]
 
 
 def resumed(call: Call, start: Start) -> Call:
@@ -148,6 +142,26 @@ def again(call: Call, start: Start, profile: str) -> str:
     elif start.confirmed:
         words += ["--confirm-spec", start.confirmed]
     return shlex.join(words)
+
+
+def _carried(
+    call: Call, origin: TargetSpec, start: Start, choosing: Choosing, document: Document
+) -> tuple[Manifest, bytes]:
+    """A document that the chosen snapshot carries, which is whole, and signed if that is asked."""
+    target, facts = open_target(origin), look()
+    start, profile = _named(target, start, call.profile)
+    catalog = _catalog(target, start.project, profile, facts)
+    snapshot = _chosen(catalog, choosing, facts)
+    folder = look_at(target, start.project, profile, snapshot.id)
+    signers = None if start.allowed_signers is None else Signers(start.allowed_signers)
+    problems = own_problems(folder, None, signers)
+    if problems:
+        raise StepFailed(
+            f"The snapshot {snapshot.id} at {target.name} is damaged: {'; '.join(problems)}.",
+            remedy="Give another --from, or an earlier --snapshot.",
+        )
+    identities = _identities(call, folder.manifest)
+    return folder.manifest, read_document(target, folder.manifest, document, identities)
 
 
 def _named(target: Target, start: Start, profile: str | None) -> tuple[Start, str]:

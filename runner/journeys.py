@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from runner.bootstrap import Start, bootstrap, overview, resumed
+from runner.bootstrap import Start, bootstrap, overview, resumed, runbook_at
 from runner.drilling import Drilling, drill
 from runner.errors import SpecError, UsageError
 from runner.execute.remembering import guards, missing_links, recall
+from runner.execute.runs import Finished
 from runner.execute.session import Call, Session
 from runner.opening import open_snapshot
 from runner.plan.backup import Wanted as WantedBackup
@@ -22,6 +23,7 @@ from runner.plan.choose import LATEST
 from runner.plan.delete import compile_delete
 from runner.plan.due import last_marks, wanted_policies
 from runner.plan.facts import changed_marks
+from runner.plan.model import Plan
 from runner.plan.prune import compile_prune
 from runner.plan.recover import recovery_entries
 from runner.plan.verify import compile_verify
@@ -33,10 +35,12 @@ from runner.prepare import (
     compile_wanted,
     known_marks,
     perform,
+    store_runbooks,
     wanted_recovery,
 )
 from runner.registry import open_source
 from runner.report import results
+from runner.report.foresight import forget
 from runner.report.outcome import Outcome
 from runner.safety import list_safety, prune_safety, rollback
 from runner.saved import apply, resume
@@ -64,13 +68,17 @@ __all__ = [
     "resume",
     "resumed",
     "rollback",
+    "runbook_at",
     "validate",
     "verify",
 ]
 
 
 def validate(call: Call, *, strict: bool = False) -> Outcome:
-    """The spec alone: every error, and what can never meet its objectives."""
+    """The spec alone: every error, what can never meet its objectives, and what this machine
+    saw coming when it looked last.
+    """
+    from runner.report.foresight import foreseen
     from runner.spec.check import warnings
     from runner.spec.load import load_spec
 
@@ -79,7 +87,7 @@ def validate(call: Call, *, strict: bool = False) -> Outcome:
     except SpecError as error:
         problems = [one.as_json() for one in error.problems] or [error.as_json()]
         return Outcome("validate", {"errors": problems, "warnings": []}, 3, error.as_json())
-    found = [one.as_json() for one in warnings(spec)]
+    found = [one.as_json() for one in (*warnings(spec), *foreseen(spec))]
     code = SpecError.exit_code if strict and found else 0
     error_json = {"kind": "spec", "message": f"{len(found)} warnings, and --strict"}
     return Outcome(
@@ -100,6 +108,7 @@ def backup(
     """
     session = Session.open(call)
     spec, catalog = session.spec, session.catalog()
+    store_runbooks(session, catalog.drills)
     for name in sources:
         spec.source(name)
     dues = wanted_policies(spec, catalog, session.facts.now, policies, only_due=only_due)
@@ -188,9 +197,12 @@ def verify(
         sources=sources,
         sample=sample,
     )
-    return Prepared(
-        session, plan, lambda _plan, end: results.verify_outcome(end, gaps, unread, guarded)
-    )
+
+    def conclude(_plan: Plan, end: Finished) -> Outcome:
+        forget(session.spec)
+        return results.verify_outcome(end, gaps, unread, guarded)
+
+    return Prepared(session, plan, conclude)
 
 
 def prune(call: Call, *, policies: Sequence[str] = (), targets: Sequence[str] = ()) -> Prepared:

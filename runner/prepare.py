@@ -17,6 +17,9 @@ from runner.plan.recover import Wanted as WantedRecovery
 from runner.plan.recover import compile_recovery
 from runner.report import results
 from runner.report.outcome import Outcome
+from runner.spec.model import Spec
+from runner.store.records import DrillResult
+from runner.store.snapshot import Manifest
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,19 @@ def _going_on(outcome: Outcome, session: Session) -> Outcome:
     if not line or not session.call.again:
         return outcome
     return replace(outcome, data={**outcome.data, "next": f"{line} {session.call.again}"})
+
+
+def store_runbooks(session: Session, drills: Sequence[DrillResult]) -> None:
+    """Have the session's backups store with each snapshot its runbook."""
+
+    def render(
+        spec: Spec, target: str, manifest: Manifest, elsewhere: Mapping[str, Manifest]
+    ) -> str:
+        from runner.report.snapshot_runbook import runbook_of
+
+        return runbook_of(spec, target, manifest, elsewhere, drills)
+
+    session.runbook = render
 
 
 def approve(danger: Danger, typed: str | None) -> None:

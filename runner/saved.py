@@ -11,7 +11,7 @@ from runner.execute import journal
 from runner.execute.kept import read_note
 from runner.execute.session import Call, Session
 from runner.plan.model import plan_from_json
-from runner.prepare import Danger, Prepared, concluding, details
+from runner.prepare import Danger, Prepared, concluding, details, store_runbooks
 from runner.report.outcome import Outcome
 
 
@@ -42,11 +42,13 @@ def apply(call: Call, *, file: Path) -> Prepared:
             "The plan is stale: a variable that the spec expands has another value now.",
             remedy="Plan again with --dry-run --out, and look at what differs.",
         )
-    newest = session.catalog().snapshots
+    catalog = session.catalog()
+    newest = catalog.snapshots
     if plan.kind == "backup" and plan.facts["newest"] != (newest[0].id if newest else None):
         raise PersonNeeded(
             "The plan is stale: there is a newer snapshot than it knew.", remedy="Plan again."
         )
+    store_runbooks(session, catalog.drills)
     danger = plan_danger(session, plan)
     return Prepared(session, plan, concluding(plan), danger and Danger(*danger))
 

@@ -119,6 +119,21 @@ def test_what_a_target_holds_is_told_without_a_spec(lost: Lost, tmp_path: Path, 
     holdfast("list", "--from", lost.addresses[kind], "--project", "other", status=1)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_runbook_is_had_with_one_line(lost: Lost, tmp_path: Path, kind: str) -> None:
+    holdfast = Inside(tmp_path, lost.environment)
+    words = ("runbook", "--from", lost.addresses[kind])
+    known = (*words, "--identity", lost.identity, "--allowed-signers", lost.signers)
+    document = holdfast.json(*known)["document"]
+    (snapshot,) = (lost.service.folder / "backups/quaybot/default").glob("2*")
+    assert f"This runbook lies in the snapshot {snapshot.name}" in document
+    assert "Put db in its place" in document
+    holdfast(*known, "--snapshot", snapshot.name, "--out", "book.html", status=0)
+    assert (tmp_path / "book.html").read_text().startswith("<!doctype html>")
+    assert "--identity FILE" in holdfast(*words, status=7).stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["book.html"]
+
+
 def test_commands_of_an_unsigned_spec_run_only_once_they_were_seen(
     lost: Lost, tmp_path: Path
 ) -> None:

@@ -27,24 +27,28 @@ BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 IDENTITY = "keys/quay.key"
 
 
+def protected(kind: str, folder: Path) -> Service:
+    """A service with one snapshot, plain or encrypted."""
+    folder.mkdir(parents=True)
+    spec = SPEC
+    if kind == "encrypted":
+        identity = pyrage.x25519.Identity.generate()
+        (folder / "keys").mkdir()
+        (folder / IDENTITY).write_text(f"{identity}\n")
+        secret = f'{{secret: "file:{IDENTITY}"}}'
+        spec += f"encryption: {{recipients: [{identity.to_public()}], identity: {secret}}}\n"
+    service = Service(folder, spec).build()
+    Inside(folder)("backup", status=0)
+    return service
+
+
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Service]:
     """One plain and one encrypted service, each with one snapshot."""
-    made = {}
-    for name in ("plain", "encrypted"):
-        folder = tmp_path_factory.mktemp(name) / "service"
-        folder.mkdir()
-        spec = SPEC
-        if name == "encrypted":
-            identity = pyrage.x25519.Identity.generate()
-            (folder / "keys").mkdir()
-            (folder / IDENTITY).write_text(f"{identity}\n")
-            secret = f'{{secret: "file:{IDENTITY}"}}'
-            spec += f"encryption: {{recipients: [{identity.to_public()}], identity: {secret}}}\n"
-        service = Service(folder, spec).build()
-        Inside(folder)("backup", status=0)
-        made[name] = service
-    return made
+    return {
+        kind: protected(kind, tmp_path_factory.mktemp(kind) / "service")
+        for kind in ("plain", "encrypted")
+    }
 
 
 @pytest.fixture

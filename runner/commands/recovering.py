@@ -11,6 +11,7 @@ from runner.errors import UsageError
 from runner.execute.opening import Looking
 from runner.face import ACTS, ASKS, DECRYPTS, TESTS, Flags, command
 from runner.journeys import Choosing
+from runner.plan.choose import LATEST
 from runner.report import views
 from runner.report.outcome import Outcome
 from runner.target.address import is_address
@@ -216,10 +217,34 @@ def drill(
     return journeys.drill(flags.call, choosing=choosing, asked=asked)
 
 
-@command(texts={"out": "File to write; with `.html` a page for a printer. Default: print it."})
-def runbook(flags: Flags, *, out: str = "") -> Outcome:
+@command(
+    DECRYPTS,
+    texts={
+        "out": "File to write; with `.html` a page for a printer. Default: print it.",
+        "snapshot": "Id of a snapshot: the runbook that lies in it, instead of a new one.",
+        "from_": "Target to read it from, or the address of one, which needs no spec: "
+        "s3://bucket/prefix?region=…, sftp://…, a path. The runbook is the one that lies there.",
+        "project": "With an address: the project. Default: the only one there.",
+        "allowed_signers": "With an address: the file of those whose signatures count.",
+    },
+)
+def runbook(
+    flags: Flags,
+    *,
+    out: str = "",
+    snapshot: str = "",
+    from_: str = "",
+    project: str = "",
+    allowed_signers: str = "",
+) -> Outcome:
     """Write the recovery as a document for a person without this tool."""
     file = Path(out).expanduser().absolute() if out else None
+    start = _start(from_, "", project, allowed_signers, "")
+    if start is not None:
+        stored = journeys.runbook_at(flags.call, start, Choosing(snapshot or LATEST))
+        return views.snapshot_runbook(stored, file)
+    if snapshot or from_:
+        return views.stored_runbook(flags.call, snapshot or LATEST, from_, file)
     return views.runbook(flags.call, file)
 
 

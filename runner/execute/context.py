@@ -16,10 +16,16 @@ from runner.registry import open_source, open_target
 from runner.secret import Secret
 from runner.spec.model import DEFAULT_PROFILE, VERIFY_LEVELS, Spec
 from runner.store.signature import Signers
+from runner.store.snapshot import Manifest
 
 if TYPE_CHECKING:
     from runner.source import Source
     from runner.target import Target
+
+
+# Of a spec, a target, the manifest of a snapshot there, and by id the manifests that have what
+# is unchanged in it: the recovery from that snapshot, for a person.
+Runbook = Callable[[Spec, str, Manifest, Mapping[str, Manifest]], str]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Context:
     signers_file: Path | None = None  # overrides the spec's `signing.allowed_signers`
     unsigned: bool = False  # a person took this spec, and what it recovers, without a signature
     scratch: Path | None = None  # of a drill: everything is restored inside it
+    runbook: Runbook | None = None  # renders what a backup stores with each snapshot
     results: dict[str, StepResult] = field(default_factory=dict)
     reported: dict[str, Any] = field(default_factory=dict)  # manual steps that a person did
     interrupted: threading.Event = field(default_factory=threading.Event)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,26 +14,19 @@ from runner.execute.actions.source import capture_source, require_fit
 from runner.execute.clocks import tell_of_clock
 from runner.execute.context import Context
 from runner.execute.copying import TargetFailed, Watched, bring, finish, target_failed
+from runner.execute.documents import store_documents
 from runner.execute.remembering import remember
 from runner.plan.model import Step
-from runner.registry import open_source
-from runner.source import Stored
 from runner.store.catalog import read_manifest
 from runner.store.chain import Link
-from runner.store.instructions import Section, instructions
-from runner.store.seal import Seal, decode_command
 from runner.store.signature import sign, stored_signature
 from runner.store.snapshot import (
-    FINGERPRINT,
-    INSTRUCTIONS,
     ArtifactEntry,
     Manifest,
     SourceEntry,
-    StoredFile,
     folder_of,
     sums,
 )
-from runner.store.spec_copy import store_spec
 from runner.target import Target
 
 Captures = Mapping[str, Mapping[str, Any]]  # by source: the outputs of its capture
@@ -93,11 +86,6 @@ def copy(step: Step, context: Context) -> Outputs:
     raise last
 
 
-def decode(stored: Stored) -> str:
-    """The pipeline that prints a stored file's content in the snapshot's folder."""
-    return decode_command(stored.key, stored.key)
-
-
 def _places(step: Step, captures: Captures) -> list[str]:
     """The targets to try in turn: those that failed a capture come last."""
     failed = {name for one in captures.values() for name in one.get("passed_over", ())}
@@ -113,10 +101,7 @@ def _publish_at(
     if away:
         require_fit(Watched(target), context, others=others)
     here = {source: _gathered(step, context, source, one, name) for source, one in captures.items()}
-    seal = Seal(context.spec.compression, context.recipients(step.params["policy"]))
-    spec_file = store_spec(target, folder, context.spec.text, seal)
-    manifest, text = _manifest(step, context, here, spec_file)
-    target.put(f"{folder}/{INSTRUCTIONS}", [text])
+    manifest = store_documents(step, context, target, _manifest(step, context, here))
     data = manifest.to_bytes()
     tell_of_clock(target, context)
     finish(target, folder, manifest, data, _signature(context, manifest, data))
@@ -196,16 +181,12 @@ def _remember(context: Context, target: Target, manifest: Manifest, data: bytes)
     return digest
 
 
-def _manifest(
-    step: Step, context: Context, captures: Captures, spec_file: StoredFile
-) -> tuple[Manifest, bytes]:
+def _manifest(step: Step, context: Context, captures: Captures) -> Manifest:
+    """What a snapshot is, but for the files beside its artifacts."""
     spec = context.spec
     done = {name: one for name, one in captures.items() if "entry" in one}
     unchanged = {name: one["unchanged"] for name, one in captures.items() if "unchanged" in one}
-    artifacts = tuple(ArtifactEntry(**one) for out in done.values() for one in out["artifacts"])
-    entries = {name: SourceEntry(**out["entry"]) for name, out in done.items()}
-    text = _instructions(step, context, entries, artifacts, spec_file)
-    manifest = Manifest(
+    return Manifest(
         id=step.params["snapshot"],
         project=spec.project,
         profile=spec.profile,
@@ -215,19 +196,15 @@ def _manifest(
         host=step.params["host"],
         holdfast=__version__,
         spec_digest=spec.digest,
-        sources=entries,
-        artifacts=artifacts,
-        files=(
-            StoredFile(INSTRUCTIONS, len(text), hashlib.sha256(text).hexdigest()),
-            spec_file,
-        ),
+        sources={name: SourceEntry(**out["entry"]) for name, out in done.items()},
+        artifacts=tuple(ArtifactEntry(**one) for out in done.values() for one in out["artifacts"]),
+        files=(),
         missing=tuple(name for name in captures if name not in done and name not in unchanged),
         unchanged=unchanged,
         encrypted=spec.encryption is not None,
         recipients=spec.encryption.recipients if spec.encryption else (),
         predecessor=_predecessor(step, context),
     )
-    return manifest, text
 
 
 def _signature(context: Context, manifest: Manifest, data: bytes) -> bytes | None:
@@ -244,40 +221,3 @@ def _predecessor(step: Step, context: Context) -> Mapping[str, str] | None:
             return {"id": outputs["snapshot"], "sha256": outputs["manifest_sha256"]}
     known: Mapping[str, str] | None = step.params["predecessor"]
     return known
-
-
-def _instructions(
-    step: Step,
-    context: Context,
-    entries: Mapping[str, SourceEntry],
-    artifacts: Iterable[ArtifactEntry],
-    spec_file: StoredFile,
-) -> bytes:
-    content = [one for one in artifacts if one.part != FINGERPRINT]
-    sections = []
-    for name, entry in entries.items():
-        source = open_source(context.spec.source(name))
-        own = [Stored(a.part, a.form, a.key) for a in content if a.source == name]
-        folder = f"restored/{name}"
-        sections.append(
-            Section(
-                name,
-                entry.type,
-                entry.taken_at,
-                source.restore_commands(own, decode, folder),
-                entry.notes,
-                source.describe(),
-                source.load_commands(folder),
-            )
-        )
-    return instructions(
-        snapshot=step.params["snapshot"],
-        project=context.spec.project,
-        profile=context.spec.profile,
-        created_at=step.params["created_at"],
-        host=step.params["host"],
-        encrypted=context.spec.encryption is not None,
-        sections=sections,
-        spec=decode_command(spec_file.key, spec_file.key),
-        signed=context.spec.signing is not None and context.spec.signing.key is not None,
-    )

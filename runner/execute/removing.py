@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
+from runner.store.documents import DOCUMENTS, is_document
 from runner.store.signature import SIGNATURE
 from runner.store.snapshot import (
     INSTRUCTIONS,
@@ -16,7 +17,6 @@ from runner.store.snapshot import (
     SnapshotId,
     folder_of,
 )
-from runner.store.spec_copy import NAME as SPEC_NAME
 from runner.target import Entry, Target
 
 # An unfinished run's folder may still be written to; a run is over long before this.
@@ -97,7 +97,7 @@ def _by_name(sources: Collection[str]) -> Callable[[str], bool]:
     """What has the name of a file that a snapshot of these sources can have."""
 
     def written(name: str) -> bool:
-        if name in OWN_FILES or name.startswith(f"{SPEC_NAME}.") or name == SPEC_NAME:
+        if name in OWN_FILES or any(is_document(name, one) for one in DOCUMENTS):
             return True
         source, dot, _ = name.partition(".")
         return source in sources and dot == "." and "/" not in name

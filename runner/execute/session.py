@@ -12,7 +12,7 @@ from typing import Any
 
 from runner.errors import UsageError
 from runner.execute import journal, runs
-from runner.execute.context import Approval, Context
+from runner.execute.context import Approval, Context, Runbook
 from runner.execute.guards import require_same_destinations
 from runner.execute.journal import Listener
 from runner.execute.runs import Finished, Settings
@@ -50,6 +50,7 @@ class Session:
     spec: Spec
     facts: Facts = field(default_factory=look)
     remembers: bool = True  # whether the state folder's cache is used
+    runbook: Runbook | None = None  # what backups store of the recovery; None: nothing
 
     @classmethod
     def open(cls, call: Call) -> Session:
@@ -121,6 +122,7 @@ class Session:
             signers_file=self.call.signers,
             unsigned=self.call.unsigned,
             scratch=scratch,
+            runbook=self.runbook,
         )
 
     def settings(

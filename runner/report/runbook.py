@@ -21,7 +21,6 @@ from runner.plan.recover import Wanted, compile_recovery, recovery_entries
 from runner.registry import open_source
 from runner.report.markdown import fence, table, text
 from runner.report.outcome import Outcome
-from runner.report.page import page
 from runner.spec.model import Spec
 from runner.spec.units import format_duration
 from runner.store.instructions import programs_in
@@ -34,12 +33,20 @@ LEFT_TO_THE_TOOL = ("recovery.unswap", "recovery.discard", "recovery.prove", "re
 def write_runbook(session: Session, file: Path | None) -> Outcome:
     """Compile the recovery, render it, and write it to `file` or give it back to be printed."""
     plan = compile_for_person(session)
-    document = render(session.spec, plan, measured(plan, session.catalog().drills))
+    return written(render(session.spec, plan, measured(plan, session.catalog().drills)), file)
+
+
+def written(document: str, file: Path | None) -> Outcome:
+    """A runbook in `file`, as a page if it is named like one; None: to be printed."""
     if file is None:
         return Outcome("runbook", {"document": document}, notes=tuple(document.splitlines()))
+    from runner.report.page import page
+
     make_folder(file.parent)
     is_page = file.suffix.lower() in (".html", ".htm")
-    write_bytes(file, (page(document) if is_page else document).encode())
+    # A file's name may hold bytes that are no text, and the shell needs them as they are.
+    data = (page(document) if is_page else document).encode("utf-8", "surrogateescape")
+    write_bytes(file, data)
     return Outcome("runbook", {"file": str(file)}, notes=(f"Written to {file}.",))
 
 
@@ -75,8 +82,15 @@ def _spent(drill: DrillResult, source: str) -> float | None:
     return None
 
 
-def render(spec: Spec, plan: Plan, seconds: Mapping[str, float] | None = None) -> str:
-    """The runbook of a plan, with the measured seconds of some of its steps: pure."""
+def render(
+    spec: Spec,
+    plan: Plan,
+    seconds: Mapping[str, float] | None = None,
+    about: Sequence[str] = (),
+) -> str:
+    """The runbook of a plan, with the measured seconds of some of its steps, and what is to be
+    known of what comes back: pure.
+    """
     lines = [
         f"# Recovery of {text(spec.project)} ({text(spec.profile)})",
         "",
@@ -90,6 +104,7 @@ def render(spec: Spec, plan: Plan, seconds: Mapping[str, float] | None = None) -
         "",
         *_snapshots(plan),
         "",
+        *(part for one in about for part in (one, "")),
         *_contacts(spec),
         "## Decide first",
         "",
@@ -230,4 +245,5 @@ def _surroundings(spec: Spec, step: Step) -> list[str]:
     if step.action.startswith("recovery."):
         return []
     load = [f"if test -e {file}; then set -a; . {file}; set +a; fi" for file in files]
-    return [f"cd {shlex.quote(str(spec.folder))}", *load]
+    folder = shlex.quote(str(spec.folder))
+    return [f"mkdir -p {folder}", f"cd {folder}", *load]

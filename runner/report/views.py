@@ -241,6 +241,20 @@ def runbook(call: Call, file: Path | None) -> Outcome:
     return write_runbook(Session.open(call), file)
 
 
+def stored_runbook(call: Call, snapshot: str, target: str, file: Path | None) -> Outcome:
+    """`runbook --snapshot`: the one that lies in a snapshot; from `target`, if one is named."""
+    from runner.report.snapshot_runbook import stored_runbook
+
+    return snapshot_runbook(stored_runbook(Session.open(call), snapshot, target), file)
+
+
+def snapshot_runbook(stored: bytes, file: Path | None) -> Outcome:
+    """The runbook as a snapshot carries it, printed or written."""
+    from runner.report.runbook import written
+
+    return written(stored.decode("utf-8", "surrogateescape"), file)
+
+
 def doctor(call: Call) -> Outcome:
     """`doctor`: can this machine do what the spec asks."""
     from runner.report.doctor import examine

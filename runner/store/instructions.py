@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from runner.store.snapshot import SUMS
@@ -60,9 +60,15 @@ That shows that nothing was damaged, and not who made it. If you have the file o
 _SERVER = """\
 To load it into the server that the `PG*` variables or `REDIS_DATA_DIR` name:"""
 
-_DECLARATION = """\
-The result, restored/spec.yaml, is the backup.yaml that this snapshot was made by: what stood where,
-and in which order a recovery goes. It names secrets, and holds none."""
+# What a document that a snapshot carries is, by the name under which it is read.
+_DOCUMENTS = {
+    "RUNBOOK.md": """\
+restored/RUNBOOK.md is the whole recovery from this snapshot, step by step: which commands in which
+order, how to check each, how to undo it.""",
+    "spec.yaml": """\
+restored/spec.yaml is the backup.yaml that this snapshot was made by: what stood where, and in which
+order a recovery goes. It names secrets, and holds none.""",
+}
 
 _RESULT = """\
 Open what came back and look for what you know must be there: the newest rows of a table, the
@@ -92,17 +98,16 @@ def instructions(
     host: str,
     encrypted: bool,
     sections: Sequence[Section],
-    spec: str = "",
+    documents: Mapping[str, str] | None = None,
     signed: bool = False,
 ) -> bytes:
     """The text of RESTORE.md.
 
     Its blocks fenced as exactly `sh`, run in order by `bash -e` in the snapshot's folder, write
     `restored/<source>`; where it is encrypted, `AGE_IDENTITY` names the identity's file.
-    Nothing from the spec or the data can open or close a fence. `spec` is the shell line that
-    prints the spec which the snapshot carries, if it does; `signed` ones have a SHA256SUMS.sig.
+    Nothing from the spec or the data can open or close a fence. `documents` are the shell lines
+    that print the spec and the runbook, by file; `signed` ones have a SHA256SUMS.sig.
     """
-    identity = ['test -r "$AGE_IDENTITY"'] if encrypted else []
     told = {"snapshot": snapshot, "project": project, "profile": profile}
     told |= {"created_at": created_at, "host": host}
     identity = ['test -r "$AGE_IDENTITY"'] if encrypted else []
@@ -118,8 +123,8 @@ def instructions(
         _block("sh", check),
         *([_SIGNED] if signed else []),
         *(part for number, one in enumerate(sections, 2) for part in _section(number, one)),
-        *_declaration(len(sections) + 2, spec),
-        f"## {len(sections) + (3 if spec else 2)}. Check the result",
+        *_papers(len(sections) + 2, documents or {}),
+        f"## {len(sections) + (3 if documents else 2)}. Check the result",
         _RESULT,
     ]
     return ("\n\n".join(parts) + "\n").encode("utf-8", "backslashreplace")
@@ -142,12 +147,18 @@ def _section(number: int, section: Section) -> Iterator[str]:
         yield _block("sh server", ["set -o pipefail", *section.server_lines])
 
 
-def _declaration(number: int, spec: str) -> Iterator[str]:
-    if not spec:
-        return
-    yield f"## {number}. Read how it all fits together"
-    yield _DECLARATION
-    yield _block("sh", ["set -o pipefail", f"{spec} > restored/spec.yaml"])
+def _papers(number: int, documents: Mapping[str, str]) -> Iterator[str]:
+    """How to read the documents, each under the name that it has without what seals it."""
+    lines = {
+        name: f"{line} > restored/{name}"
+        for name in _DOCUMENTS
+        for key, line in documents.items()
+        if key.startswith(name)
+    }
+    if lines:
+        yield f"## {number}. Read how it all fits together"
+        yield "\n\n".join(_DOCUMENTS[name] for name in lines)
+        yield _block("sh", ["set -o pipefail", *lines.values()])
 
 
 def _needs(encrypted: bool, sections: Iterable[Section]) -> list[str]:

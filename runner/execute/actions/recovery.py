@@ -12,10 +12,10 @@ from typing import Any
 from runner.errors import PersonNeeded, StepFailed
 from runner.execute.actions.base import Outputs, Simple
 from runner.execute.context import Context
+from runner.execute.documents import decode
 from runner.execute.journal import StepResult
 from runner.execute.kept import Note, forget_note, write_note
 from runner.execute.mirror import mirror_restored
-from runner.execute.publishing import decode
 from runner.plan.model import Step
 from runner.prove.artifacts import SnapshotArtifacts
 from runner.prove.stored import look, own_problems
