@@ -207,3 +207,28 @@ def test_the_printed_commands_bring_it_back(service: RedisService, method: str, 
         other.start()
         with other.connect() as client:
             assert look(client) == before
+
+
+def test_the_server_is_named_by_what_the_recovery_itself_brings_back(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    service = RedisService(tmp_path / "service", redis_server).fill()
+    service.source = {"type": "redis", "url": {"secret": "env:QUAY_URL"}}
+    service.source["password"] = {"secret": "env:QUAY_PASSWORD"}
+    service.declare(env_file=[".env"])
+    spec = service.folder / "backup.yaml"
+    config = "sources:\n  config: {type: files, paths: [.env]}\n"
+    spec.write_text(spec.read_text().replace("sources:\n", config))
+    environment = service.folder / ".env"
+    environment.write_text(f"QUAY_URL={redis_server.url}\nQUAY_PASSWORD={PASSWORD}\n")
+    service("backup", status=0)
+    before = service.content
+    environment.unlink()
+    with redis_server.connect() as client:
+        client.flushall()
+    shown = service("dr-restore", "--dry-run", status=0).stdout
+    assert "Put cache in its place: secret env:QUAY_URL" in shown
+    assert 'redis-cli -u "$REDIS_URL"' in shown
+    service("runbook", status=0)
+    service("dr-restore", "--confirm", "quay", status=0)
+    assert service.content == before

@@ -30,7 +30,7 @@ from runner.source import (
     redis_scratch,
     redis_stage,
 )
-from runner.source.redis_address import Address, address_of, parse
+from runner.source.redis_address import Address, address_of, parse, shown_address
 from runner.source.redis_connect import RawConnection, Unreachable, connect
 from runner.source.redis_spot import PLACED, Owned, Spot
 from runner.spec.model import SourceSpec
@@ -65,7 +65,7 @@ class RedisSource:
 
     def describe(self) -> str:
         """The server's address."""
-        return self.server.url
+        return shown_address(self.options, self.folder).url
 
     def exists(self) -> bool:
         """Whether the server answers and holds anything."""
@@ -84,7 +84,8 @@ class RedisSource:
 
     def capture_commands(self) -> list[str]:
         """redis-cli's own backup."""
-        return redis_commands.capture_commands(self.name, self.server)
+        shown = shown_address(self.options, self.folder)
+        return redis_commands.capture_commands(self.name, shown)
 
     def capture(self, capture: Capture) -> Captured:
         """Store an RDB, or the keys one by one; and the users."""
@@ -275,7 +276,7 @@ class RedisSource:
         owned = self._owned()
         if owned is not None:
             return redis_commands.own_place_commands(folder, owned)
-        return redis_commands.place_commands(folder, self.server)
+        return redis_commands.place_commands(folder, shown_address(self.options, self.folder))
 
     def load_commands(self, folder: str) -> list[str]:
         """Place the file in the data folder of a stopped server."""

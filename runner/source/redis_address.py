@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import ParseResult, parse_qs, quote, unquote, urlparse
 
-from runner.errors import UsageError
+from runner.errors import HoldfastError, UsageError
 from runner.secret import SCRUBBER, Secret
 
 PORT = 6379
@@ -37,10 +37,13 @@ class Address:
     user: str = ""  # empty: the default one
     password: Secret | str | None = field(default=None, repr=False)
     tls: Tls | None = None
+    hidden: str = ""  # a secret that cannot be had yet, and is the URL: nothing else is known
 
     @property
     def url(self) -> str:
         """What names the server and its database to a person or a program, without a password."""
+        if self.hidden:
+            return self.hidden
         user = f"{quote(self.user, safe='')}@" if self.user else ""
         if self.socket:
             return f"unix://{user}{quote(self.socket)}?db={self.database}"
@@ -100,6 +103,18 @@ def address_of(options: Mapping[str, Any], folder: Path) -> Address:
         password=options.get("password") or base.password,
         tls=_tls(options["tls"], folder) if "tls" in options else base.tls,
     )
+
+
+def shown_address(options: Mapping[str, Any], folder: Path) -> Address:
+    """The same for a person. The secret that is its URL may be lost with the server: it comes
+    back when the recovery brings back the env file.
+    """
+    try:
+        return address_of(options, folder)
+    except HoldfastError:
+        if isinstance(options.get("url"), Secret):
+            return Address(hidden=str(options["url"]))
+        raise
 
 
 def parse(url: str) -> Address:

@@ -25,6 +25,8 @@ quote = shlex.quote
 
 def client(address: Address) -> str:
     """redis-cli with its connection; the password comes from REDISCLI_AUTH."""
+    if address.hidden:
+        return 'redis-cli -u "$REDIS_URL"'
     words = ["redis-cli"]
     if address.socket:
         words += ["-s", address.socket]
@@ -127,6 +129,8 @@ def _file_name(stored: Stored) -> str:
 
 
 def _password(address: Address) -> list[str]:
+    if address.hidden:
+        return [f"# first: export REDIS_URL=… (the {address.hidden})"]
     if address.password is None:
         return []
     return ["# first: export REDISCLI_AUTH=… (the password)"]
