@@ -138,6 +138,8 @@ def _syntax(file: Path, error: yaml.MarkedYAMLError) -> Problem:
     words = " ".join(part for part in (error.context, error.problem) if part)
     if "cannot start any token" in words:
         words += "; indent with spaces, and quote text that begins with a special character"
+    if "flow mapping" in words:
+        words += '; quote text that has a brace, a bracket or a comma: "${NAME}"'
     return Problem(str(file), line, column, "", f"This is not YAML: {words}.")
 
 

@@ -87,6 +87,11 @@ def test_a_duplicate_key_is_refused_with_both_lines(tmp_path: Path) -> None:
         (b"a: 1\nb: \xff\n", 2, "not UTF-8"),
         (b"a:\n\tb: 1\n", 2, "indent with spaces"),
         (b'a: 1\nb: "open\n', 2, "not YAML"),
+        (
+            b"a: {b: data/${NAME}.db}\n",
+            1,
+            'quote text that has a brace, a bracket or a comma: "${NAME}"',
+        ),
         (b"a: *nobody\n", 1, "undefined alias"),
         (b"a: 1\n---\nb: 2\n", 2, "single document"),
         (b"a: !!python/object/apply:os.system [id]\n", 1, "tag"),
