@@ -6,7 +6,6 @@ millions of replies, and a SYNC answers with something that is no reply at all.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from typing import Any, Self
 
 from runner.errors import StepFailed
 from runner.source.redis_address import Address, Tls
+from runner.source.redis_replies import replies_in
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0  # without a byte, a server is given up
@@ -22,8 +22,6 @@ BLOCK = 256 * 1024
 WINDOW = 16 * 1024  # bytes of replies that are looked at together
 FEW = 8  # replies; fewer are not worth a look together
 SLICE = 1024 * 1024  # bytes handed to the kernel at once: the time limit is that of one slice
-
-_HEADS = [b"$%d" % size for size in range(1024)]  # of strings, by their length
 
 _REMEDIES = {
     "NOAUTH": "Declare `password` (and `user`) of the source.",
@@ -121,33 +119,16 @@ class RawConnection:
         while len(found) < count:
             before = len(found)
             if count - before > FEW:
-                found += self._read_alike(count - before)
+                found += self._read_plain(count - before)
             if len(found) - before < FEW:  # they are of another kind, or not here yet
                 found += [self.read_reply() for _ in range(min(FEW, count - len(found)))]
         return found
 
-    def _read_alike(self, count: int) -> list[Any]:
-        """At most `count` of the next replies, as far as they are here, and are strings or lists
-        of strings without a line end: these are found many at once.
-        """
+    def _read_plain(self, count: int) -> list[Any]:
+        """At most `count` of the next replies, as far as they are here and plain."""
         lines = self._data[self._at : self._at + WINDOW].split(b"\r\n")
         lines.pop()  # it has no end yet
-        found: list[Any] = []
-        at = 0
-        with contextlib.suppress(IndexError):  # the end of what is here
-            while len(found) < count:
-                head = lines[at]
-                if head == _HEADS[len(lines[at + 1])]:
-                    found.append(lines[at + 1])
-                    at += 2
-                    continue
-                end = at + 1 + 2 * int(head[1:]) if head.startswith(b"*") else 0
-                strings = lines[at + 2 : end : 2]
-                heads = [_HEADS[len(one)] for one in strings]
-                if not at < end <= len(lines) or heads != lines[at + 1 : end : 2]:
-                    break
-                found.append(strings)
-                at = end
+        found, at = replies_in(lines, count)
         self._at += sum(map(len, lines[:at])) + 2 * at
         return found
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runner.source.redis_connect import RawConnection, Rejected
+from runner.source.redis_turns import Talk
 
 NEVER = -1
 GONE = -2
+_NEVER = b":%d" % NEVER  # as it is told
 TOGETHER = 10  # keys between two looks at the clock
 _CLOCK_LINES = 5  # of what TIME answers: an array of two strings
 
@@ -50,30 +52,34 @@ class Expiries:
             return count
         return count + 2 * _CLOCK_LINES * -(-count // TOGETHER)
 
-    def read(self, names: Sequence[bytes], lines: Sequence[bytes]) -> list[int]:
-        """The expiries of these keys. Nothing else may be awaited on the connection."""
+    def read(self, names: Sequence[bytes], lines: Sequence[bytes]) -> Talk[list[int]]:
+        """The expiries of these keys."""
         if self._absolute:
-            return [self._number(line) for line in lines]
+            return [NEVER if line == _NEVER else self._number(line) for line in lines]
         found, at = [], 0
         for start in range(0, len(names), TOGETHER):
             some = names[start : start + TOGETHER]
             end = at + len(some) + 2 * _CLOCK_LINES
-            found += self._relative(some, lines[at:end])
+            found += yield from self._relative(some, lines[at:end])
             at = end
         return found
 
-    def ask(self, names: Sequence[bytes]) -> list[int]:
+    def ask(self, names: Sequence[bytes]) -> Talk[list[int]]:
         """The expiries of these keys, in a batch of their own."""
-        self._connection.send(self.questions(names))
-        return self.read(names, self._connection.read_lines(self.lines(len(names))))
+        yield self.questions(names)
+        found = yield from self.read(names, self._connection.read_lines(self.lines(len(names))))
+        return found
 
-    def _relative(self, names: Sequence[bytes], lines: Sequence[bytes]) -> list[int]:
+    def _relative(self, names: Sequence[bytes], lines: Sequence[bytes]) -> Talk[list[int]]:
         before, after = _clock(lines[:_CLOCK_LINES]), _clock(lines[-_CLOCK_LINES:])
         left = [self._number(line) for line in lines[_CLOCK_LINES:-_CLOCK_LINES]]
         if before == after or all(one < 0 for one in left):
             return [before + one if one >= 0 else one for one in left]
         # A millisecond began in between: ask again, of one key at a time.
-        return [self.ask([name])[0] for name in names]
+        found = []
+        for name in names:
+            found += yield from self.ask([name])
+        return found
 
     def _number(self, line: bytes) -> int:
         if line.startswith(b"-"):

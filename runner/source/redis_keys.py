@@ -25,6 +25,7 @@ from runner.source.redis_connect import (
 )
 from runner.source.redis_expiry import GONE, NEVER, Expiries
 from runner.source.redis_fingerprint import databases, libraries
+from runner.source.redis_turns import alone
 
 KEYS = 1000  # asked for at once
 AT_ONCE = 8 * 1024 * 1024  # bytes of values that are asked for together
@@ -63,7 +64,7 @@ class KeyDump:
         packed = list(map(argument, names))
         connection.send(b"".join((_MEMORY, _MEMORY.join(packed), expiries.questions(packed))))
         lines = connection.read_lines(len(names) + expiries.lines(len(names)))
-        times = expiries.read(packed, lines[len(names) :])
+        times = alone(connection, expiries.read(packed, lines[len(names) :]))
         sizes = [int(line[1:]) if line[:1] == b":" else 0 for line in lines[: len(names)]]
         for start, end in _portions(sizes):
             yield self._dumped(connection, packed[start:end], times[start:end])

@@ -15,6 +15,7 @@ from typing import Any
 
 from runner.errors import StepFailed
 from runner.source.redis_connect import RawConnection, Rejected, argument
+from runner.source.redis_turns import Talk
 
 WINDOW = 1000  # elements
 MANY = 20_000  # elements of a set or a hash; more are summed, not sorted
@@ -34,6 +35,10 @@ _READERS: dict[bytes, tuple[bytes, ...]] = {
     b"stream": (b"XRANGE", b"-", b"+"),
 }
 KINDS = tuple(_READERS)
+
+_GROUPS = b"*3\r\n$5\r\nXINFO\r\n$6\r\nGROUPS\r\n"
+_STREAM = b"*6\r\n$5\r\nXINFO\r\n$6\r\nSTREAM\r\n"
+_COUNT = b"$4\r\nFULL\r\n$5\r\nCOUNT\r\n"
 
 
 def questions(kind: bytes, names: Sequence[bytes]) -> bytes:
@@ -75,6 +80,8 @@ def _value(kind: bytes, reply: Sequence[bytes]) -> bytes:
     if kind == b"hash":
         return unordered(list(zip(reply[::2], reply[1::2], strict=True)))
     if kind == b"set":
+        if len(reply) <= min(WINDOW, MANY):  # the same as `unordered` makes, sooner
+            return b"\1" * len(reply) + listed(sorted(reply))
         return unordered([(member,) for member in reply])
     if kind == b"zset":
         return _windows(reply, _scored, 2 * WINDOW)
@@ -95,10 +102,10 @@ class Fields:
     connection: RawConnection
     horizon: int  # ms since 1970; what ends before is left out
 
-    def expiries(self, names: Sequence[bytes], replies: Sequence[Any]) -> list[list[Element]]:
+    def expiries(self, names: Sequence[bytes], replies: Sequence[Any]) -> Talk[list[list[Element]]]:
         """The elements of hashes (names as arguments), from what HGETALL answered."""
         there = [(name, pairs) for name, pairs in zip(names, replies, strict=True) if pairs]
-        self.connection.send(b"".join(_expiries(name, pairs[::2]) for name, pairs in there))
+        yield b"".join(_expiries(name, pairs[::2]) for name, pairs in there)
         times = iter(accepted(self.connection.read_replies(len(there))))
         return [self.elements(pairs, next(times)) if pairs else [] for pairs in replies]
 
@@ -145,21 +152,22 @@ def large(
         yield from _scanned(connection, kind, key, fields)
 
 
-def stream_states(connection: RawConnection, keys: Sequence[bytes]) -> list[bytes]:
-    """What streams have besides their entries: the last id, and groups with what is pending.
+def stream_states(connection: RawConnection, names: Sequence[bytes]) -> Talk[list[bytes]]:
+    """What streams (names as arguments) have besides their entries: the last id, and groups with
+    what is pending.
 
     Left out is what an older server does not have, and when a consumer was last seen.
     """
-    connection.send_many([[b"XINFO", b"GROUPS", key] for key in keys])
+    yield _GROUPS + _GROUPS.join(names)
     pending = [
         max((_named(group)[b"pending"] for group in reply), default=0)
-        for reply in accepted(connection.read_replies(len(keys)))
+        for reply in accepted(connection.read_replies(len(names)))
     ]
-    connection.send_many(
-        [b"XINFO", b"STREAM", key, b"FULL", b"COUNT", b"%d" % max(1, count)]
-        for key, count in zip(keys, pending, strict=True)
+    yield b"".join(
+        b"%b%b%b%b" % (_STREAM, name, _COUNT, argument(b"%d" % max(1, count)))
+        for name, count in zip(names, pending, strict=True)
     )
-    return [_state(_named(reply)) for reply in accepted(connection.read_replies(len(keys)))]
+    return [_state(_named(reply)) for reply in accepted(connection.read_replies(len(names)))]
 
 
 def _state(found: dict[bytes, Any]) -> bytes:

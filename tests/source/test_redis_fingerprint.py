@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.source import redis_fingerprint, redis_value
+from runner.source import redis_reader, redis_value
 from runner.source.redis_connect import argument, connect
 from runner.source.redis_expiry import Expiries
 from runner.source.redis_fingerprint import compare, fingerprint
+from runner.source.redis_turns import alone
 from tests.redis_server import RedisServer
 from tests.source.redis_reading import address
 from tests.source.redis_sample import FAR, fill
@@ -103,12 +104,12 @@ def test_large_values_are_read_in_windows_and_hash_the_same(
 ) -> None:
     fill(redis_server)
     whole = taken(redis_server)
-    monkeypatch.setattr(redis_fingerprint, "LARGE", 0)
+    monkeypatch.setattr(redis_reader, "LARGE", 0)
     monkeypatch.setattr(redis_value, "PIECE", 1000)
     assert compare(whole, taken(redis_server)) == []
     monkeypatch.setattr(redis_value, "MANY", 100)
     in_windows = taken(redis_server)
-    monkeypatch.setattr(redis_fingerprint, "LARGE", 1 << 20)
+    monkeypatch.setattr(redis_reader, "LARGE", 1 << 20)
     assert compare(in_windows, taken(redis_server)) == []
 
 
@@ -152,7 +153,7 @@ def test_expiries_are_exact_where_the_server_tells_only_what_is_left(
     with connect(address(redis_server)) as connection:
         expiries = Expiries(connection)
         packed = [argument(name) for name in names]
-        told = expiries.ask(packed)
+        told = alone(connection, expiries.ask(packed))
         assert told == [now + 3_600_000 + number for number in range(25)] + [-1, -2]
         expiries._absolute = False  # as before 7.0
-        assert expiries.ask(packed) == told
+        assert alone(connection, expiries.ask(packed)) == told
