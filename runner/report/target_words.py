@@ -30,7 +30,7 @@ def holding_words(target: Row) -> Iterator[str]:
         yield "no snapshot yet"
         return
     ids = sorted({target["oldest"], target["newest"]})
-    yield f"{_counted(count, 'snapshot')}, {' to '.join(ids)}"
+    yield f"{counted(count, 'snapshot')}, {' to '.join(ids)}"
 
 
 def loss_words(target: Row) -> str | None:
@@ -42,7 +42,7 @@ def loss_words(target: Row) -> str | None:
     if lost["snapshots"]:
         count = len(lost["snapshots"])
         parts.append(
-            f"{_counted(count, 'snapshot')} that {'is' if count == 1 else 'are'} only there"
+            f"{counted(count, 'snapshot')} that {'is' if count == 1 else 'are'} only there"
         )
     if lost["sources"]:
         parts.append(f"every copy of {_some(lost['sources'])}")
@@ -70,7 +70,8 @@ def format_age(seconds: float) -> str:
     return format_duration(round(seconds))
 
 
-def _counted(count: int, word: str) -> str:
+def counted(count: int, word: str) -> str:
+    """A number of things, in words."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
