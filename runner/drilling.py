@@ -8,13 +8,17 @@ from pathlib import Path
 
 from runner.errors import UsageError
 from runner.execute.session import Call, Session
+from runner.new_host import equipped, on_new_host
 from runner.plan import scenario as scenarios
+from runner.plan.choose import Asked, choose
 from runner.plan.model import Plan
 from runner.plan.recover import recovery_entries
 from runner.plan.scenario import Scenario
 from runner.prepare import Choosing, Prepared, compile_wanted, wanted_recovery
 from runner.report import results
 from runner.secret import Secret
+from runner.store.catalog import Catalog
+from runner.store.view import by_age
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,6 @@ def drill(call: Call, *, choosing: Choosing, asked: Drilling) -> Prepared:
 
     session = Session.open(call)
     spec = session.spec
-    sources = recovery_entries(spec, (), None)
     scenario = scenarios.scenario_of(
         spec, asked.scenario, asked.lost, choosing.snapshot, choosing.at
     )
@@ -44,14 +47,18 @@ def drill(call: Call, *, choosing: Choosing, asked: Drilling) -> Prepared:
         scenarios.require_other_identity(spec, given)
     incident = _incident(session, asked.incident)
     catalog = session.catalog(targets)
+    sources = recovery_entries(spec, (), None)
     scenario = _dated(
         scenarios.drawn(scenario, catalog, sources, session.facts.token), asked.incident
     )
     chosen = replace(choosing, snapshot=scenario.snapshot, at=scenario.at, targets=targets)
-    wanted = wanted_recovery(session, "drill", sources, chosen)
+    acting, chosen = _acting(session, catalog, scenario, chosen)
+    sources = recovery_entries(acting.spec, (), None)
+    wanted = wanted_recovery(acting, "drill", sources, chosen)
 
     def in_scratch(folder: Path) -> Plan:
-        return compile_wanted(session, replace(wanted, scratch=folder))
+        plan = compile_wanted(acting, replace(wanted, scratch=folder))
+        return plan if acting is session else equipped(plan, acting.spec)
 
     plan = in_scratch(spec.state / "scratch" / "drill")
     rehearsal = Rehearsal(scenario, catalog, incident, asked.report_folder)
@@ -59,8 +66,21 @@ def drill(call: Call, *, choosing: Choosing, asked: Drilling) -> Prepared:
         session,
         plan,
         results.recovery_outcome,
-        carry_out=lambda: rehearse(session, in_scratch, rehearsal),
+        carry_out=lambda: rehearse(session, in_scratch, rehearsal, acting),
     )
+
+
+def _acting(
+    session: Session, catalog: Catalog, scenario: Scenario, chosen: Choosing
+) -> tuple[Session, Choosing]:
+    """The session that recovers, and what from: for a lost host one that knows one target alone."""
+    if scenario.name != scenarios.HOST_LOST:
+        return session, chosen
+    asked = Asked(chosen.snapshot, session.instant(chosen.at), chosen.target)
+    choices = choose(session.spec, catalog, recovery_entries(session.spec, (), None), asked)
+    newest = max(choices, key=lambda one: by_age(one.snapshot))
+    acting = on_new_host(session, newest.snapshot, newest.target)
+    return acting, replace(chosen, target=newest.target, targets=(newest.target,))
 
 
 def _incident(session: Session, typed: str) -> datetime:

@@ -28,7 +28,7 @@ ORDER = [
     ["runner.execute"],
     ["runner.report"],
     ["runner.prepare"],
-    ["runner.bootstrap"],
+    ["runner.bootstrap", "runner.new_host"],
     ["runner.saved", "runner.safety", "runner.opening", "runner.drilling"],
     ["runner.journeys"],
     ["runner.serve"],

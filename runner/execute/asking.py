@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.errors import StepFailed, UsageError
 from runner.execute.context import Context
-from runner.execute.mirror import mirrored, restored_place
+from runner.execute.mirror import env_file_values, mirrored, restored_place
 from runner.prove.probes import Asked, ask
 from runner.prove.restored import asked_of
 from runner.source import Source
@@ -27,17 +27,12 @@ def entry_named(spec: Spec, name: str) -> RecoveryStep:
 
 def environment_of(context: Context, own: Mapping[str, str]) -> dict[str, str]:
     """What a command gets besides the minimal environment: env files, its own, a drill's places."""
-    from runner.spec.expand import read_env_file
-
-    spec = context.spec
     # Read again: a restore may just have brought the files back.
-    values: dict[str, str] = {}
-    for path in spec.env_files:
-        values |= read_env_file(mirrored(path, context))[0]
+    values = env_file_values(context)
     values |= {name: str(value) for name, value in own.items()}
     if context.scratch is not None:
         values["HOLDFAST_DRILL"] = str(context.scratch)
-        for name in spec.sources:
+        for name in context.spec.sources:
             variable = f"HOLDFAST_{name.upper().replace('-', '_')}"
             # A server that is not restored yet has no address: its variable is not set.
             with suppress(StepFailed):

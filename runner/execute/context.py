@@ -49,6 +49,8 @@ class Context:
     signers_file: Path | None = None  # overrides the spec's `signing.allowed_signers`
     unsigned: bool = False  # a person took this spec, and what it recovers, without a signature
     scratch: Path | None = None  # of a drill: everything is restored inside it
+    # Reads the spec anew with variables that were restored; None: where it stands
+    reload: Callable[[Mapping[str, str]], Spec] | None = None
     runbook: Runbook | None = None  # renders what a backup stores with each snapshot
     results: dict[str, StepResult] = field(default_factory=dict)
     reported: dict[str, Any] = field(default_factory=dict)  # manual steps that a person did
@@ -125,11 +127,17 @@ class Context:
         encryption = self.spec.encryption
         return self.identity or (encryption.identity if encryption else None)
 
-    def reread_spec(self) -> None:
-        """Read the spec again: a restore may have brought back the env files it expands."""
+    def reread_spec(self, restored: Callable[[], Mapping[str, str]]) -> None:
+        """Read the spec again: a restore may have brought back the env files it expands.
+        `restored` reads them where they are not where the spec says.
+        """
         from runner.spec.load import load_spec
 
-        if self.scratch is None and self.spec.env_files:
+        if not self.spec.env_files:
+            return
+        if self.reload is not None:
+            self.spec = self.reload(restored())
+        elif self.scratch is None:
             fresh = load_spec(self.spec.file, _asked(self.spec.profile), unset="keep")
             # A target that was given by its address stands in no spec.
             same = fresh.targets.keys() == self.spec.targets.keys()

@@ -22,6 +22,16 @@ def mirrored(path: Path, context: Context) -> Path:
     return root / _inside(path, context)
 
 
+def env_file_values(context: Context) -> dict[str, str]:
+    """What the spec's env files say now: in a drill, those that it restored."""
+    from runner.spec.expand import read_env_file
+
+    values: dict[str, str] = {}
+    for path in context.spec.env_files:
+        values |= read_env_file(mirrored(path, context))[0]
+    return values
+
+
 def restored_place(source: str, context: Context) -> str:
     """Where a drill restores a source."""
     assert context.scratch is not None

@@ -50,6 +50,8 @@ class Session:
     spec: Spec
     facts: Facts = field(default_factory=look)
     remembers: bool = True  # whether the state folder's cache is used
+    # reads the spec anew where it does not stand in its place; None: it does
+    reload: Callable[[Mapping[str, str]], Spec] | None = None
     runbook: Runbook | None = None  # what backups store of the recovery; None: nothing
 
     @classmethod
@@ -122,6 +124,7 @@ class Session:
             signers_file=self.call.signers,
             unsigned=self.call.unsigned,
             scratch=scratch,
+            reload=self.reload,
             runbook=self.runbook,
         )
 

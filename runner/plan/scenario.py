@@ -22,7 +22,7 @@ WORDS = {
     CHOSEN: "a snapshot that was named",
     TARGET_LOST: "a target is gone; only the others are read",
     KEY_LOST: "the identity that is declared is gone; only the one that was given is used",
-    HOST_LOST: "the host is gone; nothing of the state folder is used: no cache, no memory",
+    HOST_LOST: "the host is gone; only one target, its credentials and the identity are used",
 }
 NAMES = tuple(name for name in WORDS if name != CHOSEN)
 

@@ -48,8 +48,13 @@ class _Drilled:
     swept: tuple[str, ...]  # what killed drills had left, and is gone now
 
 
-def rehearse(session: Session, in_scratch: Callable[[Path], Plan], rehearsal: Rehearsal) -> Outcome:
-    """Run a drill, write its report and its record, and judge it."""
+def rehearse(
+    session: Session,
+    in_scratch: Callable[[Path], Plan],
+    rehearsal: Rehearsal,
+    acting: Session,
+) -> Outcome:
+    """Run a drill as `acting`, write its report and its record, and judge it."""
     run = session.facts.run_id("drill")
     parent = session.spec.state / "scratch"
     left = [one for one in parent.glob(f"{PREFIX}*") if one.is_dir()]
@@ -57,7 +62,7 @@ def rehearse(session: Session, in_scratch: Callable[[Path], Plan], rehearsal: Re
     swept = tuple(one.name for one in left if not one.exists())
     with scratch_folder(parent, "drill") as scratch:
         plan = in_scratch(scratch)
-        finished = session.execute(
+        finished = acting.execute(
             plan, scratch=scratch, details=lambda end: _details(session, plan, end)
         )
         place = scratch

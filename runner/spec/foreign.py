@@ -54,13 +54,14 @@ def places_outside(spec: Spec, folder: Path) -> list[str]:
     ]
 
 
-def lacking(spec: Spec) -> list[str]:
+def lacking(spec: Spec, *, there: Callable[[Path], bool] = Path.is_file) -> list[str]:
     """What a recovery would ask for and this machine does not have: variables and secrets' files.
+    `there` says of a file whether it is on this machine.
 
     What a source of files brings back is not counted: it is there when it is asked for.
     """
     coming = _coming_back(spec)
-    variables_come = any(not file.exists() and coming(file) for file in spec.env_files)
+    variables_come = any(not there(file) and coming(file) for file in spec.env_files)
     found = [
         f"{problem.path}: {problem.message}"
         for problem in spec.unset
@@ -74,9 +75,23 @@ def lacking(spec: Spec) -> list[str]:
         if kind == "env" and name not in environment and not variables_come:
             found.append(f"{written(one.place)}: the variable {name} is not set")
         file = Secret(one.text, spec.folder).file
-        if file is not None and not file.is_file() and not coming(file):
+        if file is not None and not there(file) and not coming(file):
             found.append(f"{written(one.place)}: there is no file {file}")
+        credentials = Path(environment.get("CREDENTIALS_DIRECTORY", "/run/credentials/none"))
+        if kind == "credential" and not there(credentials / name):
+            found.append(f"{written(one.place)}: systemd gives no credential {name}")
     return found
+
+
+def asked_of_programs(spec: Spec) -> list[str]:
+    """The secrets that a recovery asks some program for, which may not answer elsewhere."""
+    return [
+        str(one)
+        for one in _values(spec)
+        if one.kind == "secret"
+        and one.text.startswith("command:")
+        and one.place[0] not in _NOT_RECOVERED
+    ]
 
 
 def _coming_back(spec: Spec) -> Callable[[Path], bool]:

@@ -47,13 +47,15 @@ def load_spec(
     environment: Mapping[str, str] | None = None,
     unset: Literal["error", "keep"] = "error",
     cached: bool = True,
+    env_files: bool = True,
 ) -> Spec:
     """The spec in `file` with a profile applied.
 
-    `environment` stands for the process's. With `unset="keep"` a `${NAME}` without a value is an
-    error only of what needs it: reading such an option of a source or target raises SpecError,
-    and in services, recovery and checks the text stays as written until `Spec.require` asks. Unless
-    `cached`, nothing is remembered in the state folder, which a foreign spec may have put anywhere.
+    `environment` stands for the process's; unless `env_files`, no file is read for more. With
+    `unset="keep"` a `${NAME}` without a value is an error only of what needs it: reading such an
+    option of a source or target raises SpecError, and in services, recovery and checks the text
+    stays as written until `Spec.require` asks. Unless `cached`, nothing is remembered in the state
+    folder, which a foreign spec may have put anywhere.
 
     Raises SpecError, whose `problems` are all that were found, and UsageError for an unknown
     profile.
@@ -63,7 +65,7 @@ def load_spec(
     if not isinstance(raw, dict):
         message = "A spec is a map of keys: version, project, sources, targets, …"
         raise document.refused(replace(marks, file=str(file)).problem((), message))
-    loading = _Loading(file, marks, environment, unset == "keep", cached)
+    loading = _Loading(file, marks, environment, unset == "keep", cached, env_files)
     return replace(loading.spec(raw, profile), text=text)
 
 
@@ -76,6 +78,7 @@ class _Loading:
     given: Mapping[str, str] | None  # the environment, if it is not the process's
     patient: bool  # whether sources and targets may wait for variables
     cached: bool  # whether it is remembered that the file is valid
+    reads_files: bool  # whether variables are taken from the env files, too
     problems: list[Problem] = field(default_factory=list)
     waiting: dict[Place, Problem] = field(default_factory=dict)  # values without a variable
 
@@ -134,7 +137,7 @@ class _Loading:
             convert.resolve(self.file.parent, name) for name in names if isinstance(name, str)
         )
         values: dict[str, str] = {}
-        for file in files:
+        for file in files if self.reads_files else ():
             found, problems = read_env_file(file)
             values |= found
             self.problems.extend(problems)

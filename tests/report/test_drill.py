@@ -92,6 +92,61 @@ def test_the_host_is_lost(service: Service, holdfast: Inside) -> None:
     assert drill(holdfast, "--scenario", "host-lost")["scenario"] == "host-lost"
 
 
+def test_a_lost_host_takes_its_env_file_along(service: Service, holdfast: Inside) -> None:
+    spec = SPEC.replace("paths: [config, .env]", "paths: [config]")
+    spec = spec.replace("file: .env}", "file: config/app.toml}")
+    spec = spec.replace("test -s .env && echo", "echo $SAID; echo")
+    spec = spec.replace(
+        "drill: same}\n  - {name: answers",
+        "env: {SAID: '${TOKEN}'}, drill: same}\n  - {name: answers",
+    )
+    (service.folder / "backup.yaml").write_text(spec)
+    holdfast("backup", status=0)
+    drill(holdfast)
+    (lost,) = rows_of(drill(holdfast, "--scenario", "host-lost", status=4))
+    assert lost["verdict"] == "FAIL"
+    assert "${TOKEN} has no value" in lost["name"]
+    # What is set for the drill is what a person would set on the bad day.
+    by_hand = Inside(service.folder, {"TOKEN": "from the safe"})
+    (found,) = rows_of(drill(by_hand, "--scenario", "host-lost"))
+    assert found["verdict"] == "PASS"
+
+
+def rows_of(document: Any) -> list[Any]:
+    return [one for one in document["facts"]["checks"] if one["kind"] == "host"]
+
+
+def test_a_lost_host_is_recovered_by_the_spec_in_the_snapshot(
+    service: Service, holdfast: Inside
+) -> None:
+    written = service.folder / "backup.yaml"
+    # The variable comes back with the files, and the commands after that have it.
+    said = "{name: said, env: {SAID: '${TOKEN}'}, run: 'test $SAID = abc', drill: same}"
+    written.write_text(SPEC.replace("  - {name: answers", f"  - {said}\n  - {{name: answers"))
+    refused = holdfast.json("drill", "--scenario", "host-lost", status=7)
+    assert "is not the one here" in refused["error"]["message"]
+    holdfast("backup", status=0)
+    (service.folder / ".env").write_text("TOKEN=of this host\n")
+    found = drill(holdfast, "--scenario", "host-lost", "--from", "offsite")
+    assert {one["target"] for one in found["facts"]["snapshots"].values()} == {"offsite"}
+    assert found["facts"]["supposed"].startswith("host-lost: the host is gone")
+
+
+def test_a_lost_host_needs_the_identity_from_the_safe(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    own, public = keygen()
+    (service.folder / "own.key").write_text(own)
+    secret = '{secret: "file:own.key"}'
+    more = f"encryption: {{recipients: [{public}], identity: {secret}}}\n"
+    (service.folder / "backup.yaml").write_text(SPEC + more)
+    holdfast = Inside(service.folder)
+    holdfast("backup", status=0)
+    refused = holdfast.json("drill", "--scenario", "host-lost", status=7)
+    assert "--identity FILE" in refused["error"]["message"]
+    safe = (service.folder / "own.key").rename(tmp_path / "safe.key")
+    drill(holdfast, "--scenario", "host-lost", "--identity", str(safe))
+
+
 def test_a_random_choice_can_be_repeated(holdfast: Inside) -> None:
     facts = drill(holdfast, "--scenario", "random")["facts"]
     (chosen,) = {one["id"] for one in facts["snapshots"].values()}

@@ -15,7 +15,7 @@ from runner.execute.context import Context
 from runner.execute.documents import decode
 from runner.execute.journal import StepResult
 from runner.execute.kept import Note, forget_note, write_note
-from runner.execute.mirror import mirror_restored
+from runner.execute.mirror import env_file_values, mirror_restored
 from runner.plan.model import Step
 from runner.prove.artifacts import SnapshotArtifacts
 from runner.prove.stored import look, own_problems
@@ -167,7 +167,7 @@ class Confirm(Simple):
         if context.scratch is None:
             note_kept(source, place, step, context)
         mirror_restored(source.name, context)
-        context.reread_spec()
+        context.reread_spec(lambda: env_file_values(context))
         return {}
 
 
