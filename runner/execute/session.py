@@ -75,9 +75,10 @@ class Session:
         *,
         profile: str | None = None,
         patience: float | None = None,
+        glance: bool = False,
     ) -> Catalog:
         """What the targets hold now; of those in `names`, if any; of `profile`, if given; as far as
-        they answer within `patience` seconds.
+        they answer within `patience` seconds. A `glance` is enough to show it: see `read_catalog`.
         """
         if self.call.origin is not None:
             names = [self.call.origin.name]
@@ -92,6 +93,7 @@ class Session:
             cache=self.spec.state / "cache" if self.remembers else None,
             now=self.facts.now,
             patience=patience,
+            glance=glance,
         )
 
     def instant(self, text: str | None) -> datetime | None:

@@ -28,7 +28,7 @@ def catalog(
         session.spec.source(name)
     for name in policies:
         session.spec.policy(name)
-    found = session.catalog(targets)
+    found = session.catalog(targets, glance=True)
     shown = [
         one
         for one in found.snapshots

@@ -184,9 +184,12 @@ def read_catalog(
     cache: Path | None,
     now: datetime,
     patience: float | None = None,
+    glance: bool = False,
 ) -> Catalog:
     """What the targets hold of a profile. `cache` is a folder that may be lost at any time.
 
+    With `glance`, older snapshots are as they were found within the last day, if their folders are
+    still there: enough to show them.
     A target that cannot be read, or not within `patience` seconds, stands in `unreachable`, and is
     never answered from the cache.
     """
@@ -195,7 +198,7 @@ def read_catalog(
     silent = []
     with _no_collection():
         questions = {
-            name: partial(read_target, target, project, profile, cache)
+            name: partial(read_target, target, project, profile, cache, now=now, glance=glance)
             for name, target in targets.items()
         }
         for name, result in ask_each(questions, patience).items():

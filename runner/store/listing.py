@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from runner.errors import StepFailed
 from runner.store.cache import Cache, cache_file
-from runner.store.read_ahead import ReadAhead, reading_ahead
+from runner.store.look import Look, look
+from runner.store.read_ahead import ReadAhead, at_once, reading_ahead
 from runner.store.records import ODD, Records, read_records
-from runner.store.snapshot import MANIFEST, MOST_BYTES, Manifest, SnapshotId, folder_of, instant
+from runner.store.snapshot import MANIFEST, MOST_BYTES, Manifest, folder_of, instant
 from runner.store.view import SourceView
 from runner.target import Entry, Target
 
@@ -39,69 +41,109 @@ class Holding:
     records: Records = field(default_factory=Records)
 
 
-def read_target(target: Target, project: str, profile: str, folder: Path | None) -> Holding:
-    """All manifests and records of a profile at a target. `folder` holds the caches.
+def read_target(
+    target: Target,
+    project: str,
+    profile: str,
+    folder: Path | None,
+    *,
+    now: datetime,
+    glance: bool = False,
+) -> Holding:
+    """All manifests and records of a profile at a target. `folder` holds the caches; see `look`
+    for what a glance is.
 
     Raises what the target raises when it cannot be listed.
     """
     parent = folder_of(project, profile)
     file = cache_file(folder, project, profile, target.name)
     cache = Cache(file, target.location(parent))
-    # Folders first: one that gets its manifest in between then counts as a snapshot.
-    folders = target.folders(parent)
-    found = {entry.key.rsplit("/", 2)[1]: entry for entry in target.find(parent, MANIFEST)}
-    entries = {name: entry for name, entry in found.items() if SnapshotId.fits(name)}
-    lacking = [name for name in folders if name not in found]
-    held = Holding(incomplete=[name for name in lacking if SnapshotId.fits(name)])
-    unread = [one for one in entries.values() if cache.recall(one) is None and not _too_large(one)]
-    with reading_ahead(target, unread) as ahead:
-        _read_manifests(held, entries, (project, profile), cache, ahead)
+    seen = look(target, parent, cache, now, glance=glance)
+    held = Holding(incomplete=seen.lacking)
+    unread = _recall(held, seen, parent, cache)
+    with reading_ahead(Manifests(target, project, profile), unread, at_once(target)) as ahead:
+        _read_manifests(held, unread, cache, ahead)
     held.records = read_records(target, project, profile, cache)
     cache.save()
     return held
 
 
+class Unread(NamedTuple):
+    """A manifest to read."""
+
+    name: str  # the snapshot's id
+    entry: Entry | None  # None: nobody listed it, and it may not be there
+
+
+@dataclass(frozen=True)
+class Manifests:
+    """Reads manifests."""
+
+    target: Target
+    project: str
+    profile: str
+
+    def __call__(self, one: Unread) -> tuple[Entry, list[Any]]:
+        """A manifest's entry and summary. Raises FileNotFoundError, and ValueError on damage."""
+        entry, chunks = one.entry, None
+        if entry is None:
+            key = f"{folder_of(self.project, self.profile, one.name)}/{MANIFEST}"
+            entry, chunks = cast("Any", self.target).fetch(key)
+        if entry.bytes > MOST_BYTES + 1:
+            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        data = b"".join(self.target.get(entry.key) if chunks is None else chunks)
+        return entry, _summary(parse_manifest(data, self.project, self.profile, one.name), data)
+
+
+def _recall(held: Holding, seen: Look, parent: str, cache: Cache) -> list[Unread]:
+    """Take what the cache has; return what is to be read."""
+    unread = [
+        Unread(name, entry)
+        for name, entry in seen.listed.items()
+        if not _taken(held, name, cache.recall(entry))
+    ]
+    odd = [
+        name
+        for name in seen.believed
+        if not _taken(held, name, cache.trust(f"{parent}/{name}/{MANIFEST}"))
+    ]
+    return [*unread, *(Unread(name, None) for name in (*odd, *seen.unlisted))]
+
+
+def _taken(held: Holding, name: str, summary: Any) -> bool:
+    if summary is None:
+        return False
+    try:
+        held.manifests[name] = _recalled(name, summary)
+    except ODD:
+        return False  # an odd cache: what the target has decides
+    return True
+
+
 def _read_manifests(
     held: Holding,
-    entries: Mapping[str, Entry],
-    own: tuple[str, str],
+    unread: Sequence[Unread],
     cache: Cache,
-    ahead: ReadAhead,
+    ahead: ReadAhead[Unread, tuple[Entry, list[Any]]],
 ) -> None:
     failures = 0
-    for name, entry in entries.items():
+    alone = len(unread) == 1 and not held.manifests
+    for one in unread:
         try:
-            held.manifests[name] = _known(entry, (*own, name), cache, ahead)
+            entry, summary = ahead.read(one)
+            held.manifests[one.name] = _recalled(one.name, summary)
+            cache.remember(entry, summary)
             failures = 0
         except FileNotFoundError:
-            continue  # removed since it was listed
+            if one.entry is None:
+                held.incomplete.append(one.name)
         except ValueError as error:
-            held.damaged.append((name, str(error)))
+            held.damaged.append((one.name, str(error)))
         except StepFailed as error:
             failures += 1
-            if failures == FAILURES_IN_A_ROW or len(entries) == 1:
+            if failures == FAILURES_IN_A_ROW or alone:
                 raise
-            held.damaged.append((name, f"it cannot be read: {error.message}"))
-
-
-def _too_large(entry: Entry) -> bool:
-    return entry.bytes > MOST_BYTES + 1
-
-
-def _known(entry: Entry, own: tuple[str, str, str], cache: Cache, ahead: ReadAhead) -> Known:
-    """The manifest that `entry` is, from the cache if it has it. Raises ValueError on damage."""
-    remembered = cache.recall(entry)
-    if remembered is not None:
-        try:
-            return _recalled(own[2], remembered)
-        except ODD:
-            pass  # an odd cache: what the target has decides
-    if _too_large(entry):
-        raise ValueError(f"it has more than {MOST_BYTES} bytes")
-    data = ahead.read(entry)
-    summary = _summary(parse_manifest(data, *own), data)
-    cache.remember(entry, summary)
-    return _recalled(own[2], summary)
+            held.damaged.append((one.name, f"it cannot be read: {error.message}"))
 
 
 def parse_manifest(data: bytes, project: str, profile: str, snapshot: str) -> Manifest:

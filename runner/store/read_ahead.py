@@ -1,4 +1,4 @@
-"""Small objects read several at a time, where a target can do that: most of the time of reading
+"""Small things read several at a time, where a target can do that: most of the time of reading
 one is spent on waiting for it.
 """
 
@@ -6,42 +6,56 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
+from typing import Generic, TypeVar
 
-from runner.target import Entry, Target
+from runner.target import Target
+
+Wanted = TypeVar("Wanted", bound=Hashable)
+Read = TypeVar("Read")
+
+
+def at_once(target: Target) -> int:
+    """How many threads may read small objects of a target at the same time."""
+    number: int = getattr(target, "reads_at_once", 1)
+    return number
 
 
 @contextlib.contextmanager
-def reading_ahead(target: Target, wanted: Iterable[Entry]) -> Iterator[ReadAhead]:
-    """Reads the wanted objects before they are asked for, in the order in which they are wanted."""
-    ahead = ReadAhead(target, wanted, getattr(target, "reads_at_once", 1))
+def reading_ahead(
+    read: Callable[[Wanted], Read], wanted: Iterable[Wanted], threads: int
+) -> Iterator[ReadAhead[Wanted, Read]]:
+    """Reads what is wanted before it is asked for, in that order; with one thread, when it is."""
+    ahead = ReadAhead(read, wanted, threads)
     try:
         yield ahead
     finally:
         ahead.end()
 
 
-class ReadAhead:
-    """The bytes of objects, some of them read already."""
+class ReadAhead(Generic[Wanted, Read]):
+    """What was read, some of it already."""
 
-    def __init__(self, target: Target, wanted: Iterable[Entry], at_once: int) -> None:
-        self._target = target
+    def __init__(
+        self, read: Callable[[Wanted], Read], wanted: Iterable[Wanted], threads: int
+    ) -> None:
+        self._read = read
         self._wanted = iter(wanted)
-        self._at_once = at_once if at_once > 1 else 0
-        self._coming: dict[str, Future[bytes]] = {}
-        self._tasks: SimpleQueue[tuple[Entry, Future[bytes]] | None] = SimpleQueue()
-        for _ in range(self._at_once):
+        self._at_once = threads if threads > 1 else 0
+        self._coming: dict[Wanted, Future[Read]] = {}
+        self._tasks: SimpleQueue[tuple[Wanted, Future[Read]] | None] = SimpleQueue()
+        self._fill()
+        for _ in range(min(self._at_once, len(self._coming))):
             # Daemons, not a pool: a target that hangs must not keep the process from ending.
             threading.Thread(target=self._work, daemon=True).start()
-        self._fill()
 
-    def read(self, entry: Entry) -> bytes:
-        """The object. Raises what the target raises when it is read."""
-        coming = self._coming.pop(entry.key, None)
+    def read(self, one: Wanted) -> Read:
+        """What was wanted. Raises what reading it raises."""
+        coming = self._coming.pop(one, None)
         if coming is None:
-            return self._get(entry)
+            return self._read(one)
         self._fill()
         return coming.result()
 
@@ -54,21 +68,18 @@ class ReadAhead:
 
     def _fill(self) -> None:
         while len(self._coming) < 2 * self._at_once:
-            entry = next(self._wanted, None)
-            if entry is None:
+            one = next(self._wanted, None)
+            if one is None:
                 return
-            coming = self._coming[entry.key] = Future[bytes]()
-            self._tasks.put((entry, coming))
+            coming = self._coming[one] = Future[Read]()
+            self._tasks.put((one, coming))
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
-            entry, coming = task
+            one, coming = task
             if not coming.set_running_or_notify_cancel():
                 continue
             try:
-                coming.set_result(self._get(entry))
+                coming.set_result(self._read(one))
             except BaseException as error:  # noqa: BLE001 - whoever reads it gets it
                 coming.set_exception(error)
-
-    def _get(self, entry: Entry) -> bytes:
-        return b"".join(self._target.get(entry.key))

@@ -17,7 +17,7 @@ from typing import Any
 from runner.errors import UsageError
 from runner.spec.model import VERIFY_LEVELS
 from runner.store.cache import Cache
-from runner.store.read_ahead import ReadAhead, reading_ahead
+from runner.store.read_ahead import ReadAhead, at_once, reading_ahead
 from runner.store.snapshot import SnapshotId, folder_of, instant
 from runner.target import Entry, KeyExists, Target
 
@@ -148,7 +148,11 @@ def read_records(target: Target, project: str, profile: str, cache: Cache | None
     prefix = f"{folder_of(project, profile)}/{FOLDER}"
     entries = sorted(target.entries(prefix), key=lambda one: one.key)
     unread = [one for one in entries if not known.recall(one) and _readable(one)]
-    with reading_ahead(target, unread) as ahead:
+
+    def read(entry: Entry) -> bytes:
+        return b"".join(target.get(entry.key))
+
+    with reading_ahead(read, unread, at_once(target)) as ahead:
         for entry in entries:
             kind = _kind(entry)
             if kind is None:
@@ -218,7 +222,9 @@ def _readable(entry: Entry) -> bool:
     return _kind(entry) is not None and entry.bytes <= MOST_BYTES
 
 
-def _take(found: _Found, entry: Entry, kind: str, cache: Cache, ahead: ReadAhead) -> None:
+def _take(
+    found: _Found, entry: Entry, kind: str, cache: Cache, ahead: ReadAhead[Entry, bytes]
+) -> None:
     remembered = cache.recall(entry)
     if remembered:
         try:
@@ -234,7 +240,7 @@ def _take(found: _Found, entry: Entry, kind: str, cache: Cache, ahead: ReadAhead
     cache.remember(entry, body)
 
 
-def _body(entry: Entry, kind: str, ahead: ReadAhead) -> Any:
+def _body(entry: Entry, kind: str, ahead: ReadAhead[Entry, bytes]) -> Any:
     if entry.bytes > MOST_BYTES:
         raise ValueError(f"it has {entry.bytes} bytes")
     document = json.loads(ahead.read(entry))

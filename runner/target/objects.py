@@ -24,10 +24,11 @@ from runner.target.object_errors import code_of
 from runner.target.s3_request import Refused, Requests, Unreachable
 
 if TYPE_CHECKING:
-    from obstore import GetOptions, GetResult
+    from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import ObjectStore
 
 BLOCK = 1024 * 1024  # bytes read at once
+PAGE = 1000  # objects that a server lists at once
 PARTS_AT_ONCE = 3
 FIRST_SECONDS = 10.0
 RESUMED_AT_MOST = 20  # how often one download goes on after its connection broke
@@ -177,15 +178,32 @@ class Objects(ABC):
             result = self._from(key, offset, end, found["e_tag"])
         return self._stream(key, result, offset, end)
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        """Every object below the folder `prefix`."""
+    def fetch(self, key: str) -> tuple[Entry, Iterator[bytes]]:
+        """An object as a listing would show it, and its bytes. Raises FileNotFoundError at the
+        call.
+        """
+        import obstore
+
+        result = obstore.get(self.reader, key)
+        return _entry(key, result.meta), self._stream(key, result, 0, result.meta["size"])
+
+    def entries(
+        self, prefix: str, *, after: str | None = None, until: str | None = None, name: str = ""
+    ) -> Iterator[Entry]:
+        """Every object below the folder `prefix`; with `name` those of that name. The server begins
+        behind the key `after`, and is asked no more once it has shown one behind `until`.
+        """
+        end = f"/{name}" if name else ""
         with self.explained(f"{prefix or 'it'} was not listed"):
             import obstore
 
-            for block in obstore.list(self.reader, prefix or None):
+            for block in obstore.list(self.reader, prefix or None, offset=after, chunk_size=PAGE):
                 for found in block:
-                    tag = f"{(found['e_tag'] or '').strip(chr(34))}-{found['size']}"
-                    yield Entry(found["path"], found["size"], found["last_modified"], tag)
+                    path = found["path"]
+                    if until is not None and path > until:
+                        return
+                    if path.endswith(end):
+                        yield _entry(path, found)
 
     def remove(self, key: str) -> None:
         """Remove an object; a missing one is no error."""
@@ -320,3 +338,8 @@ class Objects(ABC):
                     return
                 result = self._from(key, at, end, result.meta["e_tag"])
         raise StepFailed(f"Target {self.name}: {key} ends too early, again and again.")
+
+
+def _entry(key: str, meta: ObjectMeta) -> Entry:
+    tag = f"{(meta['e_tag'] or '').strip(chr(34))}-{meta['size']}"
+    return Entry(key, meta["size"], meta["last_modified"], tag)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from runner.errors import UsageError
-from runner.target import Target
+from runner.target import Entry, Target
 
 # A chunk is handed on in slices that take about this long each, so that no burst fills the line.
 SLICE_SECONDS = 0.1
@@ -39,6 +39,11 @@ class _Paced:
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The object's bytes, as the target has them; a missing one raises at the call."""
         return self._down.slowed(self._target.get(key, offset=offset, length=length))
+
+    def fetch(self, key: str) -> tuple[Entry, Iterator[bytes]]:
+        """An object as a listing shows it, and its bytes, where the target has that."""
+        entry, chunks = cast("Any", self._target).fetch(key)
+        return entry, self._down.slowed(chunks)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)

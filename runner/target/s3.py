@@ -51,6 +51,8 @@ def open_target(spec: TargetSpec) -> S3Target:
 class S3Target(ObjectTarget):
     """A bucket below a prefix."""
 
+    lists_ranges = True
+
     def __init__(self, bucket: Bucket, lock: ObjectLock | None = None) -> None:
         super().__init__(bucket)
         self._bucket = bucket

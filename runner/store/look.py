@@ -1,0 +1,79 @@
+"""Which snapshots a target holds: its folders, and how much of what is in them is looked at.
+
+Where a listing can begin anywhere, a manifest that was never read is asked for by its name, and
+those that were read before are listed in ranges, several at once, for their tags. A glance lists
+the newest of these only: enough to show a list, and too little to decide anything by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol, cast
+
+from runner.store.cache import Cache
+from runner.store.read_ahead import at_once, reading_ahead
+from runner.store.snapshot import MANIFEST, SnapshotId
+from runner.target import Entry, Target
+
+# What a glance believes of older snapshots was looked at no longer ago than this.
+GLANCE_AGE = timedelta(days=1)
+
+GLANCED = 100  # the newest snapshots, whose tags a glance looks at: one page of a server's list
+RANGE = 500  # folders that are listed one after another
+
+
+class Ranged(Protocol):
+    """A target with `lists_ranges`."""
+
+    def find_between(self, prefix: str, name: str, first: str, last: str) -> Sequence[Entry]:
+        """Every `<prefix>/<folder>/<name>` of the folders `first` to `last`."""
+
+
+@dataclass
+class Look:
+    """The snapshots' folders at a target, by what is known of the manifest in them."""
+
+    listed: dict[str, Entry] = field(default_factory=dict)  # by id
+    unlisted: list[str] = field(default_factory=list)  # ids: there may be none in it
+    believed: list[str] = field(default_factory=list)  # ids: the cache has it, and nobody looked
+    lacking: list[str] = field(default_factory=list)  # ids: there is none
+
+
+def look(target: Target, parent: str, cache: Cache, now: datetime, *, glance: bool) -> Look:
+    """Look at the folders below `parent`. Raises what the target raises when it is listed."""
+    # Folders first: one that gets its manifest in between then counts as a snapshot.
+    folders = [name for name in target.folders(parent) if SnapshotId.fits(name)]
+    if not getattr(target, "lists_ranges", False):
+        entries = {entry.key.rsplit("/", 2)[1]: entry for entry in target.find(parent, MANIFEST)}
+        listed = {name: entry for name, entry in entries.items() if SnapshotId.fits(name)}
+        cache.looked(now)
+        return Look(listed, lacking=[name for name in folders if name not in entries])
+    known = [name for name in folders if cache.knows(f"{parent}/{name}/{MANIFEST}")]
+    believed: list[str] = []
+    if glance and cache.looked_within(GLANCE_AGE, now):
+        believed, known = known[:-GLANCED], known[-GLANCED:]
+    else:
+        cache.looked(now)
+    listed = _in_ranges(target, parent, known)
+    trusted = set(believed)
+    unlisted = [name for name in folders if name not in listed and name not in trusted]
+    return Look(listed, unlisted, believed)
+
+
+def _in_ranges(target: Target, parent: str, names: Sequence[str]) -> dict[str, Entry]:
+    """The manifests of folders, by name, as far as the target lists them."""
+    ranged = cast("Ranged", target)
+    ranges = [
+        (names[start], names[min(start + RANGE, len(names)) - 1])
+        for start in range(0, len(names), RANGE)
+    ]
+
+    def listed(ends: tuple[str, str]) -> list[Entry]:
+        return list(ranged.find_between(parent, MANIFEST, *ends))
+
+    wanted = set(names)
+    with reading_ahead(listed, ranges, at_once(target)) as ahead:
+        found = {one.key.rsplit("/", 2)[1]: one for ends in ranges for one in ahead.read(ends)}
+    return {name: entry for name, entry in found.items() if name in wanted}
