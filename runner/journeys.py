@@ -42,6 +42,7 @@ from runner.registry import open_source
 from runner.report import results
 from runner.report.foresight import forget
 from runner.report.outcome import Outcome
+from runner.report.rekeyed import rekey_outcome
 from runner.safety import list_safety, prune_safety, rollback
 from runner.saved import apply, resume
 
@@ -64,6 +65,7 @@ __all__ = [
     "prune",
     "prune_safety",
     "recover",
+    "rekey",
     "restore",
     "resume",
     "resumed",
@@ -223,3 +225,16 @@ def delete(call: Call, *, snapshot: str) -> Prepared:
     plan = compile_delete(session.spec, session.catalog(), snapshot)
     danger = plan_danger(session, plan)
     return Prepared(session, plan, results.prune_outcome, danger and Danger(*danger))
+
+
+def rekey(call: Call, *, snapshots: Sequence[str] = (), targets: Sequence[str] = ()) -> Prepared:
+    """Encrypt snapshots anew for exactly the declared recipients, and remove the old ones."""
+    from runner.execute.rekeying import opens_declared
+    from runner.plan.rekey import Wanted, compile_rekey
+    from runner.report.danger import plan_danger
+
+    session = Session.open(call)
+    wanted = Wanted(snapshots, targets, opens_declared(session.spec, call.identity))
+    plan = compile_rekey(session.spec, session.facts, session.catalog(), wanted)
+    danger = plan_danger(session, plan)
+    return Prepared(session, plan, rekey_outcome, danger and Danger(*danger))

@@ -17,6 +17,7 @@ from runner.plan.recover import Wanted as WantedRecovery
 from runner.plan.recover import compile_recovery
 from runner.report import results
 from runner.report.outcome import Outcome
+from runner.report.rekeyed import rekey_outcome
 from runner.spec.model import Spec
 from runner.store.records import DrillResult
 from runner.store.snapshot import Manifest
@@ -101,6 +102,7 @@ def concluding(plan: Plan) -> Callable[[Plan, Finished], Outcome]:
         "prune": results.prune_outcome,
         "delete": results.prune_outcome,
         "safety": results.safety_outcome,
+        "rekey": rekey_outcome,
         "verify": lambda _plan, finished: results.verify_outcome(finished),
     }
     return kinds.get(plan.kind, results.recovery_outcome)

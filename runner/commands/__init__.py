@@ -7,7 +7,7 @@ from typing import Any
 from invoke.collection import Collection
 
 from runner.commands.beginning import init, keygen
-from runner.commands.keeping import backup, delete, pin, prune, unpin, verify
+from runner.commands.keeping import backup, delete, pin, prune, rekey, unpin, verify
 from runner.commands.looking import doctor, history, list_snapshots, ls, show, status, validate
 from runner.commands.recovering import (
     apply,
@@ -33,6 +33,7 @@ TASKS: tuple[Any, ...] = (
     pin,
     unpin,
     delete,
+    rekey,
     status,
     history,
     runbook,

@@ -111,3 +111,18 @@ def unpin(flags: Flags, *, snapshot: str = "") -> Outcome:
 def delete(flags: Flags, *, snapshot: str = "") -> Outcome | journeys.Prepared:
     """Remove one snapshot from all targets."""
     return journeys.delete(flags.call, snapshot=given(snapshot, "snapshot"))
+
+
+@command(
+    ACTS | ASKS | DECRYPTS,
+    texts={
+        "snapshot": SNAPSHOT + " Repeat it, or separate by commas. Default: all.",
+        "target": TARGET + " Default: all.",
+        "identity": "File of the age identity that opens the old snapshots.",
+    },
+)
+def rekey(
+    flags: Flags, *, snapshot: tuple[str, ...] = (), target: tuple[str, ...] = ()
+) -> Outcome | journeys.Prepared:
+    """Encrypt snapshots anew for exactly the declared recipients, and remove the old ones."""
+    return journeys.rekey(flags.call, snapshots=snapshot, targets=target)

@@ -19,6 +19,7 @@ POLL_SECONDS = 0.2
 # Held by who reads or replaces live sources; and by who reads (shared) or removes snapshots.
 RUN_LOCK = "run"
 SNAPSHOT_LOCK = "snapshots"
+REKEY_LOCK = "rekey"  # held by who encrypts snapshots anew
 SETTLE_LOCK = "settle"  # held by who takes back what a killed run left
 
 

@@ -19,7 +19,7 @@ from runner.execute.context import Context
 from runner.execute.driver import Driver, exit_code
 from runner.execute.guards import require_same_destinations
 from runner.execute.journal import Journal, Listener, RunState, StepResult
-from runner.execute.locks import RUN_LOCK, SETTLE_LOCK, SNAPSHOT_LOCK, held
+from runner.execute.locks import REKEY_LOCK, RUN_LOCK, SETTLE_LOCK, SNAPSHOT_LOCK, held
 from runner.plan.model import Plan, Step
 from runner.prove.scratch import sweep
 
@@ -193,6 +193,9 @@ def _locks(plan: Plan, context: Context, settings: Settings) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if plan.kind in EXCLUSIVE:
             stack.enter_context(held(state, RUN_LOCK, context.run, wait=settings.wait, say=say))
+        if plan.kind == "rekey":
+            # Backups and restores go on beside it; it holds up others only while it removes.
+            stack.enter_context(held(state, REKEY_LOCK, context.run, wait=settings.wait, say=say))
         reads = plan.kind in ("drill", "verify", "restore", "dr-restore")
         destroys = plan.kind in ("prune", "delete")
         if reads or destroys:
@@ -240,7 +243,7 @@ def _end(
         results=dict(context.results),
         error=_error_of(code, context.results),
     )
-    if finished.status == "failed" and context.plan.kind == "backup":
+    if finished.status == "failed" and context.plan.kind in ("backup", "rekey"):
         status = "partial" if _published(context.plan, finished) else "failed"
         finished = replace(finished, status=status)
     journal.end(
@@ -286,7 +289,8 @@ def _unverified(step: str, outputs: Mapping[str, Any]) -> str:
 def _published(plan: Plan, finished: Finished) -> bool:
     """Whether a snapshot arrived anywhere."""
     return any(
-        step.action in ("snapshot.publish", "snapshot.copy") and finished.results[step.id].done
+        step.action in ("snapshot.publish", "snapshot.copy", "rekey.write")
+        and finished.results[step.id].done
         for step in plan.steps
         if step.id in finished.results
     )

@@ -47,7 +47,7 @@ class Step:
 class Plan:
     """Steps in order. Its id is the hash of everything but the reasons."""
 
-    kind: str  # backup | restore | dr-restore | rollback | drill | prune | safety | verify
+    kind: str  # backup | restore | dr-restore | rollback | drill | prune | safety | verify | rekey
     project: str
     profile: str
     spec_digest: str

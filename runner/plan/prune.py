@@ -68,10 +68,16 @@ def prune_step(
             "now": facts.now.isoformat().replace("+00:00", "Z"),
             "remove": remove,
             "kept": {one.id: list(one.reasons) for one in decisions if one.keep},
-            "too_many": len(remove) * 2 > len(decisions),
+            # With what was encrypted anew nothing goes that is not there twice.
+            "too_many": _too_many([one.keep for one in decisions if not one.replaced]),
         },
         needs=needs,
         effect="destroys",
         locks=("snapshots",),
         reason=f"{whose} `keep` says how long; the newest verified snapshot always stays",
     )
+
+
+def _too_many(kept: Collection[bool]) -> bool:
+    """Whether more than half of so many snapshots go."""
+    return sum(not one for one in kept) * 2 > len(kept)

@@ -12,6 +12,7 @@ from runner.plan.model import Plan
 from runner.plan.recover import Wanted
 from runner.plan.telling import no_return_words, skew_words
 from runner.registry import open_source
+from runner.report.rekey_words import rekey_danger
 from runner.source import Place, Source
 from runner.spec.units import format_duration, format_size
 
@@ -45,6 +46,9 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
     spec = session.spec
     if plan.kind == "delete":
         return plan.facts["snapshot"], tuple(_removal(plan))
+    if plan.kind == "rekey":
+        told_of = rekey_danger(plan)
+        return (spec.project, told_of) if told_of else None
     if plan.kind == "rollback":
         from runner.execute.kept import read_notes
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from runner.report.outcome import Outcome, visible
+from runner.report.rekey_words import rekey_lines
 from runner.report.target_words import format_age, format_latency, loss_words
 from runner.secret import SCRUBBER
 from runner.spec.units import format_duration, format_size
@@ -387,6 +388,7 @@ TEXTS: dict[str, Callable[[Outcome], Lines]] = {
     "history": _history,
     "prune": _prune,
     "delete": _prune,
+    "rekey": rekey_lines,
     "pin": _pin,
     "unpin": _pin,
     "fetch": _fetch,

@@ -62,14 +62,14 @@ class Catalog:
 
     def find(self, text: str) -> Snapshot:
         """The snapshot of that id, unique beginning of an id, or unique six last digits; the
-        newest of all for `latest`.
+        newest of all for `latest`; what was encrypted anew for one that is gone since.
 
         Raises UsageError, naming the nearest ids, when there is none or more than one, and
         StepFailed when its manifest is damaged wherever it lies.
         """
         if text == "latest" and self.snapshots:
             return self.snapshots[0]
-        exact = self.by_id.get(text)
+        exact = self.by_id.get(text) or self._heir(text)
         if exact is not None:
             return exact
         found = [
@@ -92,6 +92,13 @@ class Catalog:
                     remedy="`list` shows the snapshots that are whole.",
                 )
         raise UsageError(f"There is no snapshot {text!r}.", remedy=self._nearest(text))
+
+    def _heir(self, gone: str) -> Snapshot | None:
+        """The newest that was encrypted anew for the one of that id."""
+        for one in self.snapshots:
+            if one.rekeyed is not None and one.rekeyed[0] == gone:
+                return one
+        return None
 
     def _nearest(self, text: str) -> str:
         import difflib

@@ -177,13 +177,15 @@ def _summary(manifest: Manifest, data: bytes) -> list[Any]:
         manifest.host,
         manifest.spec_digest,
         None if before is None else [before.get("id", ""), before.get("sha256", "")],
+        list(manifest.recipients),
+        None if manifest.rekeyed is None else [manifest.rekeyed["id"], manifest.rekeyed["at"]],
     ]
 
 
 def _recalled(snapshot: str, summary: Any) -> Known:
     """A summary as the fields of a Snapshot. Raises one of ODD where it is none."""
     sha256, policy, sequence, created, sources, missing, unchanged, bases, *rest = summary
-    size, encrypted, host, digest, before = rest
+    size, encrypted, host, digest, before, recipients, rekeyed = rest
     facts = {
         "id": snapshot,
         "policy": policy,
@@ -202,5 +204,7 @@ def _recalled(snapshot: str, summary: Any) -> Known:
         "spec_digest": digest,
         "manifest_sha256": sha256,
         "predecessor": None if before is None else (before[0], before[1]),
+        "recipients": tuple(recipients),
+        "rekeyed": None if rekeyed is None else (rekeyed[0], instant(rekeyed[1])),
     }
     return Known(sha256, facts)

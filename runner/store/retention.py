@@ -26,6 +26,7 @@ class Decision:
     id: str
     keep: bool
     reasons: tuple[str, ...]  # never empty; for a person
+    replaced: bool = False  # another one stands for it, which is verified there
 
 
 # The period in which a local time lies, for each rule.
@@ -62,7 +63,9 @@ def decide(
     from zoneinfo import ZoneInfo
 
     there = [one for one in snapshots if target in one.targets]
-    own = sorted((one for one in there if one.policy == policy), key=by_age, reverse=True)
+    every = sorted((one for one in there if one.policy == policy), key=by_age, reverse=True)
+    replaced = {} if _for_ever(keep) else _replaced(every, target)
+    own = [one for one in every if one.id not in replaced]
     others = [one for one in there if one.policy != policy]
     protected = _protected(own, target)
     for one in own:
@@ -70,15 +73,18 @@ def decide(
             _note(protected, one.id, awaited[one.id])
     wanted: Reasons = {key: dict(reasons) for key, reasons in protected.items()}
     _apply_rules(wanted, own, keep, now, ZoneInfo(timezone))
-    staying = _with_needed(wanted, own, others)
+    staying = _with_needed(wanted, every, others)
     lost: Reasons = {}
     if keep.max_size is not None:
-        lost = _cap(staying, _Graph(own, others, protected, wanted), keep.max_size)
+        lost = _cap(staying, _Graph(every, others, protected, wanted), keep.max_size)
+    lost |= {name: {f"replaced by {heir}": []} for name, heir in replaced.items()}
     if unverified:
-        for one in own:
+        for one in every:
             if one.id not in staying:
-                staying[one.id] = {f"nothing goes: {own[0].id} is not verified at {target}": []}
-    return tuple(_decision(one, staying, lost) for one in own)
+                staying[one.id] = {f"nothing goes: {every[0].id} is not verified at {target}": []}
+    return tuple(
+        replace(_decision(one, staying, lost), replaced=one.id in replaced) for one in every
+    )
 
 
 def newest_is_unverified(snapshots: Iterable[Snapshot], policy: str, target: str) -> bool:
@@ -90,6 +96,26 @@ def newest_is_unverified(snapshots: Iterable[Snapshot], policy: str, target: str
     return newest is not None and any(
         newest.best_proof(source, target=target) is None for source in newest.sources
     )
+
+
+def _replaced(own: Sequence[Snapshot], target: str) -> dict[str, str]:
+    """By id: what was encrypted anew, and by which snapshot, where that is verified at the target.
+
+    It takes no place in a rule: its content has one already.
+    """
+    by_id = {one.id: one for one in own}
+    found = {}
+    for heir in own:
+        old = by_id.get(heir.rekeyed[0]) if heir.rekeyed else None
+        if old is None or by_age(old) >= by_age(heir) or (old.pinned and not heir.pinned):
+            continue
+        if all(heir.best_proof(source, target=target) is not None for source in heir.sources):
+            found[old.id] = heir.id
+    return found
+
+
+def _for_ever(keep: Keep) -> bool:
+    return replace(keep, max_size=None).forever
 
 
 def _decision(one: Snapshot, staying: Reasons, lost: Reasons) -> Decision:
@@ -137,7 +163,7 @@ def _protected(own: Sequence[Snapshot], target: str) -> Reasons:
 def _apply_rules(
     reasons: Reasons, own: Sequence[Snapshot], keep: Keep, now: datetime, zone: tzinfo
 ) -> None:
-    if replace(keep, max_size=None).forever:
+    if _for_ever(keep):
         for one in own:
             _note(reasons, one.id, "no rule lets it go")
         return

@@ -22,6 +22,7 @@ __all__ = [
     "Sealed",
     "Sink",
     "check_stored",
+    "compression_of",
     "decode_command",
     "keygen",
     "parse_identities",
@@ -148,6 +149,12 @@ def decode_command(key: str, path: str) -> str:
         opened = f'age -d -i "$AGE_IDENTITY" -- {path}'
         return f"{opened} | {program}" if program else opened
     return f"{program or 'cat'} -- {path}"
+
+
+def compression_of(key: str) -> str:
+    """How a stored file was compressed, told by its name, as a Seal is told."""
+    suffix, _ = _layers(key)
+    return next(name for name, one in compression.SUFFIXES.items() if one == suffix)
 
 
 def _layers(key: str) -> tuple[str, bool]:

@@ -127,11 +127,16 @@ class Manifest:
     encrypted: bool = False
     recipients: tuple[str, ...] = ()
     predecessor: Mapping[str, str] | None = None  # id and sha256 of the manifest before this one
+    # Of one that was encrypted anew: id and sha256 of the snapshot that it stands for, and when.
+    rekeyed: Mapping[str, str] | None = None
     format: int = 1
 
     def to_bytes(self) -> bytes:
         """The manifest's one text. Raises StepFailed when it is too large."""
-        data = json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False).encode()
+        document = asdict(self)
+        if self.rekeyed is None:
+            del document["rekeyed"]  # what says nothing new stays readable for older versions
+        data = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode()
         if len(data) > MOST_BYTES:
             raise StepFailed(
                 f"The manifest of {self.id} would have {len(data)} bytes, more than {MOST_BYTES}.",
@@ -202,9 +207,7 @@ def _check(manifest: Manifest) -> None:
         values, types = _SHAPES[type(part)]
         if tuple(map(type, values(part))) not in types:
             raise TypeError(f"a value in its {type(part).__name__} has the wrong type")
-    links = {**manifest.unchanged, **(manifest.predecessor or {})}
-    if not all(isinstance(one, str) for one in (*links.values(), *manifest.missing)):
-        raise TypeError("a name in it is no text")
+    _check_names(manifest)
     listed: list[ArtifactEntry | StoredFile] = [*manifest.artifacts, *manifest.files]
     for file in listed:
         if not 0 <= file.bytes <= MOST_CONTENT:
@@ -218,6 +221,16 @@ def _check(manifest: Manifest) -> None:
             raise ValueError(f"not a size of what is in {one.key!r}")
     for at in (manifest.created_at, *(one.taken_at for one in dated)):
         instant(at)
+
+
+def _check_names(manifest: Manifest) -> None:
+    links = (manifest.unchanged, manifest.predecessor or {}, manifest.rekeyed or {})
+    names = [one for link in links for one in link.values()]
+    if not all(isinstance(one, str) for one in (*names, *manifest.missing, *manifest.recipients)):
+        raise TypeError("a name in it is no text")
+    if manifest.rekeyed is not None:
+        SnapshotId.parse(manifest.rekeyed["id"])
+        instant(manifest.rekeyed["at"])
 
 
 def instant(text: str) -> datetime:

@@ -95,3 +95,14 @@ def check_stored(target: Target, path: str, sha256: str, size: int) -> str | Non
     finally:
         stored.close()
     return None
+
+
+def whole_file(target: Target, path: str, sha256: str, size: int) -> bytes:
+    """A small stored file as it was written. Raises Damaged where it is not."""
+    stored = Stored(target, path, sha256, size)
+    try:
+        data = b"".join(stored)
+        stored.finish()
+    finally:
+        stored.close()
+    return data

@@ -36,6 +36,8 @@ class Snapshot:
     spec_digest: str
     manifest_sha256: str
     predecessor: tuple[str, str] | None  # id and manifest's sha256 of the one before it
+    recipients: tuple[str, ...] = ()  # that its manifest names: whose identities open it
+    rekeyed: tuple[str, datetime] | None = None  # the id that it stands for, and since when
     targets: tuple[str, ...] = ()  # that hold it, with this manifest
     proofs: tuple[Proof, ...] = ()  # newest first
     pinned: bool = False
@@ -107,6 +109,9 @@ def _ended(proof: Proof, fails: list[Proof]) -> bool:
     )
 
 
-def by_age(snapshot: Snapshot) -> tuple[int, datetime, str]:
-    """The key by which snapshots are sorted, the newest last: the sequence, then the clock."""
-    return (snapshot.sequence, snapshot.created_at, snapshot.id)
+def by_age(snapshot: Snapshot) -> tuple[int, datetime, datetime, str]:
+    """The key by which snapshots are sorted, the newest last: the sequence, then the clock. One
+    that was encrypted anew comes right after the one that it stands for.
+    """
+    made = snapshot.created_at
+    return (snapshot.sequence, made, snapshot.rekeyed[1] if snapshot.rekeyed else made, snapshot.id)
