@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyrage
 import pytest
 
+from runner.execute import replaced
+from runner.target import NotAllowed, Target
+from runner.target.local import LocalTarget
 from tests.inside import Inside
+from tests.s3_server import S3Server
 from tests.service import SPEC, Service
+from tests.test_contract import assert_contract, faults
+from tests.test_signing import make_key as make_signer
 from tests.tools import require_program, run
+
+REKEY = ("rekey", "--identity", "keys/old", "--confirm", "quaybot")
+RECOVER = ("dr-restore", "--confirm", "quaybot")
 
 
 def make_key(folder: Path, name: str) -> str:
@@ -22,9 +33,19 @@ def make_key(folder: Path, name: str) -> str:
     return str(identity.to_public())
 
 
-def declare(service: Service, *recipients: str, more: str = "") -> None:
-    spec = SPEC + f"encryption: {{recipients: [{', '.join(recipients)}]{more}}}\n"
-    (service.folder / "backup.yaml").write_text(spec)
+def declare(service: Service, *recipients: str, spec: str = SPEC) -> None:
+    """Change the spec's recipients."""
+    text = spec + f"encryption: {{recipients: [{', '.join(recipients)}]}}\n"
+    (service.folder / "backup.yaml").write_text(text)
+
+
+def ids(holdfast: Inside, *words: str) -> list[str]:
+    return [one["id"] for one in holdfast.json("list", *words)["snapshots"]]
+
+
+def folders(service: Service, target: str = "backups") -> dict[str, Path]:
+    parent = service.folder / target / "quaybot" / "default"
+    return {one.name: one for one in parent.glob("2*")}
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +72,289 @@ def holdfast(service: Service) -> Inside:
     return Inside(service.folder)
 
 
-REKEY = ("rekey", "--identity", "keys/old", "--confirm", "quaybot")
-
-
-def ids(holdfast: Inside) -> list[str]:
-    return [one["id"] for one in holdfast.json("list")["snapshots"]]
-
-
 def test_only_the_new_identity_opens_what_was_rekeyed(service: Service, holdfast: Inside) -> None:
     before, content = ids(holdfast), service.observe()
+    assert "2 can be opened by recipients that are not declared" in holdfast("status").stdout
     document = holdfast.json(*REKEY)
+    assert (document["status"], document["left"]) == ("done", [])
     after = ids(holdfast)
     assert len(after) == 2
     assert not set(after) & set(before)
-    assert len(document["removed"]) == 4
-    assert document["left"] == []
+    assert {one["id"] for one in document["rekeyed"]} == set(after)
+    assert set(folders(service)) == set(folders(service, "elsewhere")) == set(after)
+    assert "not declared" not in holdfast("status").stdout
     service.destroy()
-    recovery = ("dr-restore", "--confirm", "quaybot")
-    holdfast(*recovery, "--identity", "keys/old", status=7)
-    holdfast(*recovery, "--identity", "keys/new", status=0)
+    holdfast(*RECOVER, "--identity", "keys/old", status=7)
+    holdfast(*RECOVER, "--identity", "keys/new", status=0)
+    assert service.observe() == content
+
+
+def test_the_same_is_in_it_as_before_and_at_every_target(
+    service: Service, holdfast: Inside
+) -> None:
+    before = [holdfast.json("show", "--snapshot", one) for one in ids(holdfast)]
+    holdfast(*REKEY, status=0)
+    for then in before:
+        # The id of what is gone leads to what stands for it.
+        now = holdfast.json("show", "--snapshot", then["id"])
+        same = ("policy", "sequence", "created_at", "host", "sources", "spec_digest", "targets")
+        assert {name: now[name] for name in same} == {name: then[name] for name in same}
+        assert now["rekeyed"]["id"] == then["id"]
+        sizes = [[one["content_bytes"] for one in each["artifacts"]] for each in (then, now)]
+        assert sizes[0] == sizes[1]
+    newest, oldest = (holdfast.json("show", "--snapshot", one) for one in ids(holdfast))
+    assert newest["predecessor"]["id"] == oldest["id"]
+    results = holdfast.json("verify", "--level", "restored", "--identity", "keys/new")["results"]
+    assert {one["verdict"] for one in results} == {"PASS"}
+    guarded = holdfast.json("verify")["rollback"]
+    assert {one["verdict"] for one in guarded} == {"PASS"}
+
+
+def test_its_json_and_its_manifests_have_the_declared_shape(
+    service: Service, holdfast: Inside
+) -> None:
+    make_key(service.folder, "stranger")
+    stranger = (*REKEY[:1], "--identity", "keys/stranger", *REKEY[3:])
+    assert_contract(holdfast(*stranger, "--json", status=7), "rekey")
+    assert_contract(holdfast(*REKEY, "--json", status=0), "rekey")
+    assert_contract(holdfast("rekey", "--dry-run", "--json", status=0), "plan")
+    assert_contract(holdfast("show", "--snapshot", "latest", "--json", status=0), "show")
+    stored = json.loads((folders(service)[ids(holdfast)[0]] / "manifest.json").read_text())
+    assert faults(stored, "manifest") == []
+
+
+def test_again_there_is_nothing_to_do_and_no_yes_is_asked_for(holdfast: Inside) -> None:
+    holdfast(*REKEY, status=0)
+    answer = holdfast("rekey", status=0)
+    assert "Nothing was done" in answer.stdout
+
+
+def test_a_dry_run_shows_what_would_be_and_needs_no_yes(service: Service, holdfast: Inside) -> None:
+    before = set(folders(service))
+    plan = holdfast.json("rekey", "--dry-run")
+    actions = [step["action"] for step in plan["steps"]]
+    assert actions.count("rekey.write") == 2
+    assert actions.count("rekey.remove") == 4
+    asked = holdfast.json("rekey", "--identity", "keys/old", status=7)
+    assert "--confirm quaybot" in asked["error"]["message"]
+    assert "2 snapshots" in asked["error"]["message"]
+    assert "nobody can open these snapshots again" in asked["error"]["message"]
+    assert set(folders(service)) == before
+
+
+def test_with_a_wrong_identity_nothing_changes(service: Service, holdfast: Inside) -> None:
+    make_key(service.folder, "stranger")
+    before = set(folders(service))
+    confirmed = ("rekey", "--confirm", "quaybot")
+    document = holdfast.json(*confirmed, "--identity", "keys/stranger", status=7)
+    assert len(document["left"]) == 4
+    assert "No given identity opens" in document["left"][0]["reason"]
+    assert holdfast.json(*confirmed, status=7)["rekeyed"] == []
+    assert set(folders(service)) == set(folders(service, "elsewhere")) == before
+
+
+def test_a_recipient_more_is_added_to_what_there_is(
+    original: tuple[Service, str, str], service: Service, holdfast: Inside
+) -> None:
+    _, old, new = original
+    declare(service, old, new)
+    document = holdfast.json(*REKEY)
+    assert document["opens"]
+    for key in ("old", "new"):
+        words = ("verify", "--level", "readable", "--identity", f"keys/{key}")
+        assert {one["verdict"] for one in holdfast.json(*words)["results"]} == {"PASS"}
+
+
+def test_one_of_them_at_one_target(service: Service, holdfast: Inside) -> None:
+    newest, oldest = ids(holdfast)
+    holdfast(*REKEY, "--snapshot", oldest, "--target", "disk", status=0)
+    (made,) = set(folders(service)) - {newest}
+    assert made != oldest
+    assert set(folders(service, "elsewhere")) == {newest, oldest}
+    # What is made for one target is brought to the others, not made anew.
+    holdfast(*REKEY, status=0)
+    assert made in folders(service, "elsewhere")
+    assert set(folders(service)) == set(folders(service, "elsewhere"))
+
+
+def test_what_is_damaged_everywhere_stays_and_is_told(service: Service, holdfast: Inside) -> None:
+    newest, oldest = ids(holdfast)
+    for target in ("backups", "elsewhere"):
+        file = folders(service, target)[oldest] / "db.sqlite.zst.age"
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    document = holdfast.json(*REKEY, status=4)
+    assert document["status"] == "partial"
+    assert [(one["id"], one["target"]) for one in document["left"]] == [
+        (oldest, "disk"),
+        (oldest, "offsite"),
+    ]
+    assert "db.sqlite.zst.age" in document["left"][0]["reason"]
+    for target in ("backups", "elsewhere"):
+        there = folders(service, target)
+        assert oldest in there
+        assert newest not in there
+        assert len(there) == 2
+
+
+def test_what_is_damaged_at_one_target_is_taken_from_another(
+    service: Service, holdfast: Inside
+) -> None:
+    for one in folders(service).values():
+        (one / "config.tar.zst.age").write_bytes(b"gone")
+    holdfast(*REKEY, status=0)
+    results = holdfast.json("verify", "--level", "readable", "--identity", "keys/new")["results"]
+    assert {one["verdict"] for one in results} == {"PASS"}
+
+
+def test_pins_and_retention_are_as_before(service: Service, holdfast: Inside) -> None:
+    oldest = ids(holdfast)[-1]
+    holdfast("pin", "--snapshot", oldest, "--until", "90d", status=0)
+    holdfast(*REKEY, status=0)
+    newest, kept = holdfast.json("list")["snapshots"]
+    assert (newest["pinned"], kept["pinned"]) == (False, True)
+    spec = service.folder / "backup.yaml"
+    spec.write_text(spec.read_text().replace("last: 3", "last: 1"))
+    holdfast("prune", "--confirm", "quaybot", status=0)
+    assert ids(holdfast) == [newest["id"], kept["id"]]
+    holdfast("unpin", "--snapshot", kept["id"], status=0)
+    holdfast("prune", "--confirm", "quaybot", status=0)
+    assert ids(holdfast) == [newest["id"]]
+
+
+def test_what_names_an_older_snapshot_names_the_new_one(service: Service, tmp_path: Path) -> None:
+    old, new = (make_key(tmp_path, name) for name in ("old", "new"))
+    lazy = SPEC.replace("verify: stored", "verify: stored, skip_unchanged: true")
+    service = Service(tmp_path / "lazy", lazy).build()
+    shutil.copytree(tmp_path / "keys", service.folder / "keys")
+    holdfast = Inside(service.folder)
+    declare(service, old, spec=lazy)
+    holdfast("backup", status=0)
+    # Nothing changed, and this one is for the new recipient: it has no content of its own.
+    declare(service, new, spec=lazy)
+    holdfast("backup", status=0)
+    content = service.observe()
+    assert holdfast.json("show", "--snapshot", "latest")["unchanged"]
+    holdfast(*REKEY, status=0)
+    newest, oldest = ids(holdfast)
+    named = holdfast.json("show", "--snapshot", newest)["unchanged"]
+    assert set(named.values()) == {oldest}
+    service.destroy()
+    holdfast(*RECOVER, "--identity", "keys/new", status=0)
+    assert service.observe() == content
+
+
+def test_the_instructions_of_a_rekeyed_snapshot_work(service: Service, holdfast: Inside) -> None:
+    for name in ("age", "zstd", "sqlite3"):
+        require_program(name)
+    holdfast(*REKEY, status=0)
+    snapshot = ids(holdfast)[0]
+    folder = folders(service)[snapshot]
+    text = (folder / "RESTORE.md").read_text()
+    assert f"# How to restore {snapshot}" in text
+    blocks = [part.partition("\n```")[0] for part in text.split("```sh\n")[1:]]
+    script = f"export AGE_IDENTITY={service.folder}/keys/new\n" + "\n".join(blocks)
+    run("bash", "-e", "-c", script, folder=folder)
+    with sqlite3.connect(folder / "restored" / "db" / "quaybot.db") as database:
+        assert database.execute("select count(*) from players").fetchone() == (200,)
+    database.close()
+    assert b"AGE" not in (folder / "restored" / "spec.yaml").read_bytes()
+
+
+def test_what_was_signed_is_checked_and_signed_again(service: Service, holdfast: Inside) -> None:
+    old, new = (make_key(service.folder, name) for name in ("old", "new"))
+    public = make_signer(service.folder / "keys", "signer")
+    (service.folder / "keys" / "allowed").write_text(f"ops@example.org {public}")
+    signing = 'signing: {key: {secret: "file:keys/signer"}, allowed_signers: keys/allowed}\n'
+    for target in ("backups", "elsewhere"):
+        shutil.rmtree(service.folder / target)
+    shutil.rmtree(service.folder / ".holdfast")
+    declare(service, old, spec=SPEC + signing)
+    for _ in range(2):
+        holdfast("backup", status=0)
+    declare(service, new, spec=SPEC + signing)
+    forged = ids(holdfast)[-1]
+    for target in ("backups", "elsewhere"):
+        (folders(service, target)[forged] / "SHA256SUMS.sig").unlink()
+    document = holdfast.json(*REKEY, status=4)
+    assert {one["id"] for one in document["left"]} == {forged}
+    assert "nobody knows who made" in document["left"][0]["reason"]
+    assert {one["verdict"] for one in holdfast.json("verify")["results"]} == {"PASS"}
+    assert (
+        "holdfast -s SHA256SUMS.sig"
+        in (folders(service)[ids(holdfast)[0]] / "RESTORE.md").read_text()
+    )
+
+
+def test_what_is_signed_is_not_written_unsigned(service: Service, holdfast: Inside) -> None:
+    for folder in folders(service).values():
+        (folder / "SHA256SUMS.sig").write_text("whoever made it\n")
+    document = holdfast.json(*REKEY, "--target", "disk", "--snapshot", "latest", status=7)
+    assert "Declare signing.key" in document["left"][0]["reason"]
+
+
+def test_what_is_locked_stays_and_is_told_and_a_prune_removes_it_later(
+    service: Service, holdfast: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, until = set(ids(holdfast)), datetime(2099, 1, 2, 3, 4, tzinfo=UTC)
+
+    def locked(_target: Target, key: str) -> datetime | None:
+        return until if any(one in key for one in before) else None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replaced, "held_until", locked)
+        document = holdfast.json(*REKEY, status=4)
+    assert document["status"] == "partial"
+    assert {one["id"] for one in document["left"]} == before
+    assert "locked until 2099-01-02 03:04 UTC" in document["left"][0]["reason"]
+    # Both are there, and what counts is the new one, once.
+    assert len(ids(holdfast)) == 4
+    assert ids(holdfast)[0] not in before
+    results = holdfast.json("verify", "--level", "readable", "--identity", "keys/new")["results"]
+    assert {one["verdict"] for one in results} == {"PASS"}
+    removed = holdfast.json("prune")["removed"]
+    assert {one["id"] for one in removed} == before
+    assert len(ids(holdfast)) == 2
+
+
+def test_where_nothing_may_be_removed_the_new_ones_are_written_and_the_rest_is_told(
+    service: Service, holdfast: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = set(ids(holdfast))
+
+    def refused(target: LocalTarget, key: str) -> None:
+        raise NotAllowed(f"Target {target.name}: {key} may not be removed.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalTarget, "delete", refused)
+        document = holdfast.json(*REKEY, status=4)
+    assert len(document["rekeyed"]) == 2
+    assert "credentials that may remove" in document["left"][0]["reason"]
+    assert before < set(folders(service))
+    # It goes on from there, and needs no identity for that.
+    document = holdfast.json("rekey", "--confirm", "quaybot")
+    assert len(document["removed"]) == 4
+    assert before.isdisjoint(folders(service))
+
+
+def test_a_bucket_is_rekeyed(service: Service, s3_server: S3Server) -> None:
+    given = s3_server.options()
+    bucket = (
+        f"offsite: {{type: s3, endpoint: '{s3_server.endpoint}', bucket: {given['bucket']}, "
+        f"access_key: {{secret: 'file:{s3_server.folder}/access'}}, "
+        f"secret_key: {{secret: 'file:{s3_server.folder}/secret'}}, retry: 5s}}"
+    )
+    spec = SPEC.replace("offsite: {type: local, path: elsewhere}", bucket)
+    old, new = (make_key(service.folder, name) for name in ("old", "new"))
+    holdfast = Inside(service.folder)
+    shutil.rmtree(service.folder / ".holdfast")
+    shutil.rmtree(service.folder / "backups")
+    declare(service, old, spec=spec)
+    holdfast("backup", status=0)
+    declare(service, new, spec=spec)
+    content, before = service.observe(), ids(holdfast, "--target", "offsite")
+    document = holdfast.json(*REKEY, "--target", "offsite")
+    assert document["removed"] == [{"id": before[0], "target": "offsite"}]
+    shutil.rmtree(service.folder / "backups")
+    service.destroy()
+    holdfast(*RECOVER, "--from", "offsite", "--identity", "keys/new", status=0)
     assert service.observe() == content

@@ -64,11 +64,6 @@ def opens_declared(spec: Spec, file: Path | None) -> bool:
 def write(step: Step, context: Context) -> Outputs:
     """Write what is to stand for a snapshot, at the first target that takes it."""
     identities = identities_at_hand(context.spec, context.identity)
-    if not identities:
-        raise PersonNeeded(
-            f"{step.params['old']} is encrypted, and no identity is declared.",
-            remedy="Give the one that opens it now: --identity FILE.",
-        )
     passed_over: dict[str, str] = {}
     for name in step.params["targets"]:
         try:
@@ -96,6 +91,7 @@ class _Writing:
         assert self._spec.encryption is not None
         self._recipients = self._spec.encryption.recipients
         self._reseal = Reseal(identities, self._recipients, context.progress(step))
+        self._as_it_is = replace(self._reseal, identities=())
 
     def write(self) -> Outputs:
         """Take it from the first target where it is whole. Raises TargetFailed where it is the
@@ -130,6 +126,13 @@ class _Writing:
                 remedy="Somebody changed it: look at it, and at who may write there.",
             )
         signs = self._must_sign(origin, before, data)
+        if set(before.recipients) == set(self._recipients):
+            self._reseal = self._as_it_is
+        elif not self._reseal.identities:
+            raise PersonNeeded(
+                f"{old} is encrypted, and no identity is declared.",
+                remedy="Give the one that opens it now: --identity FILE.",
+            )
         manifest = self._manifest(
             before,
             artifacts=tuple(self._artifact(origin, one) for one in before.artifacts),
@@ -177,7 +180,7 @@ class _Writing:
 
     def _file(self, origin: Target, manifest: Manifest, file: StoredFile) -> StoredFile:
         new = self._folder(self._params["snapshot"])
-        if is_document(file.key, RUNBOOK_COPY):
+        if is_document(file.key, RUNBOOK_COPY) and self._reseal.identities:
             text = read_document(origin, manifest, RUNBOOK_COPY, self._reseal.identities)
             seal = Seal(compression_of(file.key), self._recipients)
             target = self._watched.as_target()

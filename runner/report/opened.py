@@ -1,7 +1,8 @@
-"""Whether anybody ever opened a snapshot with the key that a recovery would need."""
+"""Who can open the snapshots: whether anybody ever did, and who still can."""
 
 from __future__ import annotations
 
+from runner.plan.rekey import not_as_declared
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog
 from runner.store.records import PASS
@@ -27,4 +28,22 @@ def never_opened(spec: Spec, catalog: Catalog) -> str | None:
     return (
         "No drill and no verification has ever opened a snapshot with an identity: nobody knows "
         "that the keys you keep are the right ones. Next: holdfast drill --identity FILE"
+    )
+
+
+def not_for_the_declared(spec: Spec, catalog: Catalog) -> str | None:
+    """A sentence where snapshots are for others than the declared recipients, or not for all."""
+    if spec.encryption is None:
+        return None
+    declared = set(spec.encryption.recipients)
+    found = not_as_declared(spec, catalog)
+    if not found:
+        return None
+    others = sum(bool(set(one.recipients) - declared) for one in found)
+    lacking = sum(bool(declared - set(one.recipients)) for one in found)
+    parts = [f"{others} can be opened by recipients that are not declared"] if others else []
+    parts += [f"{lacking} cannot be opened by all that are"] if lacking else []
+    return (
+        f"Of {len(catalog.snapshots)} snapshots {' and '.join(parts)}. "
+        "Next: holdfast rekey --identity FILE"
     )

@@ -15,6 +15,7 @@ from runner.execute.session import Session
 from runner.plan.due import next_due
 from runner.plan.outstanding import behind
 from runner.report.foresight import remember
+from runner.report.opened import not_for_the_declared
 from runner.report.outcome import Outcome, stamp
 from runner.report.outlook import outlook, seen, warnings
 from runner.report.targets import (
@@ -45,8 +46,8 @@ def judge(session: Session) -> Outcome:
         "targets": _targets(session, catalog),
         "forecasts": outlook(session.spec, known),
     }
-    unopened = [known.unopened] if known.unopened else []
-    data["warnings"] = [*warnings(data["forecasts"]), *unopened]
+    of_keys = (known.unopened, not_for_the_declared(session.spec, catalog))
+    data["warnings"] = [*warnings(data["forecasts"]), *filter(None, of_keys)]
     troubles = list(_troubles(session, data, catalog))
     code = min((number for number, _ in troubles), default=0)
     words = tuple(message for _, message in troubles)

@@ -138,7 +138,9 @@ class LocalTarget:
             self._remove_empty(path.parent)
 
     def sweep(self, prefix: str, older_than: float) -> list[str]:
-        """Remove temporary files below `prefix` older than so many seconds; return their keys."""
+        """Remove temporary files below `prefix` older than so many seconds; return their keys. A
+        folder `prefix` that is empty goes as well: a first write that failed leaves it.
+        """
         now = self.now().timestamp()
         removed = []
         with self._explained("unfinished files were not removed"):
@@ -148,6 +150,7 @@ class LocalTarget:
                         path.unlink()
                         removed.append(path.relative_to(self.root).as_posix())
                         self._remove_empty(path.parent)
+            self._remove_empty(self._folder(prefix))
         return removed
 
     def now(self) -> datetime:
