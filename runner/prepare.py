@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runner.errors import PersonNeeded
+from runner.errors import HoldfastError, PersonNeeded
+from runner.execute.lost_values import Holder, lost_values, sources_of_lost_files
 from runner.execute.remembering import missing_links
 from runner.execute.runs import Finished
 from runner.execute.session import Session
-from runner.plan.choose import LATEST, Asked, choose
+from runner.plan.choose import LATEST, Asked, Choice, choose
 from runner.plan.facts import identities, manifests
 from runner.plan.model import Plan
 from runner.plan.recover import Wanted as WantedRecovery
@@ -19,6 +21,7 @@ from runner.report import results
 from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
 from runner.spec.model import Spec
+from runner.store.catalog import Catalog
 from runner.store.records import DrillResult
 from runner.store.snapshot import Manifest
 
@@ -115,6 +118,8 @@ def wanted_recovery(
     asked = Asked(choosing.snapshot, session.instant(choosing.at), choosing.target)
     catalog = session.catalog(choosing.targets, profile=choosing.profile)
     choices = choose(session.spec, catalog, sources, asked)
+    profile = choosing.profile or session.spec.profile
+    _complete(session, catalog, choices, asked, profile)
     doubts = [
         f"{target} cannot be read: it may hold newer snapshots." for target in catalog.unreachable
     ]
@@ -122,9 +127,27 @@ def wanted_recovery(
         f"{gap.snapshot} at {gap.target}: {gap.reason}."
         for gap in (missing_links(session.spec, catalog) if session.remembers else ())
     ]
-    return WantedRecovery(
-        kind, choices, choosing.profile or session.spec.profile, doubts=tuple(doubts)
-    )
+    return WantedRecovery(kind, choices, profile, doubts=tuple(doubts))
+
+
+def _complete(
+    session: Session, catalog: Catalog, choices: Sequence[Choice], asked: Asked, profile: str
+) -> None:
+    """Let the spec have what lost env files said, whether or not they are brought back."""
+    held = {one.source: one for one in choices}
+    for name in sources_of_lost_files(session):
+        with suppress(HoldfastError):
+            held.setdefault(name, *choose(session.spec, catalog, [name], asked))
+    holders = [Holder(one.source, one.snapshot.id, one.target, profile) for one in held.values()]
+    session.complete(lost_values(session, holders))
+
+
+def complete_by_plan(session: Session, plan: Plan) -> None:
+    """The same, by what an earlier plan brings back."""
+    keys = ("source", "snapshot", "target", "profile")
+    stages = [step.params for step in plan.steps if step.action == "recovery.stage"]
+    holders = [Holder(**{key: one[key] for key in keys}) for one in stages]
+    session.complete(lost_values(session, holders))
 
 
 def compile_wanted(session: Session, wanted: WantedRecovery) -> Plan:

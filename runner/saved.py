@@ -11,7 +11,7 @@ from runner.execute import journal
 from runner.execute.kept import read_note
 from runner.execute.session import Call, Session
 from runner.plan.model import plan_from_json
-from runner.prepare import Danger, Prepared, concluding, details, store_runbooks
+from runner.prepare import Danger, Prepared, complete_by_plan, concluding, details, store_runbooks
 from runner.report.outcome import Outcome
 
 
@@ -37,6 +37,7 @@ def apply(call: Call, *, file: Path) -> Prepared:
             "The plan is stale: the spec or the profile is not the one that it was made from.",
             remedy="Plan again with --dry-run --out, and look at what differs.",
         )
+    complete_by_plan(session, plan)
     if plan.facts.get("resolved") not in (None, session.spec.resolved):
         raise PersonNeeded(
             "The plan is stale: a variable that the spec expands has another value now.",
@@ -77,6 +78,7 @@ def resume(
             f"The spec is not the one that {run} was started with.",
             remedy="Bring the spec back, or start anew without --resume.",
         )
+    complete_by_plan(session, plan)
     _require_not_taken_back(session, run)
     unknown = {*done, *([start_at] if start_at else [])} - {step.id for step in plan.steps}
     if unknown:

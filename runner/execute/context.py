@@ -51,6 +51,7 @@ class Context:
     scratch: Path | None = None  # of a drill: everything is restored inside it
     # Reads the spec anew with variables that were restored; None: where it stands
     reload: Callable[[Mapping[str, str]], Spec] | None = None
+    lost: Mapping[str, str] = field(default_factory=dict)  # said by env files that are not there
     runbook: Runbook | None = None  # renders what a backup stores with each snapshot
     results: dict[str, StepResult] = field(default_factory=dict)
     reported: dict[str, Any] = field(default_factory=dict)  # manual steps that a person did
@@ -136,9 +137,10 @@ class Context:
         if not self.spec.env_files:
             return
         if self.reload is not None:
-            self.spec = self.reload(restored())
+            self.spec = self.reload({**self.lost, **restored()})
         elif self.scratch is None:
-            fresh = load_spec(self.spec.file, _asked(self.spec.profile), unset="keep")
+            asked = _asked(self.spec.profile)
+            fresh = load_spec(self.spec.file, asked, unset="keep", lost=self.lost)
             # A target that was given by its address stands in no spec.
             same = fresh.targets.keys() == self.spec.targets.keys()
             self.spec = fresh if same else replace(fresh, targets=self.spec.targets)

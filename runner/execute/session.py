@@ -52,15 +52,19 @@ class Session:
     remembers: bool = True  # whether the state folder's cache is used
     # reads the spec anew where it does not stand in its place; None: it does
     reload: Callable[[Mapping[str, str]], Spec] | None = None
+    lost: Mapping[str, str] = field(default_factory=dict)  # said by env files that are not there
     runbook: Runbook | None = None  # what backups store of the recovery; None: nothing
 
     @classmethod
     def open(cls, call: Call) -> Session:
         """Load the spec. Raises SpecError."""
-        spec = load_spec(call.file, call.profile, unset="keep")
-        if call.origin is not None:
-            spec = replace(spec, targets={**_known(spec), call.origin.name: call.origin})
-        return cls(call, spec)
+        return cls(call, _loaded(call, {}))
+
+    def complete(self, lost: Mapping[str, str]) -> None:
+        """Read the spec again, with what lost env files said."""
+        if lost:
+            self.lost = lost
+            self.spec = self.reload(lost) if self.reload else _loaded(self.call, lost)
 
     @cached_property
     def targets(self) -> dict[str, Target]:
@@ -127,6 +131,7 @@ class Session:
             unsigned=self.call.unsigned,
             scratch=scratch,
             reload=self.reload,
+            lost=self.lost,
             runbook=self.runbook,
         )
 
@@ -173,6 +178,13 @@ class Session:
         name = by or f"{who()}@{self.facts.host}"
         context.reported = {step: {"by": name} for step in reported}
         return runs.resume(context, self.settings(details), again=again)
+
+
+def _loaded(call: Call, lost: Mapping[str, str]) -> Spec:
+    spec = load_spec(call.file, call.profile, unset="keep", lost=lost)
+    if call.origin is None:
+        return spec
+    return replace(spec, targets={**_known(spec), call.origin.name: call.origin})
 
 
 def _known(spec: Spec) -> dict[str, TargetSpec]:

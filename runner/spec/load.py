@@ -48,14 +48,15 @@ def load_spec(
     unset: Literal["error", "keep"] = "error",
     cached: bool = True,
     env_files: bool = True,
+    lost: Mapping[str, str] | None = None,
 ) -> Spec:
     """The spec in `file` with a profile applied.
 
-    `environment` stands for the process's; unless `env_files`, no file is read for more. With
-    `unset="keep"` a `${NAME}` without a value is an error only of what needs it: reading such an
-    option of a source or target raises SpecError, and in services, recovery and checks the text
-    stays as written until `Spec.require` asks. Unless `cached`, nothing is remembered in the state
-    folder, which a foreign spec may have put anywhere.
+    `environment` stands for the process's; unless `env_files`, no file is read for more. `lost` is
+    what env files said that are lost. With `unset="keep"` a `${NAME}` without a value is an error
+    only of what needs it: reading such an option of a source or target raises SpecError, and in
+    services, recovery and checks the text stays as written until `Spec.require` asks. Unless
+    `cached`, nothing is remembered in the state folder, which a foreign spec may have put anywhere.
 
     Raises SpecError, whose `problems` are all that were found, and UsageError for an unknown
     profile.
@@ -65,7 +66,7 @@ def load_spec(
     if not isinstance(raw, dict):
         message = "A spec is a map of keys: version, project, sources, targets, …"
         raise document.refused(replace(marks, file=str(file)).problem((), message))
-    loading = _Loading(file, marks, environment, unset == "keep", cached, env_files)
+    loading = _Loading(file, marks, environment, unset == "keep", cached, env_files, lost or {})
     return replace(loading.spec(raw, profile), text=text)
 
 
@@ -79,6 +80,7 @@ class _Loading:
     patient: bool  # whether sources and targets may wait for variables
     cached: bool  # whether it is remembered that the file is valid
     reads_files: bool  # whether variables are taken from the env files, too
+    lost: Mapping[str, str]  # what env files said that are not there
     problems: list[Problem] = field(default_factory=list)
     waiting: dict[Place, Problem] = field(default_factory=dict)  # values without a variable
 
@@ -136,7 +138,7 @@ class _Loading:
         files = tuple(
             convert.resolve(self.file.parent, name) for name in names if isinstance(name, str)
         )
-        values: dict[str, str] = {}
+        values = dict(self.lost)
         for file in files if self.reads_files else ():
             found, problems = read_env_file(file)
             values |= found

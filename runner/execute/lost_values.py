@@ -1,0 +1,110 @@
+"""Values of env files that are lost, out of the snapshots that are to bring them back.
+
+A spec may name its databases by variables, and the file that sets them may be lost with
+everything else. What is to be recovered, and where, can be told all the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.errors import HoldfastError
+from runner.execute.session import Session
+from runner.plan.model import Plan
+from runner.prove.artifacts import SnapshotArtifacts
+from runner.prove.scratch import scratch_folder
+from runner.registry import open_source
+from runner.source import Place, Source
+from runner.spec.expand import read_env_file
+from runner.spec.model import Spec
+from runner.store.catalog import read_manifest
+from runner.store.snapshot import folder_of
+
+_SPECIAL = re.compile(r"([\[*?])")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Where one source of a snapshot lies."""
+
+    source: str
+    snapshot: str
+    target: str
+    profile: str
+
+
+def sources_of_lost_files(session: Session) -> list[str]:
+    """The sources that may hold an env file which is not there."""
+    names = [name for file in _lost(session) for name, _ in _covering(session.spec, file)]
+    return list(dict.fromkeys(names))
+
+
+def lost_values(session: Session, holders: Iterable[Holder]) -> dict[str, str]:
+    """What the lost env files said. One that nobody holds, or that cannot be opened now, has
+    said nothing: whatever needs it tells so.
+    """
+    values: dict[str, str] = {}
+    by_source = {one.source: one for one in holders}
+    for file in _lost(session):
+        for name, root in _covering(session.spec, file):
+            holder = by_source.get(name)
+            with suppress(HoldfastError, OSError):
+                found = None if holder is None else _read(session, holder, file, root)
+                if found is not None:
+                    values |= found
+                    break
+    return values
+
+
+def _lost(session: Session) -> list[Path]:
+    """Those that were not read: all of them where the spec does not stand in its place."""
+    elsewhere = session.reload is not None
+    return [file for file in session.spec.env_files if elsewhere or not file.exists()]
+
+
+def _covering(spec: Spec, file: Path) -> Iterator[tuple[str, Path]]:
+    """The sources one of whose places is, or holds, that file; the smallest place first."""
+    found = []
+    for name in spec.sources:
+        with suppress(HoldfastError):  # its own place waits for a variable
+            roots = [root for root in _source(spec, name).paths if file.is_relative_to(root)]
+            found += [(name, max(roots, key=lambda root: len(root.parts)))] if roots else []
+    yield from sorted(found, key=lambda one: -len(one[1].parts))
+
+
+def _read(session: Session, holder: Holder, file: Path, root: Path) -> dict[str, str] | None:
+    """The file's values; None where the snapshot does not have it. Leaves nothing behind."""
+    spec = session.spec
+    source, target = _source(spec, holder.source), session.targets[holder.target]
+    manifest, _ = read_manifest(target, spec.project, holder.profile, holder.snapshot)
+    folder = folder_of(spec.project, holder.profile, holder.snapshot)
+    plan = Plan("look", spec.project, spec.profile, spec.digest, ())
+    identities = session.context(plan, "").identities
+    artifacts = SnapshotArtifacts(target, folder, manifest, source.name, identities)
+
+    def within(place: Path) -> Path:
+        return source.placed(root, str(place)) / file.relative_to(root)
+
+    with scratch_folder(spec.state / "scratch", "look") as scratch:
+        place = Place(
+            token="look",  # noqa: S106 - it names what lies beside, and there is one look alone
+            destination=source.scratch_destination(scratch),
+            include=(_SPECIAL.sub(r"[\1]", str(within(Path()))),),
+            workspace=scratch / "workspace",
+            safety=scratch / "safety",
+        )
+        source.stage(artifacts, place)
+        artifacts.finish()
+        staged = source.staged(place)
+        found = within(Path(staged)) if staged is not None else scratch
+        values = read_env_file(found)[0] if found.is_file() else None
+        source.discard(place)
+    return values
+
+
+def _source(spec: Spec, name: str) -> Source:
+    return open_source(spec.source(name))
