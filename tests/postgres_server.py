@@ -211,7 +211,7 @@ def start_cluster(
     programs = _executable(programs, folder)
     data = folder / "data"
     subprocess.run(
-        [*_as_user(), str(programs / "initdb"), "-D", str(data), *INITDB, *initdb],
+        [*as_user(), str(programs / "initdb"), "-D", str(data), *INITDB, *initdb],
         cwd="/",
         env=_environment(),
         stdin=subprocess.DEVNULL,
@@ -224,19 +224,19 @@ def start_cluster(
 def give_away(folder: Path) -> None:
     """Let the user that servers run as write to a folder."""
     if os.geteuid() == 0:
-        user = _unprivileged()
+        user = unprivileged()
         os.chown(folder, user.pw_uid, user.pw_gid)
 
 
 def _running(programs: Path, folder: Path, settings: Mapping[str, str]) -> Cluster:
     """Start the server, on another port where somebody took the first."""
     while True:
-        port = _free_port()
+        port = free_port()
         options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [
-                    *(*_as_user(), "setpriv", "--pdeathsig=QUIT"),
+                    *(*as_user(), "setpriv", "--pdeathsig=QUIT"),
                     *(str(programs / "postgres"), "-D", str(folder / "data")),
                     *("-k", str(folder), "-h", "127.0.0.1", "-p", str(port), *options),
                 ],
@@ -268,7 +268,7 @@ def _answers(cluster: Cluster) -> bool:
 
 def _executable(programs: Path, folder: Path) -> Path:
     """The programs, copied into `folder` where the server's user cannot reach them."""
-    asked = [*_as_user(), str(programs / "postgres"), "--version"]
+    asked = [*as_user(), str(programs / "postgres"), "--version"]
     if subprocess.run(asked, cwd="/", capture_output=True, check=False).returncode == 0:
         return programs
     copy = folder / "package" / "pginstall"
@@ -279,15 +279,16 @@ def _executable(programs: Path, folder: Path) -> Path:
     return copy / programs.name
 
 
-def _as_user() -> list[str]:
+def as_user() -> list[str]:
     """The start of a command line that becomes an unprivileged user, if this is root."""
     if os.geteuid() != 0:
         return []
-    user = _unprivileged()
+    user = unprivileged()
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
 
 
-def _unprivileged() -> pwd.struct_passwd:
+def unprivileged() -> pwd.struct_passwd:
+    """The user that servers run as where the tests run as root."""
     try:
         return pwd.getpwnam("postgres")
     except KeyError:
@@ -298,7 +299,8 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

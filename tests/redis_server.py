@@ -62,9 +62,9 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it on what its folder holds, and wait until it has loaded that."""
-        self.port = self.port or _free_port()
+        self.port = self.port or free_port()
         # Not as an argument: other users read those.
-        (self.folder / "redis.conf").write_text(self._configuration_file())
+        (self.folder / "redis.conf").write_text(self.configuration_file())
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [self.program, self.folder / "redis.conf", *self.configuration],
@@ -101,7 +101,8 @@ class RedisServer:
             with contextlib.suppress(Exception):  # before 7.0 there are none
                 client.function_flush("SYNC")
 
-    def _configuration_file(self) -> str:
+    def configuration_file(self) -> str:
+        """What it is started with."""
         password = self.password.replace("\\", "\\\\").replace('"', '\\"')
         lines = [
             "bind 127.0.0.1",
@@ -182,7 +183,7 @@ def no_scratch_left(tmp_path: Path) -> Iterator[None]:
         end_daemon(note)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """A port that nobody listens on; below those that the kernel gives to clients."""
     while True:
         port = 10_000 + int.from_bytes(os.urandom(2)) % 20_000

@@ -10,8 +10,7 @@ import pytest
 from tests.postgres_server import Database
 from tests.redis_server import RedisServer
 from tests.service import Service
-from tests.test_whole_stack import die_at
-from tests.whole_stack import SOURCES, WholeStack
+from tests.whole_stack import SOURCES, WholeStack, die_at
 
 
 @pytest.fixture

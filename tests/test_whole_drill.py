@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,10 +15,8 @@ from runner.owner import Owner, alive
 from runner.prove.command import isolation
 from tests.postgres_server import Database
 from tests.redis_server import RedisServer
-from tests.tools import cannot_run, clean_environment, require_program
-from tests.whole_stack import SOURCES, WholeStack
-
-KILLED_AT = Path(__file__).parent / "faults" / "killed_at.py"
+from tests.tools import cannot_run, require_program
+from tests.whole_stack import SOURCES, WholeStack, die_at
 
 # What each kind's own program says of what the drill restored, at the address it is given.
 ASK_EACH = """
@@ -83,17 +78,7 @@ def servers_of(stack: WholeStack) -> list[Owner]:
 @pytest.mark.slow
 def test_what_a_killed_drill_leaves_is_swept_by_the_next(stack: WholeStack) -> None:
     stack("backup", status=0)
-    arguments = [sys.executable, "-P", str(KILLED_AT), "players", "drill"]
-    died = subprocess.run(
-        arguments,
-        cwd=stack.folder,
-        env=clean_environment(stack.folder, **stack.environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        start_new_session=True,
-    )
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    die_at(stack, "players", "drill")
     left = servers_of(stack)
     assert len(left) == 2
     assert stack.leftovers() != []

@@ -2,101 +2,88 @@
 
 from __future__ import annotations
 
-import signal
+import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.postgres_server import Database
-from tests.redis_server import RedisServer
 from tests.tools import clean_environment
-from tests.whole_stack import SOURCES, WholeStack
+from tests.whole_machine import WholeMachine, whole_machine, writers
+from tests.whole_stack import SOURCES
 
-KILLED_AT = Path(__file__).parent / "faults" / "killed_at.py"
+KILLED_AFTER_EACH = Path(__file__).parent / "faults" / "killed_after_each.py"
 
 
 @pytest.fixture
-def stack(tmp_path: Path, database: Database, redis_server: RedisServer) -> WholeStack:
-    return WholeStack(tmp_path / "service", tmp_path / "target", database, redis_server).build()
+def stack(tmp_path: Path) -> Iterator[WholeMachine]:
+    with whole_machine(tmp_path) as service:
+        yield service
 
 
-@contextmanager
-def writers(stack: WholeStack) -> Iterator[None]:
-    """Somebody who writes to both servers all the time."""
-    done = threading.Event()
-
-    def write() -> None:
-        with stack.server.connect() as client, stack.database.connect() as connection:
-            number = 1000
-            while not done.is_set():
-                number += 1
-                client.incr("visits")
-                connection.execute("INSERT INTO players VALUES (%s, 'new')", [number])
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+def players(stack: WholeMachine) -> list[int]:
+    """The numbers of the players in PostgreSQL, in order."""
+    return [row[0] for row in stack.database.rows("SELECT id FROM players ORDER BY id")]
 
 
-def test_everything_is_lost_and_comes_back(stack: WholeStack, tmp_path: Path) -> None:
-    stack("backup", status=0)
-    wanted = stack.observe()
-    stack.destroy()
-    host = stack.moved(tmp_path / "a new host")
-    document = host.json("dr-restore", "--confirm", "quaybot")
+def require_proven(document: Any) -> None:
+    """All that a recovery says of itself is well: its steps, its proofs, its probes."""
     assert document["status"] == "done"
     assert {one["source"]: one["equal"] for one in document["proof"]} == dict.fromkeys(
         SOURCES, True
     )
-    assert host.observe() == wanted
-    assert host.log() == ["provisioned", "stop", "start", "deployed"]
-    assert host.leftovers() == []
+    steps = {one["id"]: one["status"] for one in document["steps"]}
+    assert {name for name, status in steps.items() if status != "done"} == {
+        f"{name}.unswap" for name in SOURCES
+    }
+    assert document["next"] is None
 
 
-def test_what_is_captured_under_writers_comes_back_equal(stack: WholeStack, tmp_path: Path) -> None:
+def test_everything_is_lost_and_comes_back(stack: WholeMachine) -> None:
+    before = stack.observe()
     with writers(stack):
         stack("backup", status=0)
+    newest = max(players(stack))
     stack.destroy()
-    document = stack.moved(tmp_path / "a new host").json("dr-restore", "--confirm", "quaybot")
-    assert {one["source"]: one["equal"] for one in document["proof"]} == dict.fromkeys(
-        SOURCES, True
-    )
-
-
-def die_at(stack: WholeStack, moment: str, *arguments: str) -> None:
-    """Run a command that is killed at a moment of its plan."""
-    done = subprocess.run(
-        [sys.executable, "-P", str(KILLED_AT), moment, *arguments],
-        cwd=stack.folder,
-        env=clean_environment(stack.folder, **stack.environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        start_new_session=True,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    document = stack.json("dr-restore", *stack.by_address, "--confirm", "quaybot")
+    require_proven(document)
+    found = stack.observe()
+    assert [found[name] == before[name] for name in ("db", "files", "code")] == [True] * 3
+    # Of what was written meanwhile the beginning came back, without a gap.
+    new = players(stack)[200:]
+    assert new == list(range(1001, 1001 + len(new)))
+    assert not new or new[-1] <= newest
+    assert stack.log() == ["provisioned", "stop", "start", "deployed"]
+    assert stack.leftovers() == []
 
 
 @pytest.mark.slow
-def test_killed_after_each_destroying_step_and_resumed(stack: WholeStack, tmp_path: Path) -> None:
+def test_killed_after_each_step_in_turn_and_resumed(stack: WholeMachine, tmp_path: Path) -> None:
     stack("backup", status=0)
     wanted = stack.observe()
-    for name in SOURCES:
-        stack.destroy()
-        stack = stack.moved(tmp_path / f"killed at {name}")
-        die_at(stack, f"{name}.swap:ended", "dr-restore", "--confirm", "quaybot")
-        (run,) = (one["run"] for one in stack.json("history", "--runs")["runs"])
-        document = stack.json("dr-restore", "--resume", run)
-        assert document["status"] == "done"
-        assert stack.observe() == wanted, name
-        assert stack.log()[-2:] == ["start", "deployed"]
-        assert stack.leftovers() == []
+    stack.destroy()
+    report = tmp_path / "report"
+    flags = [*stack.by_address, "--confirm", "quaybot", "--json"]
+    subprocess.run(
+        [sys.executable, "-P", str(KILLED_AFTER_EACH), str(report), *flags],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path, **stack.environment),
+        stdin=subprocess.DEVNULL,
+        check=True,
+        start_new_session=True,
+    )
+    found = json.loads(report.read_text())
+    assert found["status"] == 0, found
+    document = json.loads(found["said"])
+    require_proven(document)
+    # No step was spared, and none was taken back meanwhile.
+    assert set(found["killed"]) == {
+        one["id"] for one in document["steps"] if one["status"] == "done"
+    }
+    assert stack.observe() == wanted
+    assert stack.log()[0] == "provisioned"
+    assert stack.log()[-2:] == ["start", "deployed"]
+    assert stack.leftovers() == []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,9 @@ from tests.postgres_service import SCHEMA, content
 from tests.redis_server import RedisServer
 from tests.service import Service
 from tests.source.redis_sample import fill, look
-from tests.tools import Answer, Program
+from tests.tools import Answer, Program, clean_environment
 
+KILLED_AT = Path(__file__).parent / "faults" / "killed_at.py"
 SOURCES = ("main", "cache", "db", "config", "code")
 SPEC = """\
 version: 1
@@ -121,4 +125,18 @@ class WholeStack(Service):
         return self(*arguments, "--json", status=status).json
 
 
-__all__ = ["SOURCES", "SUPERUSER", "WholeStack"]
+def die_at(stack: WholeStack, moment: str, *arguments: str) -> None:
+    """Run a command that is killed at a moment of its plan."""
+    done = subprocess.run(
+        [sys.executable, "-P", str(KILLED_AT), moment, *arguments],
+        cwd=stack.folder,
+        env=clean_environment(stack.folder, **stack.environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+        start_new_session=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+__all__ = ["SOURCES", "SUPERUSER", "WholeStack", "die_at"]

@@ -92,7 +92,25 @@ def resume(context: Context, settings: Settings, *, again: Iterable[str] = ()) -
             journal.end(status="failed", exit_code=error.exit_code, error=error.as_json())
             journal.close()
             raise
+        _write_found(journal, context.results, state)
         return _drive(plan, context, journal, settings)
+
+
+def _write_found(journal: Journal, kept: Mapping[str, StepResult], state: RunState) -> None:
+    """Write down what was found done, or said to be, though its end was not written: what shows it
+    may be gone when the run is killed once more.
+    """
+    for step, result in kept.items():
+        if result.status == "done" != state.results[step].status:
+            journal.append(
+                "ended",
+                step=step,
+                status="done",
+                seconds=0.0,
+                outputs=result.outputs,
+                error=None,
+                reason="done before the run was resumed",
+            )
 
 
 def settle_killed(

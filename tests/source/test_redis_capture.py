@@ -19,7 +19,7 @@ from runner.source.redis_connect import Rejected, Unreachable
 from runner.source.redis_keys import dump_keys
 from runner.source.redis_rdb import Rdb
 from runner.source.redis_resp import commands
-from tests.redis_server import RedisServer, _free_port, running
+from tests.redis_server import RedisServer, free_port, running
 from tests.source.redis_reading import address, broken_pairs, capture, moving, user
 from tests.source.redis_sample import fill, look
 from tests.tools import require_program
@@ -181,7 +181,7 @@ def cluster(size: int) -> Iterator[list[RedisServer]]:
     """Primaries that share the slots evenly, and know of each other."""
     with contextlib.ExitStack() as stack:
         enabled = ("--cluster-enabled", "yes", "--cluster-port")
-        nodes = [stack.enter_context(running(*enabled, str(_free_port()))) for _ in range(size)]
+        nodes = [stack.enter_context(running(*enabled, str(free_port()))) for _ in range(size)]
         meeting = ("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, nodes[0].configuration[-1])
         for number, node in enumerate(nodes):
             with node.connect() as client:
