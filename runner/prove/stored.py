@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from runner.errors import UsageError
-from runner.store.listing import parse_manifest
+from runner.store.manifests import parse_manifest
 from runner.store.records import ODD
 from runner.store.signature import SIGNATURE, Signers, unsigned
 from runner.store.snapshot import (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ class Cache:
             return None
         self._used[entry.key] = known
         return known[1]
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Every key with the value that was remembered."""
+        return ((key, value) for key, (_, value) in self._known.items())
 
     def trust(self, key: str) -> Any:
         """The value remembered for a key that `knows` it, whatever its tag is now."""

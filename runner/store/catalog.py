@@ -12,7 +12,8 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from runner.errors import StepFailed, UsageError
-from runner.store.listing import Holding, Known, parse_manifest, read_target
+from runner.store.listing import Holding, read_target
+from runner.store.manifests import parse_manifest
 from runner.store.records import DrillResult, Proof, Records, pins
 from runner.store.snapshot import MANIFEST, MOST_BYTES, Manifest, folder_of
 from runner.store.together import Unanswered, ask_each
@@ -272,7 +273,7 @@ def _merge(
     pinned = pins([held.records for held in holdings.values()], now)
     proofs = _proofs(holdings)
     vouched = _vouched(holdings)
-    copies: dict[str, dict[str, Known]] = {}
+    copies: dict[str, dict[str, Snapshot]] = {}
     for name, held in holdings.items():
         for snapshot, known in held.manifests.items():
             copies.setdefault(snapshot, {})[name] = known
@@ -281,35 +282,28 @@ def _merge(
     for snapshot, there in copies.items():
         first, true = next(iter(there.items()))
         targets = tuple(there)
-        if any(known.sha256 != true.sha256 for known in there.values()):
+        if any(known.manifest_sha256 != true.manifest_sha256 for known in there.values()):
             true, first = _true(snapshot, there, vouched)
             reason = f"its manifest differs from that at {first}"
-            targets = tuple(name for name in there if there[name].sha256 == true.sha256)
+            digest = true.manifest_sha256
+            targets = tuple(name for name in there if there[name].manifest_sha256 == digest)
             differing += [(name, snapshot, reason) for name in there if name not in targets]
         pin = pinned.get(snapshot)
-        snapshots.append(
-            Snapshot(
-                **true.facts,
-                targets=targets,
-                proofs=proofs.get(snapshot, ()),
-                pinned=pin is not None,
-                pinned_until=None if pin is None else pin.until,
-            )
-        )
+        snapshots.append(true.told(targets, proofs.get(snapshot, ()), pin))
     snapshots.sort(key=by_age, reverse=True)
     return tuple(snapshots), differing
 
 
 def _true(
-    snapshot: str, copies: Mapping[str, Known], vouched: set[tuple[str, str]]
-) -> tuple[Known, str]:
+    snapshot: str, copies: Mapping[str, Snapshot], vouched: set[tuple[str, str]]
+) -> tuple[Snapshot, str]:
     """The manifest to believe where copies differ, and a target that has it: the one that a
     successor names, else the one at most targets, else the first target's.
     """
-    votes = Counter(known.sha256 for known in copies.values())
+    votes = Counter(known.manifest_sha256 for known in copies.values())
 
     def weight(name: str) -> tuple[bool, int]:
-        sha256 = copies[name].sha256
+        sha256 = copies[name].manifest_sha256
         return (snapshot, sha256) in vouched, votes[sha256]
 
     first = max(copies, key=weight)
@@ -320,10 +314,10 @@ def _vouched(holdings: Mapping[str, Holding]) -> set[tuple[str, str]]:
     if len(holdings) < 2:
         return set()
     return {
-        known.facts["predecessor"]
+        known.predecessor
         for held in holdings.values()
         for known in held.manifests.values()
-        if known.facts["predecessor"] is not None
+        if known.predecessor is not None
     }
 
 

@@ -41,10 +41,19 @@ class Look:
     lacking: list[str] = field(default_factory=list)  # ids: there is none
 
 
-def look(target: Target, parent: str, cache: Cache, now: datetime, *, glance: bool) -> Look:
-    """Look at the folders below `parent`. Raises what the target raises when it is listed."""
-    # Folders first: one that gets its manifest in between then counts as a snapshot.
-    folders = [name for name in target.folders(parent) if SnapshotId.fits(name)]
+def look(
+    target: Target,
+    parent: str,
+    names: Sequence[str],
+    cache: Cache,
+    now: datetime,
+    *,
+    glance: bool,
+) -> Look:
+    """Look for manifests in the folders below `parent`, which had these names before: one that got
+    its manifest since then counts as a snapshot. Raises what the target raises when it is listed.
+    """
+    folders = [name for name in names if SnapshotId.fits(name)]
     if not getattr(target, "lists_ranges", False):
         entries = {entry.key.rsplit("/", 2)[1]: entry for entry in target.find(parent, MANIFEST)}
         listed = {name: entry for name, entry in entries.items() if SnapshotId.fits(name)}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from runner.store.records import FAIL, PASS, Proof
+from runner.store.records import FAIL, PASS, Pin, Proof
 
 
 class SourceView(NamedTuple):
@@ -71,6 +71,20 @@ class Snapshot:
             manifest_sha256="",
             predecessor=None,
             targets=(target,),
+        )
+
+    def told(
+        self, targets: tuple[str, ...], proofs: tuple[Proof, ...], pin: Pin | None
+    ) -> Snapshot:
+        """The same, with what all targets and their records say of it."""
+        if targets == self.targets and not proofs and pin is None:
+            return self  # there may be thousands
+        return replace(
+            self,
+            targets=targets,
+            proofs=proofs,
+            pinned=pin is not None,
+            pinned_until=None if pin is None else pin.until,
         )
 
     @property
