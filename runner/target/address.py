@@ -147,12 +147,15 @@ def _server(parts: SplitResult) -> Options:
     return {name: value for name, value in given.items() if value is not None}
 
 
-# The kinds of address: the type that each is of, and where it says what.
+# The kinds of address: the type that each is of, and where it says what. `az://` and `gs://` are
+# what the clouds' own programs print.
 _PLACES: Mapping[str, tuple[str, Callable[[SplitResult], Options]]] = {
     "file": ("local", _file),
     "s3": ("s3", _bucket),
     "sftp": ("sftp", _folder),
     "azure": ("azure", _container),
+    "az": ("azure", _container),
     "gcs": ("gcs", _bucket),
+    "gs": ("gcs", _bucket),
     "rclone": ("rclone", _remote),
 }

@@ -30,7 +30,9 @@ HERE = Path("/here")
         ),
         ("sftp://nas/srv/copies", "sftp", {"host": "nas", "port": 22, "path": "/srv/copies"}),
         ("azure://box-1/a?account=quay", "azure", {"container": "box-1", "account": "quay"}),
+        ("az://box-1/a?account=quay", "azure", {"container": "box-1", "account": "quay"}),
         ("gcs://box/a", "gcs", {"bucket": "box", "prefix": "a"}),
+        ("gs://box/a%20b/c/", "gcs", {"bucket": "box", "prefix": "a b/c"}),
         ("rclone://drive:a/b", "rclone", {"remote": "drive:a/b"}),
     ],
 )
