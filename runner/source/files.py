@@ -7,6 +7,7 @@ there are.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -192,16 +193,22 @@ class FilesSource:
         return layout.home / "tree"
 
     def fingerprint(self, place: Place) -> Fingerprint:
-        """Read everything again from the staged tree."""
+        """Read everything again from the staged tree, which is durable once this returns."""
+        from runner.process import feeding
         from runner.source.files_prove import write_list
 
         layout = self._staged_layout(place)
         trees = [
             (os.fsencode(s.staged), s.stored) for s in layout.spots if os.path.lexists(s.staged)
         ]
-        with ListWriter(layout.found) as lines:
-            write_list(trees, lines)
-            summary = lines.summary()
+        with contextlib.ExitStack() as writing:
+            for container in layout.containers:
+                # A run that is resumed after a power cut takes what was proven for proven; and
+                # the disk may as well write while the processors read.
+                writing.enter_context(feeding(["sync", "--file-system", container]))
+            with ListWriter(layout.found) as lines:
+                write_list(trees, lines)
+                summary = lines.summary()
         notes = [] if os.geteuid() == 0 else [OWNERS_NOTE]
         return {
             "format": 1,

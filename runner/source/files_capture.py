@@ -146,7 +146,7 @@ class Recorder:
         self._missing = {root.stored for root in selection.roots}
         self._hash: hashlib._Hash | SparseHash | None = None
         self._member: Member | None = None
-        self._name = b""
+        self._name = ""
         self.unstored: list[str] = []
 
     def begin(self, member: Member) -> int | None:
@@ -160,7 +160,7 @@ class Recorder:
             return None
         if self._forbidden(name):
             return None
-        self._member, self._name = member, name.encode("utf-8", "surrogateescape")
+        self._member, self._name = member, name
         self._hash = SparseHash(member.size) if member.sparse else None
         return 0
 
@@ -196,7 +196,10 @@ class Recorder:
     def _forbidden(self, name: str) -> bool:
         if left_out(name):
             return True
-        return any(name == one or name.startswith(f"{one}/") for one in self._excluded)
+        # Most captures exclude nothing by name, and this is asked of every member.
+        return bool(self._excluded) and any(
+            name == one or name.startswith(f"{one}/") for one in self._excluded
+        )
 
 
 def _read_words(errors: IO[bytes], status: int) -> Findings:

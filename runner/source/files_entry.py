@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from json import dumps, loads
+from json.encoder import encode_basestring_ascii as quoted
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ class Entry(NamedTuple):
 
 
 def entry_line(
-    name: bytes, kind: str, numbers: tuple[int, ...], sha256: str, link: bytes, xattrs: str
+    name: str, kind: str, numbers: tuple[int, ...], sha256: str, link: bytes, xattrs: str
 ) -> str:
     """The line of one entry. `numbers` are mode, uid, gid, bytes and mtime."""
     before, after = entry_ends(name, kind, numbers, link, xattrs)
@@ -46,16 +47,16 @@ def entry_line(
 
 
 def entry_ends(
-    name: bytes, kind: str, numbers: tuple[int, ...], link: bytes, xattrs: str
+    name: str, kind: str, numbers: tuple[int, ...], link: bytes, xattrs: str
 ) -> tuple[str, str]:
     """What stands before and after the hash in the line of one entry."""
     if kind == HARDLINK:
         # Everything but its name is told with the name that it links to.
         numbers, xattrs = (0, 0, 0, 0, 0), "{}"
     mode, uid, gid, size, mtime = numbers
-    target = dumps(text(link)) if link else '""'
+    target = quoted(text(link)) if link else '""'
     return (
-        f'[{dumps(text(name))},"{kind}",{mode},{uid},{gid},{size},{mtime},"',
+        f'[{quoted(name)},"{kind}",{mode},{uid},{gid},{size},{mtime},"',
         f'",{target},{xattrs}]\n',
     )
 

@@ -18,7 +18,7 @@ from subprocess import PIPE, Popen
 from runner.errors import StepFailed
 from runner.process import started
 from runner.source import files_hash
-from runner.source.files_entry import ListWriter, entry_line, shown, xattrs_text
+from runner.source.files_entry import ListWriter, entry_line, shown, text, xattrs_text
 from runner.source.files_hash import ANSWER_BYTES, Content, Reader, answered, question
 from runner.source.files_walk import Found, walk
 from runner.source.tar_stream import FIFO, FILE, FOLDER, HARDLINK, LINK, OTHER
@@ -123,7 +123,7 @@ def _add(lines: ListWriter, batch: Batch, helper: Helper | None) -> None:
     read = iter(batch.read)
     for found, kind, first in batch.entries:
         if kind == HARDLINK:
-            lines.add(entry_line(found.name, kind, (0, 0, 0, 0, 0), "", first, "{}"), 0)
+            lines.add(entry_line(text(found.name), kind, (0, 0, 0, 0, 0), "", first, "{}"), 0)
             continue
         name, path, status = found
         digest, link, size = "", b"", 0
@@ -136,7 +136,7 @@ def _add(lines: ListWriter, batch: Batch, helper: Helper | None) -> None:
                 link = os.readlink(path)  # noqa: PTH115 - bytes, in a hot loop
         attributes = _attributes(path) if attributed else "{}"
         numbers = (status.st_mode & 0o7777, status.st_uid, status.st_gid, size, status.st_mtime_ns)
-        lines.add(entry_line(name, kind, numbers, digest, link, attributes), size)
+        lines.add(entry_line(text(name), kind, numbers, digest, link, attributes), size)
 
 
 def _attributes(path: bytes) -> str:

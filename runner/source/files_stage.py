@@ -142,11 +142,11 @@ class Gate:
         self._check_way(name)
         if member.kind == HARDLINK:
             self._check_way(link)
-        self._check_listed(member, name, link)
+        stored = text(name)
+        self._check_listed(member, stored, link)
         if member.kind == LINK or link in self._links:
             self._links.add(name)
             self._folder = b""
-        stored = text(name)
         if not self._wanted(stored) and stored not in self._linked_to:
             return None
         if member.kind == HARDLINK:
@@ -185,7 +185,7 @@ class Gate:
             way = way.rpartition(b"/")[0]
         self._folder = folder
 
-    def _check_listed(self, member: Member, name: bytes, link: bytes) -> None:
+    def _check_listed(self, member: Member, name: str, link: bytes) -> None:
         numbers = (member.mode, member.uid, member.gid, member.size, member.mtime)
         attributes = xattrs_text(member.xattrs) if member.xattrs else "{}"
         before, after = entry_ends(name, member.kind, numbers, link, attributes)
@@ -193,7 +193,7 @@ class Gate:
         length = len(before) + len(after) + (_HASH_LENGTH if member.kind == FILE else 0)
         if len(line) != length or not line.startswith(before) or not line.endswith(after):
             raise TarRefused(
-                f"The archive does not agree with the snapshot's list at {shown(text(name))}."
+                f"The archive does not agree with the snapshot's list at {shown(name)}."
             )
 
     def _route(self, name: str) -> int:

@@ -139,11 +139,12 @@ class TarStream:
             if member is None:
                 self._ended = True
                 return end
-            self._data, self._padding = stored, -stored % BLOCK
-            position = following
-            if stored == 0 and route is not None:
-                self._visitor.content(view[:0], True)
-            position = self._skip(view, position)
+            position = following + stored + -stored % BLOCK
+            if position > end:
+                self._data, self._padding = stored, -stored % BLOCK
+                position = self._skip(view, following)
+            elif route is not None:
+                self._visitor.content(view[following : following + stored], True)
         self._pass(passed, view[start:position])
         return end if self._ended else position
 
@@ -215,8 +216,8 @@ def _usual_file(data: bytes, position: int) -> tuple[Member, int, int] | None:
     mode, uid, gid = _rights(rights)
     stored = int(size, 8)
     moment = int(whole + fraction.ljust(9, b"0"))
-    member = Member(name, FILE, mode & 0o7777, uid, gid, stored, moment, b"", (), False)
-    return member, stored, position + 3 * BLOCK
+    fields = (name, FILE, mode & 0o7777, uid, gid, stored, moment, b"", (), False)
+    return Member._make(fields), stored, position + 3 * BLOCK
 
 
 def _extend(records: dict[bytes, bytes], key: bytes, content: bytes) -> None:
@@ -329,10 +330,13 @@ def _numbers(data: bytes, position: int) -> _Numbers:
 
 
 def _check_sum(data: bytes, position: int, expected: int) -> None:
-    # Adler's low half is 1 + the sum of the bytes, exact for as few as 256: all of it in C.
-    total = (adler32(data[position : position + 256]) & 0xFFFF) + (
-        adler32(data[position + 256 : position + BLOCK]) & 0xFFFF
-    )
+    header = data[position : position + BLOCK]
+    # Adler's low half is 1 + the sum of the bytes, in C and exact as long as that is below 65521.
+    if header.isascii():
+        total = adler32(header) & 0xFFFF
+    else:
+        half = BLOCK // 2
+        total = (adler32(header[:half]) & 0xFFFF) + (adler32(header[half:]) & 0xFFFF) - 1
     if total != expected:
         raise TarRefused("The archive has a damaged header.")
 
@@ -350,8 +354,8 @@ def _expected(checksum: bytes) -> int:
 
 
 def _without_itself(checksum: int, field: bytes) -> int:
-    """What both sums over a header come to: it was made with spaces in place of its own field."""
-    return checksum + sum(field) - len(field) * 32 + 2
+    """1 + the sum of a header's bytes: it was made with spaces in place of its own field."""
+    return checksum + sum(field) - len(field) * 32 + 1
 
 
 def _number(field: bytes) -> int:

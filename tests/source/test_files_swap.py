@@ -37,6 +37,20 @@ class TestRestore:
         assert "config/sub/deep.yml: missing" in told
         assert "config/sub/x\\x1b[31m: not in the snapshot" in told
 
+    def test_nothing_is_proven_that_the_disk_did_not_take(
+        self, app: Path, snapshots: Snapshots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = source_of(app, "config")
+        artifacts = snapshots.take(source)
+        source.stage(artifacts, Place(TOKEN))
+        failing = tmp_path / "programs" / "sync"
+        failing.parent.mkdir()
+        failing.write_text("#!/bin/sh\necho 'Input/output error' >&2; exit 1\n")
+        failing.chmod(0o755)
+        monkeypatch.setenv("PATH", str(failing.parent), prepend=":")
+        with pytest.raises(StepFailed, match="Input/output error"):
+            source.fingerprint(Place(TOKEN))
+
     def test_many_differences_are_counted(self, app: Path, snapshots: Snapshots) -> None:
         for number in range(30):
             (app / f"logs/{number}").touch()

@@ -62,7 +62,7 @@ class Forged:
     def _line(self, info: tarfile.TarInfo) -> str:
         kind = KINDS[info.type]
         digest = hashlib.sha256().hexdigest() if kind == "file" else ""
-        name, link = (one.removeprefix("./").encode() for one in (info.name, info.linkname))
+        name, link = info.name.removeprefix("./"), info.linkname.removeprefix("./").encode()
         return entry_line(name, kind, (info.mode, 0, 0, 0, 0), digest, link, "{}")
 
 

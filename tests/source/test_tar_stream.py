@@ -116,7 +116,7 @@ def test_a_changed_header_is_refused(damage: int, value: int) -> None:
     assert reader.members[0].name == b"a"
 
 
-@pytest.mark.parametrize("value", [b"\0", b"1", b"x"])
+@pytest.mark.parametrize("value", [b"\0", b"1", b"x", b"\xff"])
 def test_what_is_read_at_once_is_read_as_field_by_field(
     value: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
