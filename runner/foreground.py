@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,10 @@ def hand_over(
     folder: Path,
     stdin: bytes | None = None,
     capture: bool = False,
+    note: Callable[[int], None] = lambda _pid: None,
 ) -> tuple[int, bytes]:
     """Let a program have standard input and output; return its status, and what it printed.
+    `note` is given its process id as soon as it runs.
 
     With a terminal it stays in this process's group, which is the one that may read from there,
     and Ctrl-C is its own. `stdin` is given to it instead of ours; with `capture` what it prints
@@ -69,6 +71,7 @@ def hand_over(
         raise StepFailed(f"{arguments[0]} cannot be started: {error}.") from error
     with _left_to_it(interactive):
         try:
+            note(program.pid)
             printed, _ = program.communicate(stdin)
         except BaseException:
             _end(program, group=not interactive)

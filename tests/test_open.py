@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from runner.daemon import end_daemons
+from runner.owner import Owner, alive
 from tests.postgres_server import Database
 from tests.redis_server import RedisServer
 from tests.tools import clean_environment, require_program
@@ -152,6 +154,24 @@ def test_whatever_ends_it_nothing_stays(stack: WholeStack, number: signal.Signal
         assert process.returncode == 130
     assert scratch(stack) == []
     assert list(Path("/tmp").glob(f"holdfast-*/{stack.folder.name}")) == []
+
+
+# What is typed that goes on until somebody ends it.
+ENDLESS = {"main": "select pg_sleep(999)", "cache": "blpop nothing 0", "config": "sleep 999"}
+
+
+def test_the_program_of_one_that_was_killed_is_swept(stack: WholeStack) -> None:
+    left = []
+    for source, text in ENDLESS.items():
+        with stack.program.start("open", "--source", source, "--run", text) as process:
+            (note,) = wait_until(lambda: list(stack.folder.rglob("prompt.process")))
+            left.append(Owner.from_json(json.loads(note.read_text())["owner"]))
+            process.kill()
+            process.wait(DEADLINE_SECONDS)
+        assert alive(left[-1])
+        stack("open", "--source", "db", "--run", "select 1", status=0)
+        assert not alive(left[-1]), source
+    assert scratch(stack) == []
 
 
 def test_what_cannot_be_is_told(stack: WholeStack) -> None:

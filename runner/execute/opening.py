@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
+from runner.daemon import SUFFIX, note_daemon
 from runner.errors import PersonNeeded
 from runner.execute.locks import SNAPSHOT_LOCK, held
 from runner.execute.session import Session
@@ -74,6 +77,7 @@ def look_into(session: Session, choice: Choice, profile: str, looking: Looking, 
             folder=prompt.folder or home,
             stdin=prompt.stdin,
             capture=looking.capture,
+            note=lambda pid: _note_program(folder, pid),
         )
     return Looked(address, taken_at, doubts, status, printed)
 
@@ -98,6 +102,12 @@ def _restore(
     source.swap(place)
     source.discard(place)
     return doubts
+
+
+def _note_program(folder: Path, pid: int) -> None:
+    """Have what sweeps the scratch place end the program, too: it outlives a SIGKILL of this."""
+    with suppress(ProcessLookupError):
+        note_daemon(folder / f"prompt{SUFFIX}", pid)
 
 
 def _no_plan(session: Session) -> Plan:
