@@ -33,7 +33,7 @@ def stamp(instant: datetime | None) -> str | None:
     """RFC 3339 in UTC, to the second."""
     if instant is None:
         return None
-    return instant.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+    return instant.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 def visible(text: str) -> str:

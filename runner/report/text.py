@@ -40,11 +40,11 @@ def printed(outcome: Outcome) -> tuple[list[str], list[str]]:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
     """Aligned columns under their heads."""
-    everything = [list(heads), *(list(row) for row in rows)]
-    widths = [max(len(row[place]) for row in everything) for place in range(len(heads))]
+    everything = [heads, *rows]
+    widths = [max(map(len, column)) for column in zip(*everything, strict=True)]
+    line = "  ".join(f"{{:{width}}}" for width in widths).format
     for row in everything:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        yield "  ".join(cells).rstrip()
+        yield line(*row).rstrip()
 
 
 def _nothing(_outcome: Outcome) -> Lines:

@@ -12,7 +12,7 @@ from runner.execute import journal
 from runner.execute.session import Call, Session
 from runner.plan.choose import Asked, choose
 from runner.report.outcome import Outcome, stamp
-from runner.store.catalog import Catalog, Snapshot, read_manifest
+from runner.store.catalog import Catalog, Snapshot, no_collection, read_manifest
 
 
 def catalog(
@@ -29,14 +29,15 @@ def catalog(
     for name in policies:
         session.spec.policy(name)
     found = session.catalog(targets, glance=True)
-    shown = [
-        one
-        for one in found.snapshots
-        if (not sources or set(sources) & set(one.covers))
-        and (not policies or one.policy in policies)
-        and (not targets or set(targets) & set(one.targets))
-    ]
-    data: dict[str, Any] = {"snapshots": [row(one) for one in shown]}
+    with no_collection():
+        rows = [
+            row(one)
+            for one in found.snapshots
+            if (not sources or set(sources) & set(one.covers))
+            and (not policies or one.policy in policies)
+            and (not targets or set(targets) & set(one.targets))
+        ]
+    data: dict[str, Any] = {"snapshots": rows}
     troubles = _troubles(found)
     return Outcome("list", data, 4 if troubles else 0, _first(troubles), tuple(troubles))
 

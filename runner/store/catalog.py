@@ -25,6 +25,7 @@ __all__ = [
     "Snapshot",
     "SourceView",
     "next_sequence",
+    "no_collection",
     "predecessor",
     "read_catalog",
     "read_manifest",
@@ -204,7 +205,7 @@ def read_catalog(
     holdings: dict[str, Holding] = {}
     unreachable: dict[str, str] = {}
     silent = []
-    with _no_collection():
+    with no_collection():
         questions = {
             name: partial(read_target, target, project, profile, cache, now=now, glance=glance)
             for name, target in targets.items()
@@ -253,7 +254,7 @@ def read_manifest(
 
 
 @contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Hold the garbage collector: thousands of snapshots, none of them garbage, make it search
     the same objects over and over, which takes longer than all the rest.
     """
