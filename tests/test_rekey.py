@@ -260,6 +260,16 @@ def test_the_instructions_of_a_rekeyed_snapshot_work(service: Service, holdfast:
     assert b"AGE" not in (folder / "restored" / "spec.yaml").read_bytes()
 
 
+def test_the_runbook_inside_names_the_new_snapshot(service: Service, holdfast: Inside) -> None:
+    before = ids(holdfast)[0]
+    holdfast(*REKEY, status=0)
+    after = ids(holdfast)[0]
+    words = ("runbook", "--snapshot", after, "--identity", "keys/new")
+    document = holdfast.json(*words)["document"]
+    assert after in document
+    assert before not in document
+
+
 def test_what_was_signed_is_checked_and_signed_again(service: Service, holdfast: Inside) -> None:
     old, new = (make_key(service.folder, name) for name in ("old", "new"))
     public = make_signer(service.folder / "keys", "signer")

@@ -82,6 +82,38 @@ def test_an_empty_keep_keeps_everything() -> None:
     assert reasons(history, Keep())[history[20].id] == ("no rule lets it go",)
 
 
+def rekeyed(old: Snapshot) -> Snapshot:
+    """What stands for a snapshot, and is verified."""
+    new = replace(old, id=f"{old.id[:-6]}ffffff", rekeyed=(old.id, NOW), pinned=False)
+    return replace(new, proofs=(proof(new.id),))
+
+
+def test_what_was_encrypted_anew_counts_once() -> None:
+    history = daily(6)
+    twice = [one for old in history for one in (rekeyed(old), old)]
+    assert kept(twice, Keep(last=3)) == [rekeyed(one).id for one in history[:3]]
+    assert reasons(twice, Keep(last=3))[history[0].id] == (f"replaced by {twice[0].id}",)
+    # Where nothing is to go by rules, nothing goes by a claim.
+    assert kept(twice, Keep()) == [one.id for one in twice]
+
+
+def test_what_is_not_verified_or_not_pinned_stands_for_nothing() -> None:
+    (old,) = daily(1)
+    unverified = replace(rekeyed(old), proofs=())
+    assert kept([unverified, old], Keep(last=2)) == [unverified.id, old.id]
+    pinned = replace(old, pinned=True)
+    assert kept([rekeyed(pinned), pinned], Keep(last=2)) == [unverified.id, old.id]
+
+
+def test_two_that_claim_to_stand_for_each_other_are_not_both_replaced() -> None:
+    one, other = daily(2)
+    circle = [
+        replace(one, rekeyed=(other.id, NOW), proofs=(proof(one.id),)),
+        replace(other, rekeyed=(one.id, NOW), proofs=(proof(other.id),)),
+    ]
+    assert kept(circle, Keep(last=1)) == [one.id]
+
+
 def test_last_keeps_so_many() -> None:
     history = daily(10)
     assert kept(history, Keep(last=3)) == [one.id for one in history[:3]]
