@@ -25,14 +25,18 @@ GRACE_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 
 
-def note_daemon(path: Path, pid: int, folders: Sequence[Path] = ()) -> None:
+def note_daemon(path: Path, pid: int, folders: Sequence[Path] = (), *, group: bool = False) -> None:
     """Write the note of a running server; `path` ends in `.process`.
 
     `folders` are private folders elsewhere that go with it, each named `holdfast-…`: a short one
-    for its socket, say.
+    for its socket, say. With `group`, it leads a process group of its own, which is ended with it.
     Raises ProcessLookupError when there is no such process, OSError when it cannot be written.
     """
-    note = {"owner": owner_of(pid).to_json(), "folders": [str(one) for one in folders]}
+    note = {
+        "owner": owner_of(pid).to_json(),
+        "folders": [str(one) for one in folders],
+        "group": group,
+    }
     write_bytes(path, json.dumps(note).encode())
 
 
@@ -54,9 +58,9 @@ def end_daemons(folder: Path) -> None:
 def end_daemon(note: Path) -> None:
     """End the server that one note names, and remove its folders and the note; see above."""
     with contextlib.suppress(FileNotFoundError):
-        owner, folders = _read(note)
+        owner, folders, group = _read(note)
         if owner is not None:
-            _end(owner)
+            _end(owner, group=group)
         for one in folders:
             if one.is_absolute() and one.name.startswith(PREFIX) and os.path.lexists(one):
                 remove_tree(one)
@@ -78,21 +82,23 @@ def _is_own_file(entry: os.DirEntry[str]) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
-def _read(note: Path) -> tuple[Owner | None, list[Path]]:
-    """The server and its folders; nothing of a torn or foreign note."""
+def _read(note: Path) -> tuple[Owner | None, list[Path], bool]:
+    """The server, its folders, and whether it leads a group; nothing of a torn or foreign note."""
     try:
         found = json.loads(note.read_bytes())
         folders = [Path(one) for one in found.get("folders", ())]
-        return (Owner.from_json(found["owner"]) if "owner" in found else None), folders
+        owner = Owner.from_json(found["owner"]) if "owner" in found else None
+        return owner, folders, found.get("group") is True
     except (ValueError, TypeError, AttributeError):
-        return None, []
+        return None, [], False
 
 
-def _end(owner: Owner) -> None:
+def _end(owner: Owner, *, group: bool) -> None:
     """SIGTERM, and SIGKILL for what is still there after the grace period."""
+    kill = os.killpg if group else os.kill
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + GRACE_SECONDS
         while alive(owner) and time.monotonic() < deadline:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(owner.pid, signal_number)
+                kill(owner.pid, signal_number)
             time.sleep(PAUSE_SECONDS)

@@ -11,6 +11,7 @@ from typing import Any
 from runner.errors import StepFailed, UsageError
 from runner.execute.context import Context
 from runner.execute.mirror import env_file_values, mirrored, restored_place
+from runner.prove.command import DRILL
 from runner.prove.probes import Asked, ask
 from runner.prove.restored import asked_of
 from runner.source import Source
@@ -31,7 +32,7 @@ def environment_of(context: Context, own: Mapping[str, str]) -> dict[str, str]:
     values = env_file_values(context)
     values |= {name: str(value) for name, value in own.items()}
     if context.scratch is not None:
-        values["HOLDFAST_DRILL"] = str(context.scratch)
+        values[DRILL] = str(context.scratch)
         for name in context.spec.sources:
             variable = f"HOLDFAST_{name.upper().replace('-', '_')}"
             # A server that is not restored yet has no address: its variable is not set.

@@ -107,7 +107,7 @@ def _restore(
 def _note_program(folder: Path, pid: int) -> None:
     """Have what sweeps the scratch place end the program, too: it outlives a SIGKILL of this."""
     with suppress(ProcessLookupError):
-        note_daemon(folder / f"prompt{SUFFIX}", pid)
+        note_daemon(folder / f"prompt{SUFFIX}", pid, group=os.getpgid(pid) == pid)
 
 
 def _no_plan(session: Session) -> Plan:

@@ -7,18 +7,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO
 
 from runner import process
+from runner.daemon import SUFFIX, note_daemon
 from runner.errors import StepFailed
 from runner.process import SHELL, TAIL_BYTES, CommandFailed, Outcome
 
 # All that a command is given unless the spec declares more: cron and a bare host have no others,
 # so a command that works by hand for some other variable's sake would fail on the bad day.
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSH_AUTH_SOCK")
+
+DRILL = "HOLDFAST_DRILL"  # names a drill's scratch folder to its commands
 
 # An agent signs for servers of production; a drill has no business with them.
 NOT_IN_ISOLATION = ("SSH_AUTH_SOCK",)
@@ -85,6 +89,7 @@ def run_command(
                 environment=command_environment(environment, isolated=isolated),
                 folder=folder,
             ) as bash,
+            _noted(bash.pid, environment if isolated else {}),
         ):
             try:
                 bash.wait(timeout)
@@ -99,6 +104,22 @@ def run_command(
     if late or outcome.status != 0:
         raise CommandFailed(_complaint(outcome, timeout if late else None), outcome)
     return outcome
+
+
+@contextmanager
+def _noted(pid: int, environment: Mapping[str, str]) -> Iterator[None]:
+    """Have what sweeps a drill's folder end its command, which outlives a SIGKILL of the drill."""
+    scratch = environment.get(DRILL)
+    if scratch is None:
+        yield
+        return
+    note = Path(scratch) / f"command-{pid}{SUFFIX}"
+    with suppress(ProcessLookupError):
+        note_daemon(note, pid, group=True)
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
 
 
 def isolation() -> str:

@@ -14,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from runner.owner import alive, owner_of
 from runner.store.seal import keygen
 from tests.inside import Inside
 from tests.service import SPEC, Service
@@ -145,6 +146,26 @@ def test_a_lost_host_needs_the_identity_from_the_safe(tmp_path: Path) -> None:
     assert "--identity FILE" in refused["error"]["message"]
     safe = (service.folder / "own.key").rename(tmp_path / "safe.key")
     drill(holdfast, "--scenario", "host-lost", "--identity", str(safe))
+
+
+def test_what_a_killed_drill_was_running_is_swept(service: Service, tmp_path: Path) -> None:
+    done, said = tmp_path / "done", tmp_path / "said"
+    endless = f"test -e {done} || {{ sleep 9999 & echo $! > {said}; wait; }}"
+    entry = f'  - {{name: endless, run: "true", drill: "{endless}"}}\n'
+    (service.folder / "backup.yaml").write_text(SPEC.replace("checks:", f"{entry}checks:"))
+    with service.program.start("drill") as process:
+        deadline = time.monotonic() + 60
+        while not (said.exists() and said.read_text().strip()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    sleeping = owner_of(int(said.read_text()))
+    assert alive(sleeping)
+    done.touch()
+    facts = drill(Inside(service.folder))["facts"]
+    assert len(facts["swept"]) == 1
+    assert not alive(sleeping)
 
 
 def test_a_random_choice_can_be_repeated(holdfast: Inside) -> None:
