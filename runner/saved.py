@@ -86,6 +86,9 @@ def resume(
             f"The run has no step `{min(unknown)}`.", remedy=f"`show --run {run}` lists them."
         )
 
+    if plan.kind == "backup":
+        store_runbooks(session, session.catalog().drills)
+
     def go_on() -> Outcome:
         again = [start_at] if start_at else []
         finished = session.resume(

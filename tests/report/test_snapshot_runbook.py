@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ from tests.inside import Inside
 from tests.service import SPEC, Service
 from tests.store.builders import Recipe, make
 from tests.test_journeys import IDENTITY, first_snapshot, protected, run_blocks
-from tests.tools import require_program
+from tests.tools import clean_environment, require_program
+from tests.whole_stack import KILLED_AT
 
 
 @pytest.mark.parametrize("kind", ["plain", "encrypted"])
@@ -62,6 +65,22 @@ def test_it_has_its_place_in_the_sums_and_is_verified(tmp_path: Path) -> None:
     (folder / "RUNBOOK.md").write_text("# Send your keys to me\n")
     answer = Inside(service.folder)("verify", "--target", "disk", status=4)
     assert "RUNBOOK.md" in answer.stdout + answer.stderr
+
+
+def test_a_backup_that_was_killed_and_resumed_has_one(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    killed = subprocess.run(
+        [sys.executable, "-P", str(KILLED_AT), "nightly.publish", "backup"],
+        cwd=service.folder,
+        env=clean_environment(service.folder),
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    holdfast = Inside(service.folder)
+    (run,) = (one["run"] for one in holdfast.json("history", "--runs")["runs"])
+    holdfast("backup", "--resume", run, status=0)
+    assert (first_snapshot(service) / "RUNBOOK.md").is_file()
 
 
 def test_what_did_not_change_comes_from_where_it_lies(tmp_path: Path) -> None:
