@@ -86,7 +86,8 @@ def test_what_a_killed_drill_leaves_is_swept_by_the_next(stack: WholeStack) -> N
         left = servers_of(stack)
         assert stack.leftovers() != []
     assert len(left) == 2
-    document = stack.json("drill")
+    document = stack.json("drill", "--scenario", "host-lost")
+    assert {one["equal"] for one in document["proof"]} == {True}
     (swept,) = report_of(document)["swept"]
     assert swept in Path(document["report"]).read_text()
     assert [one for one in left if alive(one)] == []
