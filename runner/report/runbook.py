@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from runner.durable import make_folder, write_bytes
@@ -20,7 +21,7 @@ from runner.plan.model import Plan, Step
 from runner.plan.recover import Wanted, compile_recovery, recovery_entries
 from runner.registry import open_source
 from runner.report.markdown import fence, table, text
-from runner.report.outcome import Outcome
+from runner.report.outcome import Outcome, stamp
 from runner.spec.model import Spec
 from runner.spec.units import format_duration
 from runner.store.instructions import programs_in
@@ -135,8 +136,9 @@ def _snapshots(plan: Plan) -> Iterable[str]:
         for step in plan.steps
         if step.action == "recovery.stage"
     }
+    taken = {name: datetime.fromisoformat(at) for name, at in plan.facts["taken_at"].items()}
     rows = [
-        (source, snapshot, plan.facts["taken_at"][source], places[source])
+        (source, snapshot, str(stamp(taken[source])), places[source])
         for source, snapshot in plan.facts["snapshots"].items()
     ]
     return table(("Source", "Snapshot", "Content of", "Where it lies"), rows)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
+from runner.report.lines import Lines, seconds, table
 from runner.report.outcome import Outcome, visible
+from runner.report.recovery_words import drill_lines, recovery_lines, removed_lines, safety_lines
 from runner.report.rekey_words import rekey_lines
-from runner.report.target_words import format_age, format_latency, loss_words
+from runner.report.status_words import ready_lines, status_lines
+from runner.report.target_words import counted
 from runner.secret import SCRUBBER
 from runner.spec.units import format_duration, format_size
-
-Lines = Iterable[str]
-Row = Mapping[str, Any]
 
 
 def show(outcome: Outcome) -> None:
@@ -38,15 +37,6 @@ def printed(outcome: Outcome) -> tuple[list[str], list[str]]:
     return first, second
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Lines:
-    """Aligned columns under their heads."""
-    everything = [heads, *rows]
-    widths = [max(map(len, column)) for column in zip(*everything, strict=True)]
-    line = "  ".join(f"{{:{width}}}" for width in widths).format
-    for row in everything:
-        yield line(*row).rstrip()
-
-
 def _nothing(_outcome: Outcome) -> Lines:
     return ()
 
@@ -58,7 +48,7 @@ def _validate(outcome: Outcome) -> Lines:
             path = f" {one['path']}:" if one.get("path") else ""
             yield f"{place}: {word.removesuffix('s')}:{path} {one['message']}"
     errors, warnings = len(outcome.data["errors"]), len(outcome.data["warnings"])
-    yield f"{errors} errors, {warnings} warnings."
+    yield f"{counted(errors, 'error')}, {counted(warnings, 'warning')}."
     yield "No backup was looked at: see verify."
 
 
@@ -103,7 +93,7 @@ def _backup(outcome: Outcome) -> Lines:
     for one in data["lacking"]:
         yield f"Snapshot {one['id']}: NOT at {one['target']}: {one['reason']}"
     if data["pruned"]:
-        yield f"Pruned: {len(data['pruned'])} snapshots."
+        yield f"Pruned: {counted(len(data['pruned']), 'snapshot')}."
     yield from (f"Note: {note}" for note in outcome.notes)
     if not data["snapshots"] and not data["completed"] and outcome.exit_code == 0:
         yield "Nothing was due."
@@ -144,102 +134,6 @@ def _verify(outcome: Outcome) -> Lines:
     for one in outcome.data["rollback"]:
         said = f"{one['verdict']}, {one['reason']}"
         yield f"Nothing newer was taken away from {one['target']}: {said}."
-
-
-def _recovery(outcome: Outcome) -> Lines:
-    data = outcome.data
-    words = {True: "equal to the snapshot", False: "DIFFERENT", None: "NOT PROVEN"}
-    for one in data["proof"]:
-        yield f"{one['source']}: {words[one['equal']]}"
-        yield from (f"  {line}" for line in one["differences"][:10])
-    yield from (f"Note: {note}" for note in outcome.notes)
-    if data["safety"]:
-        yield "Safety copies of what was replaced:"
-        yield from (f"  {one}" for one in data["safety"])
-    ended = "waits for a person" if outcome.exit_code == 7 else data["status"]
-    yield f"{outcome.command} {ended} after {format_duration(data['seconds'])}."
-
-
-def _drill(outcome: Outcome) -> Lines:
-    yield from _recovery(outcome)
-    data = outcome.data
-    rows = []
-    for name, one in data["rto"].items():
-        rows.append(("RTO", name, _seconds(one["objective"]), _seconds(one["measured"]),
-                     _met(one["met"])))  # fmt: skip
-    for name, one in data["rpo"].items():
-        rows.append(("RPO", name, _seconds(one["objective"]), _seconds(one["measured"]),
-                     _met(one["met"])))  # fmt: skip
-    yield from table(("", "OF", "OBJECTIVE", "MEASURED", ""), rows)
-    for one in data["checks"]:
-        yield f"{one['verdict']:5} {one['source'] or ''} {one['name']}"
-    yield f"Isolation: {data['isolation']}. Clean-up: {data['cleanup']}. Report: {data['report']}"
-
-
-def _status(outcome: Outcome) -> Lines:
-    data = outcome.data
-    yield "Not well:" if outcome.notes else "All is well."
-    yield from (f"  {note}" for note in outcome.notes)
-    yield from (f"Warning: {warning}" for warning in data["warnings"])
-    yield ""
-    heads = ("SOURCE", "AGE", "RPO", "", "RESTORED", "DRILLED IN", "RTO", "")
-    yield from table(heads, [_source_row(one) for one in data["sources"]])
-    yield ""
-    yield from table(
-        ("POLICY", "LAST RUN", "ENDED", "NEXT"), [_policy_row(one) for one in data["policies"]]
-    )
-    yield ""
-    yield from table(TARGET_HEADS, [_target_row(one) for one in data["targets"]])
-    for one in data["targets"]:
-        lost = loss_words(one)
-        if lost is not None:
-            yield f"If {one['target']} burned, {lost}."
-
-
-def _source_row(one: Row) -> list[str]:
-    newest, rto = one["newest"], one["rto"]
-    return [
-        one["source"],
-        format_age(newest["age"]) if newest else "NONE",
-        _seconds(one["rpo"]["objective"]),
-        _met(one["rpo"]["met"]),
-        f"{format_age(one['proof_age'])} ago" if one["proved_at"] else "never",
-        _seconds(rto["measured"]),
-        _seconds(rto["objective"]),
-        _met(rto["met"]),
-    ]
-
-
-def _policy_row(one: Row) -> list[str]:
-    last = one["last_run"] or {}
-    due = one["next_due"] or "by hand"
-    return [one["policy"], last.get("at") or "never", last.get("status") or "-", due]
-
-
-TARGET_HEADS = (
-    "TARGET", "REACHED", "ANSWERS", "TAKES", "FREE", "SNAPSHOTS", "OLDEST", "NEWEST", "BEHIND BY",
-)  # fmt: skip
-
-
-def _target_row(one: Row) -> list[str]:
-    speed = one["throughput"]
-    return [
-        one["target"],
-        {True: "yes", False: "NO", None: "?"}[one["reachable"]],
-        format_latency(one["latency"]),
-        "?" if speed is None else f"{format_size(speed['upload'])}/s",
-        "?" if one["free"] is None else format_size(one["free"]),
-        "?" if one["snapshots"] is None else str(one["snapshots"]),
-        (one["oldest"] or "-").partition("-")[0],
-        (one["newest"] or "-").partition("-")[0],
-        "?" if one["behind"] is None else str(one["behind"]),
-    ]
-
-
-def _ready(outcome: Outcome) -> Lines:
-    rows = [(one["verdict"], one["what"], one["found"]) for one in outcome.data["points"]]
-    yield from table(("", "WHAT", "FOUND"), rows)
-    yield outcome.data["line"]
 
 
 def _run(outcome: Outcome) -> Lines:
@@ -291,7 +185,7 @@ def _history(outcome: Outcome) -> Lines:
     if "drills" in outcome.data:
         rows = [
             (one["run"], one["at"], "passed" if one["ok"] else "NOT PASSED",
-             _seconds(one.get("rto", {}).get("system", {}).get("measured")))
+             seconds(one.get("rto", {}).get("system", {}).get("measured")))
             for one in outcome.data["drills"]
         ]  # fmt: skip
         yield from table(("DRILL", "AT", "", "RTO"), rows)
@@ -318,27 +212,6 @@ def _prune(outcome: Outcome) -> Lines:
     yield from (f"Note: {note}" for note in outcome.notes)
 
 
-def _safety(outcome: Outcome) -> Lines:
-    rows = [
-        (one["run"], one["source"], one["at"], format_size(copy["bytes"]), copy["where"],
-         "its run has not ended well" if one["unfinished"] else one["error"] or "")
-        for one in outcome.data["safety"]
-        for copy in one["copies"] or [{"bytes": 0, "where": "?"}]
-    ]  # fmt: skip
-    if rows:
-        yield from table(("RUN", "SOURCE", "REPLACED", "SIZE", "SAFETY COPY", ""), rows)
-        yield "To put back what a run replaced: holdfast dr-restore --rollback RUN"
-    else:
-        yield "There are no safety copies."
-
-
-def _prune_safety(outcome: Outcome) -> Lines:
-    for one in outcome.data["removed"]:
-        yield f"removed  {one['where']} ({one['source']}, {one['run']})"
-    for one in outcome.data["kept"]:
-        yield f"kept     {one['where']} ({one['source']}, {one['run']}): {one['reason']}"
-
-
 def _pin(outcome: Outcome) -> Lines:
     data = outcome.data
     until = f" until {data['until']}" if data.get("until") else ""
@@ -358,14 +231,6 @@ def _doctor(outcome: Outcome) -> Lines:
     yield from table(("", "WHAT", "FOUND"), rows)
 
 
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else format_duration(round(value, 1))
-
-
-def _met(value: bool | None) -> str:
-    return {True: "met", False: "MISSED", None: "-"}[value]
-
-
 SAYS_ITS_ERROR = ("validate", "status", "ready")
 
 TEXTS: dict[str, Callable[[Outcome], Lines]] = {
@@ -374,14 +239,14 @@ TEXTS: dict[str, Callable[[Outcome], Lines]] = {
     "backup": _backup,
     "list": _list,
     "verify": _verify,
-    "restore": _recovery,
-    "dr-restore": _recovery,
-    "rollback": _recovery,
-    "safety": _safety,
-    "prune-safety": _prune_safety,
-    "drill": _drill,
-    "status": _status,
-    "ready": _ready,
+    "restore": recovery_lines,
+    "dr-restore": recovery_lines,
+    "rollback": recovery_lines,
+    "safety": safety_lines,
+    "prune-safety": removed_lines,
+    "drill": drill_lines,
+    "status": status_lines,
+    "ready": ready_lines,
     "run": _run,
     "show": _show,
     "ls": _ls,
