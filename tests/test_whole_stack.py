@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.tools import clean_environment
+from tests.test_journeys import run_blocks
+from tests.tools import clean_environment, require_program
 from tests.whole_machine import WholeMachine, whole_machine, writers
 from tests.whole_stack import SOURCES
 
@@ -58,6 +59,19 @@ def test_everything_is_lost_and_comes_back(stack: WholeMachine) -> None:
     assert not new or new[-1] <= newest
     assert stack.log() == ["provisioned", "stop", "start", "deployed"]
     assert stack.leftovers() == []
+
+
+@pytest.mark.slow
+def test_a_person_brings_everything_back_by_the_runbook(stack: WholeMachine) -> None:
+    for program in ("psql", "redis-cli"):
+        require_program(program)
+    stack("backup", status=0)
+    wanted = stack.observe()
+    stack.destroy()
+    document = stack.json("runbook", "--from", stack.target)["document"]
+    run_blocks(document, stack.machine.home, REDISCLI_AUTH=stack.server.password)
+    assert stack.observe() == wanted
+    assert stack.log() == ["provisioned", "stop", "start", "deployed"]
 
 
 @pytest.mark.slow
