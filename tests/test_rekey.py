@@ -11,6 +11,7 @@ from pathlib import Path
 import pyrage
 import pytest
 
+from runner.errors import StepFailed
 from runner.execute import replaced
 from runner.target import NotAllowed, Target
 from runner.target.local import LocalTarget
@@ -324,6 +325,26 @@ def test_what_is_locked_stays_and_is_told_and_a_prune_removes_it_later(
     removed = holdfast.json("prune")["removed"]
     assert {one["id"] for one in removed} == before
     assert len(ids(holdfast)) == 2
+
+
+def test_what_a_stopped_removal_left_goes_and_what_others_put_there_stays(
+    service: Service, holdfast: Inside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    oldest = ids(holdfast)[-1]
+    folder = folders(service)[oldest]
+    (folder / "holiday.jpg").write_bytes(b"precious")
+    remove, faults_left = LocalTarget.delete, [1]
+
+    def stopped(target: LocalTarget, key: str) -> None:
+        remove(target, key)
+        if key.endswith(f"{oldest}/manifest.json") and faults_left:
+            faults_left.pop()
+            raise StepFailed("The disk was pulled out.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalTarget, "delete", stopped)
+        holdfast(*REKEY, "--target", "disk", status=4)
+    assert [one.name for one in folder.iterdir()] == ["holiday.jpg"]
 
 
 def test_where_nothing_may_be_removed_the_new_ones_are_written_and_the_rest_is_told(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from runner.errors import StepFailed
+from runner.errors import StepFailed, UsageError
 from runner.execute.actions.base import Outputs
 from runner.execute.context import Context
-from runner.execute.locks import SNAPSHOT_LOCK, held
-from runner.execute.remembering import forget, recall, remember
+from runner.execute.locks import RUN_LOCK, SNAPSHOT_LOCK, held
+from runner.execute.remembering import recall, remember
 from runner.execute.removing import remove_snapshot
 from runner.plan.model import Step
+from runner.spec.model import Spec
 from runner.store.cache import Cache, cache_file
 from runner.store.catalog import read_manifest
 from runner.store.chain import Link
 from runner.store.records import Pin, body_of, pins, read_records, write_record
-from runner.store.snapshot import MANIFEST, folder_of
+from runner.store.snapshot import MANIFEST, Manifest, SnapshotId, folder_of
 from runner.target import NotAllowed, Target
 from runner.target.protection import held_until, protect, words
 
@@ -35,10 +38,8 @@ def remove(step: Step, context: Context) -> Outputs:
     target = context.target(step.params["target"])
     parent = folder_of(spec.project, spec.profile)
     try:
-        with (
-            held(spec.state, SNAPSHOT_LOCK, context.run),
-            target.lock(f"{parent}/.prune", f"run {context.run}"),
-        ):
+        with _alone(context), target.lock(f"{parent}/.prune", f"run {context.run}"):
+            link = _require_there(step, context, target)
             _require_unneeded(step, context, target)
             _carry_pin(step, context, target)
             folder = f"{parent}/{old}"
@@ -50,7 +51,7 @@ def remove(step: Step, context: Context) -> Outputs:
                     remedy="After that, a prune or another rekey removes it.",
                 )
             foreign = remove_snapshot(target, folder, spec.sources)
-            forget(spec, target.name, old)
+            _remember_instead(spec, target.name, old, link)
     except NotAllowed as error:
         raise NotAllowed(
             f"{old} stays at {target.name}, and whoever has its old key can open it there: "
@@ -61,8 +62,29 @@ def remove(step: Step, context: Context) -> Outputs:
     return {"removed": [{"id": old, "target": target.name}], "foreign": foreign}
 
 
-def _require_unneeded(step: Step, context: Context, target: Target) -> None:
-    """Raise StepFailed unless what stands for a snapshot is there and nothing names that one."""
+def sweep(step: Step, context: Context) -> Outputs:
+    """Remove what a removal that was stopped left; what has a manifest is a snapshot, and stays."""
+    spec, target = context.spec, context.target(step.params["target"])
+    folder = folder_of(spec.project, spec.profile, step.params["snapshot"])
+    there = [entry.key for entry in target.entries(folder)]
+    if not there or f"{folder}/{MANIFEST}" in there:
+        return {}
+    return {"foreign": remove_snapshot(target, folder, spec.sources)}
+
+
+@contextlib.contextmanager
+def _alone(context: Context) -> Iterator[None]:
+    """While nobody here reads snapshots, or makes one that could name what is to go."""
+    spec = context.spec
+    with contextlib.ExitStack() as stack:
+        if any(policy.skip_unchanged for policy in spec.policies.values()):
+            stack.enter_context(held(spec.state, RUN_LOCK, context.run))
+        stack.enter_context(held(spec.state, SNAPSHOT_LOCK, context.run))
+        yield
+
+
+def _require_there(step: Step, context: Context, target: Target) -> Link:
+    """What stands for a snapshot. Raises StepFailed unless it is there as it was written."""
     spec, params = context.spec, step.params
     written = context.outputs(params["written"]) if params["written"] else params
     manifest, data = read_manifest(target, spec.project, spec.profile, params["snapshot"])
@@ -72,30 +94,42 @@ def _require_unneeded(step: Step, context: Context, target: Target) -> None:
             f"The manifest of {manifest.id} at {target.name} is not the one that was written.",
             remedy="Somebody changed it: look at it, and at who may write there.",
         )
-    if recall(spec).get(target.name, Link("", 0, "")).id == params["old"]:
-        remember(spec, target.name, Link(manifest.id, manifest.sequence, digest))
-    naming = [*params["named_by"], *_new_ones_naming(step, context, target)]
+    return Link(manifest.id, manifest.sequence, digest)
+
+
+def _require_unneeded(step: Step, context: Context, target: Target) -> None:
+    """Raise StepFailed where another snapshot, also one that came since the plan was made, has
+    no content of its own and names this one.
+    """
+    old = step.params["old"]
+    naming = [*step.params["named_by"]]
+    naming += [one.id for one in _new_ones(step, context, target) if old in _named(one)]
     if naming:
         raise StepFailed(
-            f"{params['old']} stays at {target.name}: {naming[0]} has no content of its own for a "
-            "source, and names this one.",
-            remedy="Run rekey again.",
+            f"{old} stays at {target.name}: {naming[0]} names it for what it has not itself.",
+            remedy="Run rekey again; an unencrypted one has to be deleted first.",
         )
 
 
-def _new_ones_naming(step: Step, context: Context, target: Target) -> list[str]:
-    """The snapshots that came since the plan was made, and name the one that is to go."""
-    spec = context.spec
-    known = {*context.plan.facts["known"], step.params["snapshot"]}
-    known |= {one["id"] for one in context.plan.facts["snapshots"]}
-    found = []
-    for entry in target.find(folder_of(spec.project, spec.profile), MANIFEST):
-        name = entry.key.rsplit("/", 2)[1]
-        if name not in known:
-            manifest, _ = read_manifest(target, spec.project, spec.profile, name)
-            named = {*manifest.unchanged.values(), *(one.base for one in manifest.artifacts)}
-            found += [name] if step.params["old"] in named else []
-    return found
+def _new_ones(step: Step, context: Context, target: Target) -> Iterator[Manifest]:
+    """The snapshots that came since the plan was made."""
+    spec, facts = context.spec, context.plan.facts
+    known = {*facts["known"], *(one["id"] for one in facts["snapshots"]), step.params["snapshot"]}
+    for name in target.folders(folder_of(spec.project, spec.profile)):
+        if SnapshotId.fits(name) and name not in known:
+            with contextlib.suppress(UsageError):  # it is still being written
+                yield read_manifest(target, spec.project, spec.profile, name)[0]
+
+
+def _named(manifest: Manifest) -> set[str | None]:
+    return {*manifest.unchanged.values(), *(one.base for one in manifest.artifacts)}
+
+
+def _remember_instead(spec: Spec, target: str, old: str, link: Link) -> None:
+    """Where the one that went was the newest that this host knew of, it is the other one now."""
+    known = recall(spec).get(target)
+    if known is not None and known.id == old:
+        remember(spec, target, link)
 
 
 def _carry_pin(step: Step, context: Context, target: Target) -> None:

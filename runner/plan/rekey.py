@@ -66,9 +66,14 @@ def compile_rekey(spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted) ->
                 if not one.encrypted and (not ids or one.id in ids)
             ],
             "unread": dict(catalog.unreachable),
-            "known": [one.id for one in catalog.snapshots] if chosen else [],
+            "known": _known(catalog) if chosen else [],
         },
     )
+
+
+def _known(catalog: Catalog) -> list[str]:
+    """The ids that were looked at, also of what cannot be read."""
+    return [*(one.id for one in catalog.snapshots), *(name for _, name, _ in catalog.damaged)]
 
 
 def _told(spec: Spec, family: Family, places: Sequence[str]) -> dict[str, Any]:
@@ -125,11 +130,13 @@ class _Making:
             arriving = self._arrive(family, target, targets, writing)
             if arriving is not None:
                 yield from (arriving,) if arriving is not writing else ()
-                yield _sweep(family, target, arriving)
+                yield _sweep(family.new, target, arriving)
             yield _verify(family, target, arriving)
             for old in family.going:
                 if target in old.targets:
-                    yield self._remove(family, old, target)
+                    removing = self._remove(family, old, target)
+                    rest = replace(_sweep(old.id, target, removing), action="rekey.sweep")
+                    yield from (removing, rest)
 
     def _write(self, family: Family, targets: Sequence[str]) -> Step:
         head = family.head
@@ -252,17 +259,17 @@ def _hold(family: Family, target: str) -> Step:
     )
 
 
-def _sweep(family: Family, target: str, arriving: Step) -> Step:
+def _sweep(snapshot: str, target: str, step: Step) -> Step:
     return Step(
-        id=f"{family.new}.sweep.{target}",
+        id=f"{snapshot}.sweep.{target}",
         action="snapshot.sweep",
-        title=f"Remove what is unfinished at {target}",
-        params={"snapshot": family.new, "target": target},
-        after=(arriving.id,),
+        title=f"Remove what is left of {snapshot} at {target}, if it has no manifest",
+        params={"snapshot": snapshot, "target": target},
+        after=(step.id,),
         effect="writes",
         when="failure",
         locks=(f"{TARGET_LOCK}{target}",),
-        reason="runs only if the snapshot was not finished there",
+        reason=f"runs only if {step.id} was not finished",
     )
 
 

@@ -51,6 +51,11 @@ class Catalog:
         """Every snapshot by its id."""
         return {one.id: one for one in self.snapshots}
 
+    @cached_property
+    def _heirs(self) -> Mapping[str, Snapshot]:
+        """By the id of one that may be gone: the newest that was encrypted anew for it."""
+        return {one.rekeyed[0]: one for one in reversed(self.snapshots) if one.rekeyed is not None}
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What was ignored while reading records, and why."""
@@ -71,7 +76,7 @@ class Catalog:
         """
         if text == "latest" and self.snapshots:
             return self.snapshots[0]
-        exact = self.by_id.get(text) or self._heir(text)
+        exact = self.by_id.get(text) or self._heirs.get(text)
         if exact is not None:
             return exact
         found = [
@@ -94,13 +99,6 @@ class Catalog:
                     remedy="`list` shows the snapshots that are whole.",
                 )
         raise UsageError(f"There is no snapshot {text!r}.", remedy=self._nearest(text))
-
-    def _heir(self, gone: str) -> Snapshot | None:
-        """The newest that was encrypted anew for the one of that id."""
-        for one in self.snapshots:
-            if one.rekeyed is not None and one.rekeyed[0] == gone:
-                return one
-        return None
 
     def _nearest(self, text: str) -> str:
         import difflib
@@ -161,7 +159,8 @@ class Catalog:
     def holder(self, snapshot: Snapshot, source: str) -> Snapshot | None:
         """The snapshot that has the content of `source` that `snapshot` speaks for, if any."""
         while source not in snapshot.sources:
-            older = self.by_id.get(snapshot.unchanged.get(source, ""))
+            name = snapshot.unchanged.get(source, "")
+            older = self.by_id.get(name) or self._heirs.get(name)
             if older is None or older.sequence >= snapshot.sequence:
                 return None
             snapshot = older

@@ -9,7 +9,7 @@ from runner.execute.actions.snapshot import open_target_of
 from runner.execute.context import Context
 from runner.plan.model import Step
 from runner.spec.model import Spec
-from runner.store.snapshot import folder_of
+from runner.store.snapshot import MANIFEST, folder_of
 
 
 class WriteRekeyed(Simple):
@@ -61,4 +61,24 @@ class RemoveReplaced(Simple):
         return remove(step, context)
 
 
-ACTIONS = {"write": WriteRekeyed(), "hold": HoldRekeyed(), "remove": RemoveReplaced()}
+class SweepReplaced(Simple):
+    """Remove what a removal that was stopped left, at one target."""
+
+    def commands(self, step: Step, spec: Spec) -> list[str]:
+        """What would go."""
+        folder = folder_of(spec.project, spec.profile, step.params["snapshot"])
+        return [f"# remove {open_target_of(spec, step).location(folder)} if it has no {MANIFEST}"]
+
+    def perform(self, step: Step, context: Context) -> Outputs:
+        """Remove what a backup wrote there, if the manifest is gone."""
+        from runner.execute.replaced import sweep
+
+        return sweep(step, context)
+
+
+ACTIONS = {
+    "write": WriteRekeyed(),
+    "hold": HoldRekeyed(),
+    "remove": RemoveReplaced(),
+    "sweep": SweepReplaced(),
+}
