@@ -243,7 +243,13 @@ class _Intake:
         return size
 
     def _hand_on(self, data: bytes | bytearray | memoryview) -> None:
-        block = bytes(data)
+        block = _unchanging(data)
         self._pipe.write(block)
         if self._progress is not None and block:
             self._progress(len(block))
+
+
+def _unchanging(data: bytes | bytearray | memoryview) -> bytes:
+    """The data as bytes: no copy of a view of all of some bytes."""
+    whole = data.obj if isinstance(data, memoryview) and data.c_contiguous else data
+    return whole if isinstance(whole, bytes) and len(whole) == len(data) else bytes(data)

@@ -203,6 +203,19 @@ def test_the_age_program_does_the_same(
     assert opened(target, by_program, IDENTITY) == data
 
 
+def test_any_view_is_written_as_it_reads(target: LocalTarget) -> None:
+    data = content(3 * MEBIBYTE)
+    view = memoryview(data)
+    views = [view, view[::-1], view[1:], view.cast("I"), view.cast("B", (3, MEBIBYTE))]
+
+    def produce(sink: Sink) -> None:
+        for one in views:
+            sink.write(one)
+
+    sealed = Seal("zstd").write(target, FOLDER, "a", produce)
+    assert opened(target, sealed) == b"".join(bytes(one) for one in views)
+
+
 def test_any_of_several_recipients_opens_it(target: LocalTarget, tmp_path: Path) -> None:
     recipients, identities = [RECIPIENT], [IDENTITY]
     for kind in ("ed25519", "rsa"):
