@@ -40,7 +40,8 @@ class HoldfastError(Exception):
     def as_json(self) -> dict[str, Any]:
         """The `error` object of the JSON contract."""
         found = {"step": self.step, "file": self.file, "line": self.line, "column": self.column}
-        text = f"{self.message} {self.remedy}".strip()
+        between = "\n" if "\n" in self.message else " "
+        text = f"{self.message}{between}{self.remedy}".strip()
         return {"kind": self.kind, "message": text} | {
             key: value for key, value in found.items() if value is not None
         }

@@ -296,12 +296,17 @@ def _flags(context: Any, values: Mapping[str, Any], *, needs_spec: bool) -> Flag
     call = Call(
         file=_spec_file(values["file"], needs_spec=needs_spec and not _by_address(values)),
         profile=values["profile"] or os.environ.get("HOLDFAST_PROFILE") or None,
-        identity=Path(identity).expanduser().absolute() if identity else None,
+        identity=_place(identity) if identity else None,
         wait=duration(wait) if wait else 0.0,
         confirm=values.get("confirm") or None,
         listeners=() if quiet or wants_json else (_reporter(),),
     )
     return Flags(call, wants_json, quiet, dry, Path(plan_file) if plan_file else None)
+
+
+def _place(typed: str) -> Path:
+    """An absolute path without `..`, as the next line to type shows it; links stay."""
+    return Path(os.path.abspath(Path(typed).expanduser()))  # noqa: PTH100
 
 
 def _by_address(values: Mapping[str, Any]) -> bool:
