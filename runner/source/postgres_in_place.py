@@ -17,7 +17,7 @@ from runner.source import Artifacts, postgres_toc
 from runner.source.postgres_checks import object_owners
 from runner.source.postgres_compare import compare
 from runner.source.postgres_fingerprint import database_fingerprint
-from runner.source.postgres_load import BLOCK, analyze, decode, load
+from runner.source.postgres_load import BLOCK, analyze, decode, load, write_list
 from runner.source.postgres_place import Member, Note, Spot, document
 from runner.source.postgres_programs import Programs, programs_for, reading_client
 from runner.source.postgres_server import Server
@@ -174,10 +174,9 @@ def _replace(spot: Spot, member: Member, dump: Path) -> None:
         end_clients(session, [member.live])
         _clear(session)
         programs = programs_for(server, version_of(session) // 10000, "pg_restore")
-        more = _listed(spot, session, server, programs, dump)
-        if _foreign(spot, session, member):
-            more.append("--no-owner")
-        load(server, programs, dump, no_tablespaces=True, more=more)
+        listed = write_list(spot.workspace, _lines(session, server, programs, dump))
+        more = ["--no-owner"] if _foreign(spot, session, member) else []
+        load(server, programs, dump, listed=listed, no_tablespaces=True, more=more)
         analyze(session)
 
 
@@ -190,12 +189,8 @@ def _clear(session: Session) -> None:
     session.execute("COMMIT")
 
 
-def _listed(
-    spot: Spot, session: Session, server: Server, programs: Programs, dump: Path
-) -> list[str]:
+def _lines(session: Session, server: Server, programs: Programs, dump: Path) -> list[str]:
     """Leave out what is still there since it is somebody else's: extensions, the public schema."""
-    if server.exec:
-        return []
     extensions = [str(name) for (name,) in session.rows(_EXTENSIONS)]
     texts = {f"EXTENSION - {name} " for name in extensions}
     texts |= {f"COMMENT - EXTENSION {one} " for name in extensions for one in _spelt(name)}
@@ -204,10 +199,7 @@ def _listed(
             f"{kind} - SCHEMA {one} " for kind in ("COMMENT", "ACL") for one in _spelt("public")
         }
     entries = postgres_toc.read(server, programs, dump)
-    path = spot.workspace / "list"
-    lines = (one.line for one in entries if not one.text.startswith(tuple(texts)))
-    path.write_text("".join(f"{line}\n" for line in lines), errors="surrogateescape")
-    return [f"--use-list={path}"]
+    return [one.line for one in entries if not one.text.startswith(tuple(texts))]
 
 
 def _spelt(name: str) -> tuple[str, str]:

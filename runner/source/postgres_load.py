@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from runner.errors import StepFailed
+from runner.source import postgres_behind
 from runner.source.postgres_errors import ServerSaid
 from runner.source.postgres_programs import Programs, feeding_client, run_client
 from runner.source.postgres_server import Server
@@ -138,17 +139,26 @@ class _Chunks:
             pass
 
 
+def write_list(folder: Path, lines: Sequence[str]) -> Path:
+    """A file of lines from a dump's list of contents."""
+    path = folder / postgres_behind.LIST
+    path.write_text("".join(f"{line}\n" for line in lines), errors="surrogateescape")
+    return path
+
+
 def load(
     server: Server,
     programs: Programs,
     dump: Path,
     *,
+    listed: Path | None = None,
     no_tablespaces: bool = False,
     more: Sequence[str] = (),
     unpacked: Iterator[bytes] | None = None,
 ) -> None:
     """Restore a dump into a database, with several processes where the file can be reached.
 
+    With `listed`, from `write_list`, nothing but those entries.
     With `unpacked`, from `unpacking`, one process restores the rows while they are unpacked. In
     one transaction: rows of a table that it has made itself need no log of their own.
     """
@@ -156,24 +166,20 @@ def load(
     arguments = ["--exit-on-error", *more]
     if no_tablespaces:
         arguments.append("--no-tablespaces")
-    if not server.exec:
-        jobs = max(1, min(MOST_JOBS, os.cpu_count() or 1))
-        passes = _PASSES
-        if unpacked is not None:
-            first, *passes = _PASSES
-            _feed(server, programs, [*arguments, *first, "--single-transaction"], unpacked)
-        for sections in passes:
-            run_client(
-                server, programs, "pg_restore", *arguments, *sections, f"--jobs={jobs}", str(dump)
-            )
+    if server.exec:
+        postgres_behind.restore(server, programs, dump, listed, arguments)
         return
-    if dump.is_dir():
-        raise StepFailed(
-            "A dump in several files cannot be restored through `exec`.",
-            remedy="Restore with --to a URL that this machine can reach.",
+    if listed is not None:
+        arguments.append(f"--use-list={listed}")
+    jobs = max(1, min(MOST_JOBS, os.cpu_count() or 1))
+    passes = _PASSES
+    if unpacked is not None:
+        first, *passes = _PASSES
+        _feed(server, programs, [*arguments, *first, "--single-transaction"], unpacked)
+    for sections in passes:
+        run_client(
+            server, programs, "pg_restore", *arguments, *sections, f"--jobs={jobs}", str(dump)
         )
-    with dump.open("rb") as file:
-        _feed(server, programs, arguments, iter(lambda: file.read(BLOCK), b""))
 
 
 def _patient(server: Server) -> Server:

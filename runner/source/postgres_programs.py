@@ -57,10 +57,15 @@ def programs_for(server: Server, major: int, needed: str = "pg_dump") -> Program
 
     Raises StepFailed, saying what to install, when there are none.
     """
-    found = [one for one in available(server, needed) if one.major >= major]
-    if found:
-        return min(found, key=lambda one: one.major)
-    older = sorted({one.major for one in available(server, needed)})
+    found: list[Programs] = []
+    for one in _available(server, needed):
+        if one.major == major:
+            return one
+        found.append(one)
+    newer = [one for one in found if one.major > major]
+    if newer:
+        return min(newer, key=lambda one: one.major)
+    older = sorted({one.major for one in found})
     have = f"there is only that of {', '.join(map(str, older))}" if older else "there is none"
     where = f"`{' '.join(server.exec)}` finds" if server.exec else "this machine has"
     raise StepFailed(
@@ -75,15 +80,24 @@ def programs_for(server: Server, major: int, needed: str = "pg_dump") -> Program
 
 def available(server: Server, needed: str = "pg_dump") -> list[Programs]:
     """Every version that has the program `needed`, for this server; by folder."""
+    return list(_available(server, needed))
+
+
+def _available(server: Server, needed: str) -> Iterator[Programs]:
+    """One after another: each is started to say its version."""
     if server.exec:
         version = _version_behind(server, needed)
-        return [] if version is None else [Programs(server.bin, *version)]
+        if version is not None:
+            yield Programs(server.bin, *version)
+        return
     if server.bin:
         folders = [str(server.folder / Path(server.bin).expanduser())]
     else:
         folders = _folders(needed, os.environ.get("PATH", ""))
-    found = [(folder, _version(f"{folder}/{needed}")) for folder in folders]
-    return [Programs(folder, *version) for folder, version in found if version is not None]
+    for folder in folders:
+        version = _version(f"{folder}/{needed}")
+        if version is not None:
+            yield Programs(folder, *version)
 
 
 @contextlib.contextmanager
@@ -94,12 +108,13 @@ def client(
     *arguments: str,
     connect: bool = True,
     application: str = APPLICATION,
+    through: Sequence[str] = (),
 ) -> Iterator[Client]:
     """A program with all that it needs to reach the server; ready while the block runs.
 
-    With `connect` it is told the database by `--dbname`.
+    With `connect` it is told the database by `--dbname`. `through` is what starts it there.
     """
-    line = [programs.path(name), *arguments]
+    line = [*through, programs.path(name), *arguments]
     if connect:
         line.append(f"--dbname={server.conninfo(application)}")
     with environment(server) as variables:
@@ -135,11 +150,11 @@ def reading_client(
 
 @contextlib.contextmanager
 def feeding_client(
-    server: Server, programs: Programs, name: str, *arguments: str
+    server: Server, programs: Programs, name: str, *arguments: str, through: Sequence[str] = ()
 ) -> Iterator[IO[bytes]]:
     """The standard input of a program, as a stream; its status is checked when the block ends."""
     with (
-        client(server, programs, name, *arguments) as one,
+        client(server, programs, name, *arguments, through=through) as one,
         explained(server, name),
         process.feeding(one.arguments, environment=one.environment, folder=one.folder) as feed,
     ):

@@ -22,7 +22,14 @@ from runner.source import (
 )
 from runner.source.postgres_choose import chosen_databases, require_tables, wanted_entries
 from runner.source.postgres_create import create_database, describe, drop_database
-from runner.source.postgres_load import analyze, decode, load, mostly_one_table, unpacking
+from runner.source.postgres_load import (
+    analyze,
+    decode,
+    load,
+    mostly_one_table,
+    unpacking,
+    write_list,
+)
 from runner.source.postgres_place import (
     Member,
     Note,
@@ -220,13 +227,12 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
         try:
             entries = postgres_toc.read(restoring.server, restoring.programs, dump)
             lines = wanted_entries(entries, described, restoring.include)
-            more = [] if lines is None else [_use_list(restoring, lines)]
             load(
                 there,
                 restoring.programs,
                 dump,
+                listed=None if lines is None else write_list(spot.files, lines),
                 no_tablespaces=restoring.no_tablespaces,
-                more=more,
                 unpacked=unpacked,
             )
         except StepFailed as error:
@@ -271,15 +277,3 @@ def _excuse(member: Member, error: StepFailed, exact: bool) -> None:
             f"The scratch server could not take {member.origin}: {error.message}",
             remedy=error.remedy,
         ) from error
-
-
-def _use_list(restoring: Restoring, lines: Sequence[str]) -> str:
-    """The argument that restores these entries alone."""
-    if restoring.server.exec:
-        raise UsageError(
-            "A part of a dump, or a dump of chosen schemas, cannot be restored through `exec`.",
-            remedy="Restore with --to a URL that this machine can reach.",
-        )
-    path = restoring.spot.files / "list"
-    path.write_text("".join(f"{line}\n" for line in lines), errors="surrogateescape")
-    return f"--use-list={path}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner import process
+from runner.source import postgres_behind
 from runner.source.postgres_programs import Programs, client, explained
 from runner.source.postgres_server import Server
 
@@ -61,14 +62,19 @@ class Entry:
 
 def read(server: Server, programs: Programs, dump: Path) -> list[Entry]:
     """The entries of a dump, in the order in which they are restored."""
-    arguments = ["--list", "--verbose", *([] if server.exec else [str(dump)])]
+    arguments = ["--list", "--verbose"]
+    if server.exec and dump.is_dir():
+        found = postgres_behind.contents(server, programs, dump, arguments)
+        return parse(found.decode(errors="surrogateescape"))
+    if not server.exec:
+        arguments.append(str(dump))
     with (
         client(server, programs, "pg_restore", *arguments, connect=False) as one,
         explained(server, "pg_restore"),
         contextlib.ExitStack() as stack,
     ):
-        # A program elsewhere reads the dump as it comes; a folder it cannot read at all.
-        opened = stack.enter_context(dump.open("rb")) if server.exec and dump.is_file() else None
+        # A program elsewhere reads the dump as it comes.
+        opened = stack.enter_context(dump.open("rb")) if server.exec else None
         with process.reading(
             one.arguments,
             stdin=subprocess.DEVNULL if opened is None else opened,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,23 @@ SMALL = (
     "CREATE VIEW named AS SELECT name FROM players",
     "SELECT lo_from_bytea(0, 'large')",
 )
+
+
+# A prefix command like `docker exec`: the variables here do not reach the programs there, and
+# who kills it does not kill them.
+ELSEWHERE = """
+import os, signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+program = subprocess.Popen(sys.argv[1:], env={"PATH": os.environ["PATH"]}, start_new_session=True)
+sys.exit(program.wait())
+"""
+
+
+def behind_a_prefix(database: Database, folder: Path) -> str:
+    """A command that runs the programs of the database's server elsewhere."""
+    script = folder / "else where.py"
+    script.write_text(ELSEWHERE)
+    return f"env PATH={database.cluster.bin}:/usr/bin:/bin {sys.executable} '{script}'"
 
 
 def small(database: Database) -> Database:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -23,23 +22,13 @@ from runner.source.postgres_fingerprint import database_fingerprint
 from runner.source.postgres_programs import programs_for
 from runner.source.postgres_server import Server
 from tests.postgres_server import DEADLINE_SECONDS, Database, Servers, fresh_database
+from tests.source.postgres_restored import behind_a_prefix
 from tests.source.stack import FolderCapture
-
-# A prefix command like `docker exec`: the variables here do not reach the programs there, and
-# who kills it does not kill them.
-ELSEWHERE = """
-import os, signal, subprocess, sys
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-program = subprocess.Popen(sys.argv[1:], env={"PATH": os.environ["PATH"]}, start_new_session=True)
-sys.exit(program.wait())
-"""
 
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, database: Database) -> str:
-    script = tmp_path / "else where.py"
-    script.write_text(ELSEWHERE)
-    return f"env PATH={database.cluster.bin}:/usr/bin:/bin {sys.executable} '{script}'"
+    return behind_a_prefix(database, tmp_path)
 
 
 @pytest.fixture

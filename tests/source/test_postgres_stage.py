@@ -16,6 +16,7 @@ from runner.source import Refused, postgres_stage
 from tests.postgres_server import SUPERUSER, Database, Servers, fresh_database
 from tests.source.postgres_restored import (
     ROWS,
+    behind_a_prefix,
     captured,
     names,
     opened,
@@ -262,6 +263,31 @@ def test_through_a_prefix_command(app: Database, tmp_path: Path) -> None:
     app.execute("TRUNCATE players CASCADE")
     proven(source, artifacts, place)
     assert source.ask("sql", "SELECT count(*) FROM players", str(source.staged(place)), 60) == ROWS
+    source.swap(place)
+    source.confirm(place)
+    assert players(app) == ROWS
+
+
+@pytest.mark.parametrize("options", [{}, {"parallel": 2}], ids=["one file", "many files"])
+def test_a_part_through_a_prefix_command(
+    app: Database, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    source = opened(app, tmp_path, exec=behind_a_prefix(app, tmp_path), **options)
+    artifacts = captured(source, tmp_path)
+    place = place_at(tmp_path, "part", include=("public.visits",))
+    proven(source, artifacts, place)
+    source.swap(place)
+    source.discard(place)
+    assert app.cluster.rows("SELECT * FROM visits ORDER BY 1", "part") == [(1, 1), (11, 1)]
+    assert app.cluster.rows("SELECT to_regclass('players')", "part") == [(None,)]
+
+
+def test_many_files_through_a_prefix_command(app: Database, tmp_path: Path) -> None:
+    source = opened(app, tmp_path, exec=behind_a_prefix(app, tmp_path), parallel=2)
+    artifacts = captured(source, tmp_path)
+    app.execute("TRUNCATE players CASCADE")
+    place = place_at(tmp_path)
+    proven(source, artifacts, place)
     source.swap(place)
     source.confirm(place)
     assert players(app) == ROWS
