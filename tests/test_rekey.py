@@ -207,6 +207,23 @@ def test_what_is_damaged_at_one_target_is_taken_from_another(
     assert {one["verdict"] for one in results} == {"PASS"}
 
 
+def test_a_target_that_was_out_of_reach_is_brought_in_order_later(
+    service: Service, holdfast: Inside
+) -> None:
+    away = service.folder / "elsewhere"
+    away.rename(service.folder / "away")
+    away.write_text("no folder\n")
+    document = holdfast.json(*REKEY, status=4)
+    assert (document["status"], document["left"]) == ("partial", [])
+    assert [one["target"] for one in document["unread"]] == ["offsite"]
+    made = set(folders(service))
+    away.unlink()
+    (service.folder / "away").rename(away)
+    # What is there already is copied, for which no identity is needed.
+    holdfast("rekey", "--confirm", "quaybot", status=0)
+    assert set(folders(service)) == set(folders(service, "elsewhere")) == made
+
+
 def test_pins_and_retention_are_as_before(service: Service, holdfast: Inside) -> None:
     oldest = ids(holdfast)[-1]
     holdfast("pin", "--snapshot", oldest, "--until", "90d", status=0)
