@@ -57,7 +57,7 @@ def read_target(
     held = Holding(incomplete=seen.lacking)
     unread = _recall(held, seen, parent, cache, known)
     _read_manifests(held, unread, cache, Manifests(target, project, profile))
-    held.records = read_records(target, project, profile, cache)
+    held.records = read_records(target, project, profile, cache, glance=seen.is_glance)
     cache.save()
     return held
 

@@ -7,7 +7,7 @@ the newest of these only: enough to show a list, and too little to decide anythi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, cast
@@ -27,8 +27,11 @@ RANGE = 500  # folders that are listed one after another
 class Ranged(Protocol):
     """A target with `lists_ranges`."""
 
-    def find_between(self, prefix: str, name: str, first: str, last: str) -> Sequence[Entry]:
+    def find_between(self, prefix: str, name: str, first: str, last: str) -> Iterator[Entry]:
         """Every `<prefix>/<folder>/<name>` of the folders `first` to `last`."""
+
+    def entries_after(self, prefix: str, after: str) -> Iterator[Entry]:
+        """The objects below the folder `prefix` whose keys come after that one."""
 
 
 @dataclass
@@ -39,6 +42,7 @@ class Look:
     unlisted: list[str] = field(default_factory=list)  # ids: there may be none in it
     believed: list[str] = field(default_factory=list)  # ids: the cache has it, and nobody looked
     lacking: list[str] = field(default_factory=list)  # ids: there is none
+    is_glance: bool = False
 
 
 def look(
@@ -61,14 +65,29 @@ def look(
         return Look(listed, lacking=[name for name in folders if name not in entries])
     known = [name for name in folders if cache.knows(f"{parent}/{name}/{MANIFEST}")]
     believed: list[str] = []
-    if glance and cache.looked_within(GLANCE_AGE, now):
+    glance = glance and cache.looked_within(GLANCE_AGE, now)
+    if glance:
         believed, known = known[:-GLANCED], known[-GLANCED:]
     else:
         cache.looked(now)
     listed = _in_ranges(target, parent, known)
     trusted = set(believed)
     unlisted = [name for name in folders if name not in listed and name not in trusted]
-    return Look(listed, unlisted, believed)
+    return Look(listed, unlisted, believed, is_glance=glance)
+
+
+def look_at_records(
+    target: Target, folder: str, cache: Cache, *, glance: bool
+) -> tuple[list[str], list[Entry]]:
+    """The records in `folder`, whose names tell when they were written: the keys of those that a
+    glance believes the cache, and the others. Raises what the target raises when it is listed.
+    """
+    known = sorted(key for key, _ in cache.items() if key.startswith(f"{folder}/"))
+    if not glance or len(known) <= GLANCED:
+        return [], sorted(target.entries(folder), key=lambda one: one.key)
+    believed = known[:-GLANCED]
+    newer = cast("Ranged", target).entries_after(folder, believed[-1])
+    return believed, sorted(newer, key=lambda one: one.key)
 
 
 def _in_ranges(target: Target, parent: str, names: Sequence[str]) -> dict[str, Entry]:

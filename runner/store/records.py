@@ -6,10 +6,11 @@ an `unpin` takes a `pin` back, a later proof says more than an earlier one.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from runner.errors import UsageError
 from runner.spec.model import VERIFY_LEVELS
 from runner.store.cache import Cache
+from runner.store.look import look_at_records
 from runner.store.read_ahead import ReadAhead, at_once, reading_ahead
 from runner.store.snapshot import SnapshotId, folder_of, instant
 from runner.target import Entry, KeyExists, Target
@@ -138,15 +140,19 @@ def write_record(
         return key
 
 
-def read_records(target: Target, project: str, profile: str, cache: Cache | None = None) -> Records:
-    """All records of a profile at a target, in the order in which they were written.
+def read_records(
+    target: Target, project: str, profile: str, cache: Cache | None = None, *, glance: bool = False
+) -> Records:
+    """All records of a profile at a target, in the order in which they were written. A glance looks
+    at the newest and at new ones.
 
     Those of unknown kinds and broken ones are ignored, with a note.
     """
     found = _Found()
     known = cache or Cache(None, "")
-    prefix = f"{folder_of(project, profile)}/{FOLDER}"
-    entries = sorted(target.entries(prefix), key=lambda one: one.key)
+    folder = f"{folder_of(project, profile)}/{FOLDER}"
+    believed, entries = look_at_records(target, folder, known, glance=glance)
+    _believe(found, believed, known)
     unread = [one for one in entries if not known.recall(one) and _readable(one)]
 
     def read(entry: Entry) -> bytes:
@@ -154,7 +160,7 @@ def read_records(target: Target, project: str, profile: str, cache: Cache | None
 
     with reading_ahead(read, unread, at_once(target)) as ahead:
         for entry in entries:
-            kind = _kind(entry)
+            kind = _kind(entry.key)
             if kind is None:
                 found.notes.append(f"{target.name}: {entry.key} is not a record that is known here")
                 continue
@@ -165,6 +171,15 @@ def read_records(target: Target, project: str, profile: str, cache: Cache | None
             except ODD as error:
                 found.notes.append(f"{target.name}: {entry.key} is damaged and ignored: {error}")
     return found.records()
+
+
+def _believe(found: _Found, keys: Iterable[str], cache: Cache) -> None:
+    for key in keys:
+        kind = _kind(key)
+        # What cannot be read of it is read at the next whole look.
+        with contextlib.suppress(*ODD):
+            if kind is not None:
+                _PARSERS[kind](found, key, cache.trust(key))
 
 
 def pins(many: Collection[Records], now: datetime) -> dict[str, Pin]:
@@ -213,13 +228,13 @@ class _Found:
         )
 
 
-def _kind(entry: Entry) -> str | None:
-    known = _KEY.fullmatch(entry.key.rpartition("/")[2])
+def _kind(key: str) -> str | None:
+    known = _KEY.fullmatch(key.rpartition("/")[2])
     return None if known is None else known[1]
 
 
 def _readable(entry: Entry) -> bool:
-    return _kind(entry) is not None and entry.bytes <= MOST_BYTES
+    return _kind(entry.key) is not None and entry.bytes <= MOST_BYTES
 
 
 def _take(

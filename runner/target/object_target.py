@@ -95,6 +95,12 @@ class ObjectTarget:
             if entry.key not in ("", prefix) and listed(entry.key):
                 yield entry
 
+    def entries_after(self, prefix: str, after: str) -> Iterator[Entry]:
+        """The objects below `prefix` whose keys come after that one."""
+        for entry in self._objects.entries(prefix, after=after):
+            if listed(entry.key):
+                yield entry
+
     def find(self, prefix: str, name: str) -> Iterator[Entry]:
         """Every `<prefix>/<folder>/<name>`, out of one listing."""
         return self._right_below(prefix, self._objects.entries(prefix, name=name))

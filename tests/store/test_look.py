@@ -12,6 +12,7 @@ import pytest
 from runner.spec.model import TargetSpec
 from runner.store import look
 from runner.store.catalog import Catalog, read_catalog
+from runner.store.records import Proof, proofs_body, write_record
 from runner.target import Entry
 from runner.target.local import LocalTarget
 from runner.target.s3 import S3Target, open_target
@@ -68,6 +69,19 @@ def exchanged(target: S3Target, made: Made) -> None:
     other = replace(made.manifest, host="another")
     assert len(other.to_bytes()) == len(made.data)
     target.put(key_of(made), [other.to_bytes()])
+
+
+def proven(target: S3Target, made: Made, hour: int) -> str:
+    """The key of a record of a proof, written at that hour."""
+    at = NOW + hour * HOUR
+    one = Proof(made.id, "", "offsite", "stored", "PASS", at, "harbour", "stored")
+    return write_record(target, PROJECT, PROFILE, "proofs", proofs_body([one]), at)
+
+
+def proofs_of(catalog: Catalog) -> list[int]:
+    """The hours of the proofs of the one snapshot there is, the oldest first."""
+    (one,) = catalog.snapshots
+    return [round((proof.at - NOW) / HOUR) for proof in reversed(one.proofs)]
 
 
 def hosts(catalog: Catalog) -> dict[str, str]:
@@ -157,6 +171,20 @@ class TestGlance:
         whole(bucket, tmp_path / "cache", DAY)
         exchanged(bucket, made[0])
         assert hosts(glance(bucket, tmp_path / "cache"))[made[0].id] == "another"
+
+    def test_sees_new_records_and_the_newest(self, bucket: S3Target, tmp_path: Path) -> None:
+        made = make(Recipe()).store(bucket)
+        keys = [proven(bucket, made, hour) for hour in range(6)]
+        before = whole(bucket, tmp_path / "cache")
+        assert glance(bucket, tmp_path / "cache") == before
+        bucket.delete(keys[0])
+        bucket.delete(keys[5])
+        proven(bucket, made, 7)
+        hours = [0, 1, 2, 3, 4, 7]
+        assert proofs_of(glance(bucket, tmp_path / "cache")) == hours
+        assert proofs_of(glance(bucket, tmp_path / "cache")) == hours
+        assert proofs_of(whole(bucket, tmp_path / "cache")) == hours[1:]
+        assert proofs_of(glance(bucket, tmp_path / "cache")) == hours[1:]
 
     def test_is_not_what_decides(self, bucket: S3Target, tmp_path: Path) -> None:
         made = [one.store(bucket) for one in series(8)]
