@@ -14,6 +14,7 @@ from bench.measure import HOLDFAST, Bench, Measured, apart, middle, write_spec
 from bench.redis_server import fill, redis_server
 
 MIB = 1 << 20
+MOST_MEMORY = 200 * 1000 * 1000
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,6 +27,7 @@ class Result:
     against: str  # the command that it is compared with; empty: nothing
     theirs: Measured | None
     most: float | None  # the ratio, or without a rival the seconds, that it should not exceed
+    memory: int = MOST_MEMORY  # bytes that the peak should not exceed
 
     @property
     def figure(self) -> float:

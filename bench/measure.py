@@ -1,4 +1,4 @@
-"""Time and peak memory of whole processes, their children included."""
+"""Time, CPU time and peak memory of whole processes, their children included."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Measured:
 
     seconds: float
     peak: int  # bytes: the largest resident size of any one process of the tree
+    cpu: float | None = None  # seconds, with those of the server beside it; None: not measured
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Bench:
 
     folder: Path
     runs: int
+    server: int | None = None  # the process whose CPU time counts too: it shares the machine
 
     def environment(self) -> dict[str, str]:
         """The environment of everything that is measured."""
@@ -54,6 +56,7 @@ class Bench:
         """Run a command to its end. Raises SystemExit, with what it said, when it fails."""
         log = self.folder / "log"
         with log.open("wb") as output:
+            served = _used(self.server)
             began = time.monotonic()
             process = subprocess.Popen(
                 [str(one) for one in arguments],
@@ -69,7 +72,8 @@ class Bench:
         if process.returncode not in accept:
             said = log.read_text(errors="replace")[-2000:]
             sys.exit(f"{' '.join(map(str, arguments))}: status {process.returncode}\n{said}")
-        return Measured(seconds, usage.ru_maxrss * 1024)
+        cpu = usage.ru_utime + usage.ru_stime + _used(self.server) - served
+        return Measured(seconds, usage.ru_maxrss * 1024, cpu)
 
     def shell(self, line: str, folder: Path) -> Measured:
         """Run a shell pipeline, every stage of which must succeed."""
@@ -98,8 +102,21 @@ def apart(make: Callable[..., object], *arguments: object) -> None:
 
 
 def middle(found: Sequence[Measured]) -> Measured:
-    """The median of the times, and the largest peak."""
-    return Measured(statistics.median(one.seconds for one in found), max(one.peak for one in found))
+    """The medians of the times, and the largest peak."""
+    cpu = [one.cpu for one in found if one.cpu is not None]
+    return Measured(
+        statistics.median(one.seconds for one in found),
+        max(one.peak for one in found),
+        statistics.median(cpu) if cpu else None,
+    )
+
+
+def _used(process: int | None) -> float:
+    """The CPU seconds that a process has used."""
+    if process is None:
+        return 0.0
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def write_spec(folder: Path, sources: Mapping[str, str], more: str = "") -> None:

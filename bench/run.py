@@ -13,12 +13,12 @@ from rich.text import Text
 from bench import cases
 from bench.cases import FULL, SMALL, Result
 from bench.drill_case import drill
-from bench.measure import Bench
+from bench.measure import Bench, Measured
 from bench.s3_case import s3
 
 CASES = {**cases.CASES, "s3": s3, "drill": drill}
 
-MOST_MEMORY = 200 * 1000 * 1000
+HEADINGS = ("what", "holdfast", "CPU", "peak", "against", "took", "CPU", "ratio", "at most", "")
 
 
 def main() -> None:
@@ -33,9 +33,9 @@ def main() -> None:
         parser.error(f"unknown case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console.width = 140
+        console.width = 160
     table = Table(box=None, padding=(0, 2), pad_edge=False)
-    for heading in ("what", "holdfast", "peak", "against", "took", "ratio", "at most", ""):
+    for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("what", "against") else "right")
     for name in options.case or CASES:
         with tempfile.TemporaryDirectory(prefix="holdfast-bench-", dir=options.folder) as folder:
@@ -50,20 +50,26 @@ def main() -> None:
 def row(result: Result) -> list[str | Text]:
     """A result as the cells of the table."""
     theirs = result.theirs
-    fine = result.ours.peak <= MOST_MEMORY
+    fine = result.ours.peak <= result.memory
     if result.most is not None:
         fine = fine and result.figure <= result.most
     unit = "" if theirs else " s"
     return [
         result.what,
         f"{result.ours.seconds:.2f} s",
+        _cpu(result.ours),
         f"{result.ours.peak / 1e6:.0f} MB",
         result.against,
         f"{theirs.seconds:.2f} s" if theirs else "",
+        _cpu(theirs) if theirs else "",
         f"{result.figure:.2f}" if theirs else "",
         "" if result.most is None else f"{result.most:.2f}{unit}",
         Text("ok", "green") if fine else Text("over", "bold red"),
     ]
+
+
+def _cpu(one: Measured) -> str:
+    return "" if one.cpu is None else f"{one.cpu:.2f} s"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""What is measured of buckets: against the same bytes sent by plain programs to the same server."""
+"""What is measured of buckets: against the same bytes sent by plain programs to the same server.
+
+The server runs on the same processors, so its CPU time is counted too: where the ratio of the CPU
+times is over a limit already, no order of the work can bring the times below it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +18,7 @@ from bench.s3_server import S3, s3_server
 from runner.store.seal import keygen
 
 LISTED_COLD_SECONDS, LISTED_WARM_SECONDS = 3.0, 0.5
+MOST_MEMORY = 250 * 1000 * 1000  # parts of several uploads are held at the same time
 
 
 def s3(bench: Bench, sizes: Sizes) -> Iterator[Result]:
@@ -20,6 +26,7 @@ def s3(bench: Bench, sizes: Sizes) -> Iterator[Result]:
     folder = make_folder(bench, "s3")
     with s3_server(folder, "one", "two", "many") as server:
         server.write_keys(folder)
+        bench = replace(bench, server=server.process)
         identity, recipient = keygen()
         (folder / "key").write_text(identity)
         (folder / "key").chmod(0o600)
@@ -37,7 +44,8 @@ def s3(bench: Bench, sizes: Sizes) -> Iterator[Result]:
             lambda: bench.once([HOLDFAST, "backup"], folder),
             lambda: _clean(bench, folder, server),
         )
-        yield Result(f"{title}: backup to three targets", ours, "to one of them", alone[0], 1.3)
+        title = f"{title}: backup to three targets"
+        yield Result(title, ours, "to one of them", alone[0], 1.3, MOST_MEMORY)
         yield from _long_list(bench, folder, server, sizes)
 
 
@@ -52,7 +60,8 @@ def _there_and_back(
         lambda: _clean(bench, folder, server),
     )
     alone.append(ours)
-    yield Result(f"{title}: backup", ours, "zstd -3 | age | rclone rcat", theirs, 1.1)
+    against = "zstd -3 | age | rclone rcat"
+    yield Result(f"{title}: backup", ours, against, theirs, 1.1, MOST_MEMORY)
     fetch = server.client("cat", "one/plain")
     restore: list[str | Path] = [HOLDFAST, "restore", "--source", "big", "--to", "restored"]
     theirs, ours = alternate(

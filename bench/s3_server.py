@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ACCESS_KEY, SECRET_KEY = "AKIAHOLDFASTBENCH001", "bench-secret"
@@ -25,6 +25,7 @@ class S3:
     port: int
     data: Path
     program: str  # of rclone, which is the client of what is compared too
+    process: int = 0
 
     @property
     def endpoint(self) -> str:
@@ -80,7 +81,7 @@ def s3_server(folder: Path, *buckets: str) -> Iterator[S3]:
     ) as process:
         try:
             _wait(port)
-            yield server
+            yield replace(server, process=process.pid)
         finally:
             process.kill()
 
