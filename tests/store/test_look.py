@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,6 +16,7 @@ from runner.store.catalog import Catalog, read_catalog
 from runner.store.records import Proof, proofs_body, write_record
 from runner.target import Entry
 from runner.target.local import LocalTarget
+from runner.target.paced import paced
 from runner.target.s3 import S3Target, open_target
 from tests.s3_server import S3Server
 from tests.store.builders import PROFILE, PROJECT, START, Made, Recipe, make, series
@@ -104,6 +106,14 @@ def test_a_bucket_holds_what_a_folder_holds(bucket: S3Target, reads: Reads, tmp_
     assert len(folder.incomplete) == 2
     assert [one[1] for one in folder.damaged] == [made[4].id]
     assert all(reads.fetched.count(one.id) == 1 for one in made[:3] + made[5:])
+
+
+def test_a_bandwidth_changes_nothing_of_it(bucket: S3Target, reads: Reads, tmp_path: Path) -> None:
+    made = [one.store(bucket) for one in series(4)]
+    slow = cast("S3Target", paced(bucket, 10_000_000))
+    assert whole(slow, tmp_path / "cache").by_id.keys() == {one.id for one in made}
+    assert len(reads.fetched) == 4
+    assert glance(slow, tmp_path / "cache") == whole(bucket, tmp_path / "other")
 
 
 def test_what_is_new_is_read_by_its_name_and_nothing_else(
