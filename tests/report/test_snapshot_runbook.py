@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from runner.errors import StepFailed
+from runner.report import snapshot_runbook
 from tests.inside import Inside
 from tests.service import SPEC, Service
 from tests.store.builders import Recipe, make
@@ -81,6 +83,19 @@ def test_a_backup_that_was_killed_and_resumed_has_one(tmp_path: Path) -> None:
     (run,) = (one["run"] for one in holdfast.json("history", "--runs")["runs"])
     holdfast("backup", "--resume", run, status=0)
     assert (first_snapshot(service) / "RUNBOOK.md").is_file()
+
+
+def test_no_backup_fails_for_its_runbook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(tmp_path / "service").build()
+
+    def refuse(*_parts: object) -> str:
+        raise StepFailed("Nobody can write this.")
+
+    monkeypatch.setattr(snapshot_runbook, "runbook_of", refuse)
+    answer = Inside(service.folder)("backup", status=0)
+    assert "gets no runbook: Nobody can write this." in answer.stdout + answer.stderr
+    assert list(first_snapshot(service).glob("RUNBOOK*")) == []
+    Inside(service.folder)("verify", status=0)
 
 
 def test_what_did_not_change_comes_from_where_it_lies(tmp_path: Path) -> None:
