@@ -49,6 +49,17 @@ def folders(service: Service, target: str = "backups") -> dict[str, Path]:
     return {one.name: one for one in parent.glob("2*")}
 
 
+def follow_instructions(service: Service, folder: Path) -> None:
+    """Bring a snapshot back by its RESTORE.md and ordinary tools, with the new key."""
+    text = (folder / "RESTORE.md").read_text()
+    blocks = [part.partition("\n```")[0] for part in text.split("```sh\n")[1:]]
+    script = f"export AGE_IDENTITY={service.folder}/keys/new\n" + "\n".join(blocks)
+    run("bash", "-e", "-c", script, folder=folder)
+    with sqlite3.connect(folder / "restored" / "db" / "quaybot.db") as database:
+        assert database.execute("select count(*) from players").fetchone() == (200,)
+    database.close()
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Service, str, str]:
     """A service with two snapshots for an old key, whose spec names a new one since."""
@@ -75,7 +86,7 @@ def holdfast(service: Service) -> Inside:
 
 def test_only_the_new_identity_opens_what_was_rekeyed(service: Service, holdfast: Inside) -> None:
     before, content = ids(holdfast), service.observe()
-    assert "2 can be opened by recipients that are not declared" in holdfast("status").stdout
+    assert "2 can be opened by others than the declared" in holdfast("status").stdout
     document = holdfast.json(*REKEY)
     assert (document["status"], document["left"]) == ("done", [])
     after = ids(holdfast)
@@ -83,7 +94,7 @@ def test_only_the_new_identity_opens_what_was_rekeyed(service: Service, holdfast
     assert not set(after) & set(before)
     assert {one["id"] for one in document["rekeyed"]} == set(after)
     assert set(folders(service)) == set(folders(service, "elsewhere")) == set(after)
-    assert "not declared" not in holdfast("status").stdout
+    assert "than the declared" not in holdfast("status").stdout
     service.destroy()
     holdfast(*RECOVER, "--identity", "keys/old", status=7)
     holdfast(*RECOVER, "--identity", "keys/new", status=0)
@@ -239,28 +250,6 @@ def test_pins_and_retention_are_as_before(service: Service, holdfast: Inside) ->
     assert ids(holdfast) == [newest["id"]]
 
 
-def test_what_names_an_older_snapshot_names_the_new_one(service: Service, tmp_path: Path) -> None:
-    old, new = (make_key(tmp_path, name) for name in ("old", "new"))
-    lazy = SPEC.replace("verify: stored", "verify: stored, skip_unchanged: true")
-    service = Service(tmp_path / "lazy", lazy).build()
-    shutil.copytree(tmp_path / "keys", service.folder / "keys")
-    holdfast = Inside(service.folder)
-    declare(service, old, spec=lazy)
-    holdfast("backup", status=0)
-    # Nothing changed, and this one is for the new recipient: it has no content of its own.
-    declare(service, new, spec=lazy)
-    holdfast("backup", status=0)
-    content = service.observe()
-    assert holdfast.json("show", "--snapshot", "latest")["unchanged"]
-    holdfast(*REKEY, status=0)
-    newest, oldest = ids(holdfast)
-    named = holdfast.json("show", "--snapshot", newest)["unchanged"]
-    assert set(named.values()) == {oldest}
-    service.destroy()
-    holdfast(*RECOVER, "--identity", "keys/new", status=0)
-    assert service.observe() == content
-
-
 def test_the_instructions_of_a_rekeyed_snapshot_work(service: Service, holdfast: Inside) -> None:
     for name in ("age", "zstd", "sqlite3"):
         require_program(name)
@@ -269,12 +258,7 @@ def test_the_instructions_of_a_rekeyed_snapshot_work(service: Service, holdfast:
     folder = folders(service)[snapshot]
     text = (folder / "RESTORE.md").read_text()
     assert f"# How to restore {snapshot}" in text
-    blocks = [part.partition("\n```")[0] for part in text.split("```sh\n")[1:]]
-    script = f"export AGE_IDENTITY={service.folder}/keys/new\n" + "\n".join(blocks)
-    run("bash", "-e", "-c", script, folder=folder)
-    with sqlite3.connect(folder / "restored" / "db" / "quaybot.db") as database:
-        assert database.execute("select count(*) from players").fetchone() == (200,)
-    database.close()
+    follow_instructions(service, folder)
     assert b"AGE" not in (folder / "restored" / "spec.yaml").read_bytes()
 
 

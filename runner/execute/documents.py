@@ -36,7 +36,7 @@ def store_documents(step: Step, context: Context, target: Target, manifest: Mani
         # Not compressed: it is read on the worst day, with as few programs as can be.
         seal = Seal("none", recipients)
         sealed.append(store_document(target, folder, RUNBOOK_COPY, runbook, seal))
-    text = _instructions(context, manifest, sealed)
+    text = restore_text(context, manifest, sealed)
     target.put(f"{folder}/{INSTRUCTIONS}", [text])
     own = StoredFile(INSTRUCTIONS, len(text), hashlib.sha256(text).hexdigest())
     return replace(manifest, files=(own, *sealed))
@@ -64,7 +64,8 @@ def _runbook(step: Step, context: Context, target: Target, manifest: Manifest) -
     return text.encode("utf-8", "surrogateescape")
 
 
-def _instructions(context: Context, manifest: Manifest, sealed: list[StoredFile]) -> bytes:
+def restore_text(context: Context, manifest: Manifest, sealed: list[StoredFile]) -> bytes:
+    """The RESTORE.md of a snapshot."""
     sections = []
     for name, entry in manifest.sources.items():
         source = open_source(context.spec.source(name))

@@ -18,6 +18,7 @@ from runner.execute.actions.source import require_fit
 from runner.execute.clocks import tell_of_clock
 from runner.execute.context import Context
 from runner.execute.copying import TargetFailed, Watched, finish, target_failed
+from runner.execute.documents import restore_text
 from runner.execute.remembering import remember
 from runner.plan.model import Step
 from runner.secret import Secret
@@ -28,7 +29,7 @@ from runner.store.documents import RUNBOOK_COPY, is_document, read_document, sto
 from runner.store.reseal import Reseal, opens
 from runner.store.seal import Seal, compression_of, parse_identities
 from runner.store.signature import sign, stored_signature, unsigned
-from runner.store.snapshot import ArtifactEntry, Manifest, StoredFile, folder_of, sums
+from runner.store.snapshot import INSTRUCTIONS, ArtifactEntry, Manifest, StoredFile, folder_of, sums
 from runner.store.stored import whole_file
 from runner.target import Target
 
@@ -91,7 +92,7 @@ class _Writing:
         assert self._spec.encryption is not None
         self._recipients = self._spec.encryption.recipients
         self._reseal = Reseal(identities, self._recipients, context.progress(step))
-        self._as_it_is = replace(self._reseal, identities=())
+        self._as_it_is = replace(self._reseal, recipients=())
 
     def write(self) -> Outputs:
         """Take it from the first target where it is whole. Raises TargetFailed where it is the
@@ -126,18 +127,20 @@ class _Writing:
                 remedy="Somebody changed it: look at it, and at who may write there.",
             )
         signs = self._must_sign(origin, before, data)
-        if set(before.recipients) == set(self._recipients):
+        if not before.encrypted:
+            self._require_declared(before)
+        elif set(before.recipients) == set(self._recipients):
             self._reseal = self._as_it_is
         elif not self._reseal.identities:
             raise PersonNeeded(
                 f"{old} is encrypted, and no identity is declared.",
                 remedy="Give the one that opens it now: --identity FILE.",
             )
-        manifest = self._manifest(
-            before,
-            artifacts=tuple(self._artifact(origin, one) for one in before.artifacts),
-            files=tuple(self._file(origin, before, one) for one in before.files),
-        )
+        artifacts = tuple(self._artifact(origin, one) for one in before.artifacts)
+        files = tuple(self._file(origin, before, one) for one in before.files if _kept(before, one))
+        manifest = self._manifest(before, artifacts=artifacts, files=files)
+        if not before.encrypted:
+            manifest = self._with_instructions(manifest)
         new = manifest.to_bytes()
         signing = spec.signing
         key = signing.key if signs and signing is not None else None
@@ -176,16 +179,17 @@ class _Writing:
     def _artifact(self, origin: Target, one: ArtifactEntry) -> ArtifactEntry:
         written = self._sealed(origin, StoredFile(one.key, one.bytes, one.sha256))
         base = one.base and self._params["ids"].get(one.base, one.base)
-        return replace(one, bytes=written.bytes, sha256=written.sha256, base=base)
+        new = replace(one, key=written.key, bytes=written.bytes, sha256=written.sha256)
+        return replace(new, base=base, content_sha256=None)
 
     def _file(self, origin: Target, manifest: Manifest, file: StoredFile) -> StoredFile:
         new = self._folder(self._params["snapshot"])
-        if is_document(file.key, RUNBOOK_COPY) and self._reseal.identities:
+        if is_document(file.key, RUNBOOK_COPY) and self._reseal.recipients:
             text = read_document(origin, manifest, RUNBOOK_COPY, self._reseal.identities)
             seal = Seal(compression_of(file.key), self._recipients)
             target = self._watched.as_target()
             return store_document(target, new, RUNBOOK_COPY, self._renamed(text), seal)
-        if file.key.endswith(".age"):
+        if file.key != INSTRUCTIONS:
             return self._sealed(origin, file)
         path = f"{self._folder(manifest.id)}/{file.key}"
         text = self._renamed(whole_file(origin, path, file.sha256, file.bytes))
@@ -208,6 +212,7 @@ class _Writing:
             before,
             **files,
             id=self._params["snapshot"],
+            encrypted=True,
             recipients=self._recipients,
             unchanged={name: ids.get(one, one) for name, one in before.unchanged.items()},
             predecessor=self._predecessor() or before.predecessor,
@@ -217,6 +222,25 @@ class _Writing:
                 "at": self._params["at"],
             },
         )
+
+    def _require_declared(self, before: Manifest) -> None:
+        """Raise StepFailed unless the sources are declared: encrypted files need other commands."""
+        for name, entry in before.sources.items():
+            source = self._spec.sources.get(name)
+            if source is None or source.type != entry.type:
+                raise StepFailed(
+                    f"{before.id} is not encrypted, and stays so: no source {name} of type "
+                    f"{entry.type} is declared any more, so its {INSTRUCTIONS} cannot be written.",
+                    remedy="Declare that source again, or delete the snapshot.",
+                )
+
+    def _with_instructions(self, manifest: Manifest) -> Manifest:
+        """With a RESTORE.md that opens what was not encrypted before."""
+        text = restore_text(self._context, manifest, list(manifest.files))
+        folder = self._folder(manifest.id)
+        self._watched.as_target().put(f"{folder}/{INSTRUCTIONS}", [text])
+        own = StoredFile(INSTRUCTIONS, len(text), hashlib.sha256(text).hexdigest())
+        return replace(manifest, files=(own, *manifest.files))
 
     def _predecessor(self) -> Mapping[str, str] | None:
         """What stands for the predecessor, if that is known."""
@@ -229,3 +253,9 @@ class _Writing:
 
     def _folder(self, snapshot: str) -> str:
         return folder_of(self._spec.project, self._spec.profile, snapshot)
+
+
+def _kept(before: Manifest, file: StoredFile) -> bool:
+    """Whether a file is of use again: the commands of what was not encrypted are not."""
+    written = file.key == INSTRUCTIONS or is_document(file.key, RUNBOOK_COPY)
+    return before.encrypted or not written

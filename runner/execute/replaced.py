@@ -98,16 +98,15 @@ def _require_there(step: Step, context: Context, target: Target) -> Link:
 
 
 def _require_unneeded(step: Step, context: Context, target: Target) -> None:
-    """Raise StepFailed where another snapshot, also one that came since the plan was made, has
-    no content of its own and names this one.
+    """Raise StepFailed where a snapshot that came since the plan was made has no content of its
+    own and names this one.
     """
     old = step.params["old"]
-    naming = [*step.params["named_by"]]
-    naming += [one.id for one in _new_ones(step, context, target) if old in _named(one)]
+    naming = [one.id for one in _new_ones(step, context, target) if old in _named(one)]
     if naming:
         raise StepFailed(
             f"{old} stays at {target.name}: {naming[0]} names it for what it has not itself.",
-            remedy="Run rekey again; an unencrypted one has to be deleted first.",
+            remedy="Run rekey again.",
         )
 
 

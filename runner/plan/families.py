@@ -44,11 +44,11 @@ class Family:
 
 
 def families(catalog: Catalog) -> list[Family]:
-    """All encrypted snapshots, the oldest first."""
-    encrypted = [one for one in catalog.snapshots if one.encrypted]
-    heirs = {one.rekeyed[0]: one for one in reversed(encrypted) if one.rekeyed is not None}
+    """All snapshots, the oldest first."""
+    known = catalog.snapshots
+    heirs = {one.rekeyed[0]: one for one in reversed(known) if one.rekeyed is not None}
     found: dict[str, Family] = {}
-    for one in encrypted:
+    for one in known:
         head = one
         # Age decides too, so that forged manifests cannot stand for each other in a circle.
         while head.id in heirs and by_age(heirs[head.id]) > by_age(head):

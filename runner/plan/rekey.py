@@ -31,9 +31,9 @@ class Wanted:
 
 
 def not_as_declared(spec: Spec, catalog: Catalog) -> list[Snapshot]:
-    """The encrypted snapshots that are not for exactly the declared recipients."""
+    """The snapshots that others can open than the declared recipients, or not all of these."""
     declared = set(spec.encryption.recipients if spec.encryption else ())
-    return [one for one in catalog.snapshots if one.encrypted and set(one.recipients) != declared]
+    return [one for one in catalog.snapshots if set(one.recipients) != declared]
 
 
 def compile_rekey(spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted) -> Plan:
@@ -60,11 +60,6 @@ def compile_rekey(spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted) ->
             "recipients": list(spec.encryption.recipients),
             "opens": wanted.opens,
             "snapshots": [_told(spec, one, places) for one in chosen],
-            "plain": [
-                one.id
-                for one in catalog.snapshots
-                if not one.encrypted and (not ids or one.id in ids)
-            ],
             "unread": dict(catalog.unreachable),
             "known": _known(catalog) if chosen else [],
         },
@@ -91,6 +86,7 @@ def _told(spec: Spec, family: Family, places: Sequence[str]) -> dict[str, Any]:
             if name in one.targets
         ],
         "bytes": family.head.bytes if family.rewritten else 0,
+        "plain": not all(one.encrypted for one in family.going),
         "lose": sorted(before - declared),
         "gain": sorted(declared - before),
     }
@@ -171,6 +167,8 @@ class _Making:
         )
 
     def _why(self, head: Snapshot) -> str:
+        if not head.encrypted:
+            return "it is not encrypted"
         there = set(head.recipients)
         lose, gain = len(there - self._declared), len(self._declared - there)
         parts = [f"{lose} of its recipients are declared no more"] if lose else []
@@ -209,7 +207,11 @@ class _Making:
         # What it names has to be there as well, and what names it must be gone.
         named = [self._of[name] for name in sorted(needs(family.head) & self._of.keys())]
         named = [one for one in named if target in one.at([target])]
-        naming = [one for one in self._naming.get(old.id, ()) if target in one.targets]
+        naming = [
+            one
+            for one in self._naming.get(old.id, ())
+            if target in one.targets and one.id in self._of
+        ]
         return Step(
             id=f"{old.id}.remove.{target}",
             action="rekey.remove",
@@ -220,12 +222,11 @@ class _Making:
                 "target": target,
                 "written": f"{family.head.id}.rekey" if family.rewritten else None,
                 "manifest_sha256": "" if family.rewritten else family.head.manifest_sha256,
-                "named_by": [one.id for one in naming if one.id not in self._of],
             },
             needs=(
                 f"{family.new}.verify.{target}",
                 *(f"{one.new}.verify.{target}" for one in named),
-                *(f"{one.id}.remove.{target}" for one in naming if one.id in self._of),
+                *(f"{one.id}.remove.{target}" for one in naming),
             ),
             effect="destroys",
             locks=(f"{TARGET_LOCK}{target}", "snapshots"),

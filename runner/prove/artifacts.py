@@ -45,6 +45,11 @@ def fingerprint_document(
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
+def _bare(key: str) -> str:
+    """A key as it was at the instant of what was encrypted only later."""
+    return key.removesuffix(ENCRYPTED)
+
+
 class SnapshotArtifacts:
     """Opens what a snapshot holds of one source. `checked` are the parts that were read to
     their end and found to be what was captured.
@@ -95,7 +100,7 @@ class SnapshotArtifacts:
         captured; StepFailed when the target cannot be read; PersonNeeded when no identity fits.
         """
         entry = self._entry(part)
-        sealed = self._document["artifacts"].get(entry.key)
+        sealed = self._sealed.get(_bare(entry.key))
         if sealed is None:
             raise self._damaged(entry, "its fingerprint knows nothing of it")
         yield from self._content(entry, [(sealed["bytes"], sealed["sha256"])])
@@ -103,13 +108,18 @@ class SnapshotArtifacts:
 
     def finish(self) -> int:
         """Read all that was not read to its end yet; return its bytes. Raises as `read` does."""
-        known = {entry.key for part, entry in self._entries.items() if part != FINGERPRINT}
-        for key in sorted({*self._document["artifacts"]} - known):
+        known = {_bare(entry.key) for part, entry in self._entries.items() if part != FINGERPRINT}
+        for key in sorted({*self._sealed} - known):
             raise Damaged(
                 self._target.name, f"{self._folder}/{key}", "the manifest lists no such artifact"
             )
         rest = [part for part in self.parts if part not in self.checked]
         return sum(len(chunk) for part in rest for chunk in self.read(part))
+
+    @cached_property
+    def _sealed(self) -> Mapping[str, Any]:
+        """What each artifact's content was, by its key without what says that it is encrypted."""
+        return {_bare(key): one for key, one in self._document["artifacts"].items()}
 
     @cached_property
     def _document(self) -> Mapping[str, Any]:

@@ -32,16 +32,16 @@ def never_opened(spec: Spec, catalog: Catalog) -> str | None:
 
 
 def not_for_the_declared(spec: Spec, catalog: Catalog) -> str | None:
-    """A sentence where snapshots are for others than the declared recipients, or not for all."""
+    """A sentence where others can open snapshots than the declared recipients, or not all can."""
     if spec.encryption is None:
         return None
     declared = set(spec.encryption.recipients)
     found = not_as_declared(spec, catalog)
     if not found:
         return None
-    others = sum(bool(set(one.recipients) - declared) for one in found)
-    lacking = sum(bool(declared - set(one.recipients)) for one in found)
-    parts = [f"{others} can be opened by recipients that are not declared"] if others else []
+    others = sum(not one.encrypted or bool(set(one.recipients) - declared) for one in found)
+    lacking = sum(one.encrypted and bool(declared - set(one.recipients)) for one in found)
+    parts = [f"{others} can be opened by others than the declared recipients"] if others else []
     parts += [f"{lacking} cannot be opened by all that are"] if lacking else []
     return (
         f"Of {len(catalog.snapshots)} snapshots {' and '.join(parts)}. "

@@ -28,12 +28,11 @@ def rekey_lines(outcome: Outcome) -> Iterator[str]:
     for one in data["removed"]:
         yield f"removed   {one['id']} at {one['target']}"
     for one in data["left"]:
-        where = "" if one["target"] is None else f" at {one['target']}"
-        yield f"LEFT      {one['id']}{where}: {one['reason']}"
+        yield f"LEFT      {one['id']} at {one['target']}: {one['reason']}"
     for one in data["unread"]:
         yield f"NOT READ  {one['target']}: {one['reason']}"
     if not any(data[name] for name in ("rekeyed", "removed", "left", "unread")):
-        yield "Every encrypted snapshot is for exactly the declared recipients. Nothing was done."
+        yield "Every snapshot is for exactly the declared recipients. Nothing was done."
         return
     yield from (f"Note: {note}" for note in outcome.notes)
     yield f"Rekey {data['status']} in {format_duration(data['seconds'])}."
@@ -49,6 +48,9 @@ def rekey_danger(plan: Plan) -> tuple[str, ...]:
     count = f"{len(told)} snapshot" + ("s" if len(told) > 1 else "")
     what = f"This encrypts {count} ({size}) anew for exactly the declared recipients, and then"
     lines = [f"{what} removes the old ones from {', '.join(targets)}, for good."]
+    plain = sum(one["plain"] for one in told)
+    if plain:
+        lines.append(f"{plain} of them {'is' if plain == 1 else 'are'} not encrypted by now.")
     for word, verb in (("lose", "can open them no more"), ("gain", "can open them from then on")):
         names = sorted({name for one in told for name in one[word]})
         if names:

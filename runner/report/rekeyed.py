@@ -28,10 +28,6 @@ def rekey_outcome(plan: Plan, finished: Finished) -> Outcome:
         for new, old in going
         if (old["id"], old["target"]) not in gone
     ]
-    left += [
-        {"id": one, "target": None, "reason": "it is not encrypted, so everybody can open it"}
-        for one in facts["plain"]
-    ]
     unread = [{"target": name, "reason": reason} for name, reason in facts["unread"].items()]
     code, error = finished.exit_code, finished.error
     if code == 0 and (left or unread):

@@ -22,29 +22,32 @@ from runner.target import Target
 class Reseal:
     """With what files are opened, and for whom they are encrypted."""
 
-    identities: tuple[str, ...]  # single ones, parsed; none: files are copied as they are
-    recipients: tuple[str, ...]  # never empty
+    identities: tuple[str, ...]  # single ones, parsed; needed where files are encrypted
+    recipients: tuple[str, ...]  # none: files are copied as they are
     progress: Callable[[int], None]  # called with the bytes that were read since
 
     def write(
         self, origin: Target, folder: str, file: StoredFile, target: Target, new_folder: str
     ) -> StoredFile:
-        """Store an encrypted file of one folder in another one, under the same name.
+        """Store a file of one folder in another one, encrypted, under the name that says so.
 
         Whatever fails, nothing of it is visible there. Raises Damaged when it is not what was
         written, PersonNeeded when no identity opens it.
         """
         stored = Stored(origin, f"{folder}/{file.key}", file.sha256, file.bytes)
+        key = file.key
+        if self.recipients and not key.endswith(age.SUFFIX):
+            key += age.SUFFIX
         try:
             with Stages() as stages:
-                sealed = Hashed(self._sealed(stored, file.bytes, stages))
+                sealed = Hashed(self._sealed(stored, file, stages))
                 try:
-                    target.put(f"{new_folder}/{file.key}", sealed)
+                    target.put(f"{new_folder}/{key}", sealed)
                 except Exception as error:
                     if stages.error is not None and stages.error is not error:
                         raise stages.error from stages.error.__cause__
                     raise
-            return StoredFile(file.key, sealed.bytes, sealed.sha256)
+            return StoredFile(key, sealed.bytes, sealed.sha256)
         except Undecodable as error:
             raise stored.damaged(str(error)) from error
         except NoIdentity as error:
@@ -52,17 +55,21 @@ class Reseal:
         finally:
             stored.close()
 
-    def _sealed(self, stored: Stored, size: int, stages: Stages) -> Iterator[bytes]:
+    def _sealed(self, stored: Stored, file: StoredFile, stages: Stages) -> Iterator[bytes]:
         counted = self._counted(stored)
-        if not self.identities:
+        if not self.recipients:
             yield from _then(counted, stored.finish)
             return
-        if size <= SMALL:
+        plain = not file.key.endswith(age.SUFFIX)
+        if file.bytes <= SMALL:
             data = b"".join(counted)
             stored.finish()
-            yield age.encrypt_bytes(age.decrypt_bytes(data, self.identities), self.recipients)
+            content = data if plain else age.decrypt_bytes(data, self.identities)
+            yield age.encrypt_bytes(content, self.recipients)
             return
-        opened = stages.run(lambda pipe: age.decrypt(counted, pipe, self.identities))
+        opened: Iterable[bytes] = counted
+        if not plain:
+            opened = stages.run(lambda pipe: age.decrypt(counted, pipe, self.identities))
 
         def encrypt(pipe: Pipe) -> None:
             age.encrypt(_then(opened, stored.finish), pipe, self.recipients)

@@ -1,0 +1,77 @@
+"""Rekey where snapshots are not all alike: never encrypted, or without content of their own."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.inside import Inside
+from tests.service import SPEC, Service
+from tests.test_rekey import (
+    RECOVER,
+    REKEY,
+    declare,
+    folders,
+    follow_instructions,
+    ids,
+    make_key,
+)
+from tests.tools import require_program
+
+
+def test_what_was_never_encrypted_is_encrypted(tmp_path: Path) -> None:
+    for name in ("age", "zstd", "sqlite3"):
+        require_program(name)
+    service = Service(tmp_path / "plain").build()
+    holdfast = Inside(service.folder)
+    holdfast("backup", status=0)
+    declare(service, make_key(service.folder, "new"))
+    asked = holdfast.json("rekey", status=7)["error"]["message"]
+    assert "1 of them is not encrypted by now" in asked
+    holdfast("rekey", "--confirm", "quaybot", status=0)
+    (snapshot,) = ids(holdfast)
+    manifest = holdfast.json("show", "--snapshot", snapshot)
+    assert all(one["key"].endswith(".age") for one in manifest["artifacts"])
+    assert {one["content_sha256"] for one in manifest["artifacts"]} == {None}
+    assert "quay" not in (folders(service)[snapshot] / "spec.yaml.zst.age").read_text("latin-1")
+    words = ("verify", "--level", "restored", "--identity", "keys/new")
+    assert {one["verdict"] for one in holdfast.json(*words)["results"]} == {"PASS"}
+    follow_instructions(service, folders(service)[snapshot])
+
+
+def test_what_was_never_encrypted_stays_where_its_source_is_unknown(tmp_path: Path) -> None:
+    service = Service(tmp_path / "plain").build()
+    holdfast = Inside(service.folder)
+    holdfast("backup", status=0)
+    before = ids(holdfast)
+    fewer = SPEC.replace("  code: {type: git, path: code}\n", "").replace(
+        "{restore: code}", "{restore: db}"
+    )
+    declare(
+        service, make_key(service.folder, "new"), spec=fewer.replace("[config, db]", "[config]")
+    )
+    document = holdfast.json("rekey", "--confirm", "quaybot", status=4)
+    assert "no source code of type git is declared" in document["left"][0]["reason"]
+    assert ids(holdfast) == before
+
+
+def test_what_names_an_older_snapshot_names_the_new_one(tmp_path: Path) -> None:
+    old, new = (make_key(tmp_path, name) for name in ("old", "new"))
+    lazy = SPEC.replace("verify: stored", "verify: stored, skip_unchanged: true")
+    service = Service(tmp_path / "lazy", lazy).build()
+    shutil.copytree(tmp_path / "keys", service.folder / "keys")
+    holdfast = Inside(service.folder)
+    declare(service, old, spec=lazy)
+    holdfast("backup", status=0)
+    # Nothing changed, and this one is for the new recipient: it has no content of its own.
+    declare(service, new, spec=lazy)
+    holdfast("backup", status=0)
+    content = service.observe()
+    assert holdfast.json("show", "--snapshot", "latest")["unchanged"]
+    holdfast(*REKEY, status=0)
+    newest, oldest = ids(holdfast)
+    named = holdfast.json("show", "--snapshot", newest)["unchanged"]
+    assert set(named.values()) == {oldest}
+    service.destroy()
+    holdfast(*RECOVER, "--identity", "keys/new", status=0)
+    assert service.observe() == content
