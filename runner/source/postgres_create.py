@@ -46,7 +46,11 @@ def create_database(
             raise StepFailed(
                 f"A database like {name} cannot be made: {error.message}",
                 remedy=error.remedy
-                or "Make the locale where the server is (locale-gen), and restart the server.",
+                or (
+                    "Make the locale where the server is (locale-gen), and restart the server."
+                    if "locale" in error.message
+                    else ""
+                ),
             ) from error
         session.execute(f"{words} LC_COLLATE 'C' LC_CTYPE 'C'")
         return False

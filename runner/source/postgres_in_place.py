@@ -170,7 +170,6 @@ def _replace(spot: Spot, member: Member, dump: Path) -> None:
     server = spot.server.database(member.live)
     with open_session(server) as session:
         session.execute("SET search_path = pg_catalog")
-        session.execute("SET default_transaction_read_only = off")
         end_clients(session, [member.live])
         _clear(session)
         programs = programs_for(server, version_of(session) // 10000, "pg_restore")

@@ -33,8 +33,14 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence <> 't'
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1
 """
-# What a new session gets; there is no such row before PostgreSQL 14.
-_IDLE = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout'"
+# What must not be as a role or a database may have set it for its new sessions.
+_NEEDED = {"idle_session_timeout": "0", "default_transaction_read_only": "off"}
+_GIVEN = """
+SELECT name, reset_val FROM pg_catalog.pg_settings
+WHERE name IN ('idle_session_timeout', 'default_transaction_read_only')
+"""
+# What calls a function, an index for one, calls it without a search path while it is made again.
+_NO_SCHEMA = re.compile(r" does not exist .*\bCONTEXT: .*\bfunction ", re.DOTALL)
 # With several jobs at once the trigger of a partitioned table may come before the rows of its
 # partitions, and change them: so what has triggers comes after all rows.
 _PASSES = [("--section=pre-data", "--section=data"), ("--section=post-data",)]
@@ -162,37 +168,54 @@ def load(
     With `unpacked`, from `unpacking`, one process restores the rows while they are unpacked. In
     one transaction: rows of a table that it has made itself need no log of their own.
     """
-    server = _patient(server)
+    server = _prepared(server)
     arguments = ["--exit-on-error", *more]
     if no_tablespaces:
         arguments.append("--no-tablespaces")
-    if server.exec:
-        postgres_behind.restore(server, programs, dump, listed, arguments)
-        return
-    if listed is not None:
-        arguments.append(f"--use-list={listed}")
-    jobs = max(1, min(MOST_JOBS, os.cpu_count() or 1))
-    passes = _PASSES
-    if unpacked is not None:
-        first, *passes = _PASSES
-        _feed(server, programs, [*arguments, *first, "--single-transaction"], unpacked)
-    for sections in passes:
-        run_client(
-            server, programs, "pg_restore", *arguments, *sections, f"--jobs={jobs}", str(dump)
-        )
+    with _explained():
+        if server.exec:
+            postgres_behind.restore(server, programs, dump, listed, arguments)
+            return
+        if listed is not None:
+            arguments.append(f"--use-list={listed}")
+        jobs = max(1, min(MOST_JOBS, os.cpu_count() or 1))
+        passes = _PASSES
+        if unpacked is not None:
+            first, *passes = _PASSES
+            _feed(server, programs, [*arguments, *first, "--single-transaction"], unpacked)
+        for sections in passes:
+            run_client(
+                server, programs, "pg_restore", *arguments, *sections, f"--jobs={jobs}", str(dump)
+            )
 
 
-def _patient(server: Server) -> Server:
-    """The server, asked not to end idle connections: those of pg_restore wait for each other.
+def _prepared(server: Server) -> Server:
+    """The server, asked not to end idle connections, since those of pg_restore wait for each
+    other, and to let them write.
 
-    It switches every other timeout off itself.
+    pg_restore switches every other timeout off itself.
     """
     with open_session(server) as session:
-        limited = [one for (one,) in session.rows(_IDLE) if one != "0"]
-    if not limited:
+        wrong = [str(name) for name, given in session.rows(_GIVEN) if given != _NEEDED[str(name)]]
+    if not wrong:
         return server
-    options = f"{server.keywords().get('options', '')} -c idle_session_timeout=0".strip()
-    return replace(server, fields={**server.fields, "options": options})
+    words = [server.keywords().get("options", ""), *(f"-c {one}={_NEEDED[one]}" for one in wrong)]
+    return replace(server, fields={**server.fields, "options": " ".join(words).strip()})
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except ServerSaid as error:
+        if not _NO_SCHEMA.search(error.message):
+            raise
+        raise ServerSaid(
+            f"{error.message} A function that an index, a constraint or a view calls does not say "
+            "in which schema that is, and no dump of pg_dump can make it again. At the live "
+            "database: ALTER FUNCTION … SET search_path = …; then take another backup.",
+            state=error.state,
+        ) from error
 
 
 def analyze(session: Session) -> None:

@@ -7,7 +7,9 @@ again by the note in its workspace, which is written before the first of them is
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -81,6 +83,11 @@ class Spot:
     def server(self) -> Server:
         """The server. Raises StepFailed for a scratch server that was not started."""
         return reach(self.source, self.destination)
+
+    @property
+    def mark(self) -> str:
+        """What tells this source's restore from another's of the same run, at the same server."""
+        return hashlib.sha256(os.fsencode(self.workspace)).hexdigest()[:8]
 
     @property
     def note_file(self) -> Path:
@@ -174,14 +181,9 @@ def plan_members(spot: Spot, databases: Mapping[str, Mapping[str, Any]]) -> tupl
         live = given if given and len(databases) == 1 else origin
         safety = safety_name(live, spot.token, [one.safety for one in members])
         limit = int(described.get("database", {}).get("connections", -1))
-        staged = f"{staged_pattern(spot.token)}{number}"
+        staged = f"{STAGED_PREFIX}{spot.token}{spot.mark}_{number}"
         members.append(Member(described["part"], origin, live, staged, safety, limit))
     return tuple(members)
-
-
-def staged_pattern(token: str) -> str:
-    """What the names of a run's staged databases begin with."""
-    return f"{STAGED_PREFIX}{token}_"
 
 
 @contextlib.contextmanager

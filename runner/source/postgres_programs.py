@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def client(
             if password:
                 line = ["sh", "-c", _FROM_STDIN, "sh", *line]
                 first = f"{password}\n".encode()
-            line = [*server.exec, *line]
+            line = _behind(server, line)
         yield Client(line, variables, server.folder if server.exec else None, first)
 
 
@@ -234,9 +235,16 @@ def _version(program: str) -> tuple[str, int] | None:
     return _parsed(outcome.stdout.decode(errors="replace"))
 
 
+def _behind(server: Server, line: Sequence[str]) -> list[str]:
+    """A command line behind the prefix command. Of what follows, ssh makes one line for a shell."""
+    if any(Path(word).name == "ssh" for word in server.exec):
+        line = [shlex.quote(word) for word in line]
+    return [*server.exec, *line]
+
+
 def _version_behind(server: Server, needed: str) -> tuple[str, int] | None:
     name = f"{server.bin.rstrip('/')}/{needed}" if server.bin else needed
-    line = [*server.exec, name, "--version"]
+    line = _behind(server, [name, "--version"])
     try:
         outcome = process.run(line, folder=server.folder, timeout=VERSION_SECONDS)
     except CommandFailed as error:

@@ -16,6 +16,8 @@ from runner.source.postgres_session import Session, identifier, literal
 ROLES = "SELECT rolname FROM pg_catalog.pg_roles"
 TABLESPACES = "SELECT spcname FROM pg_catalog.pg_tablespace"
 
+_THERE_ALREADY = ("42710", "23505")  # the second, where both were made at once
+
 _PIECE = re.compile(
     r"""[eE]'(?:\\.|[^'\\]|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | ;
     | [^'"\-;eE]+ | .""",
@@ -71,8 +73,7 @@ def make_missing(
             if not scratch:
                 _make_tablespace(session, one, spaces, fresh)
         elif one.creates:
-            if one.creates not in existing:
-                session.execute(one.text)
+            if one.creates not in existing and _make_role(session, one):
                 made.append(one.creates)
         elif set(one.concerns) & set(made):
             _execute(session, one.text, lenient=scratch)
@@ -127,6 +128,17 @@ def _setting(name: str, stored: str) -> str:
 
 def _dotted(name: str) -> str:
     return ".".join(identifier(piece) for piece in name.split("."))
+
+
+def _make_role(session: Session, one: Statement) -> bool:
+    """Whether it was missing; another source of the same server may have been quicker."""
+    try:
+        session.execute(one.text)
+    except ServerSaid as error:
+        if error.state not in _THERE_ALREADY:
+            raise
+        return False
+    return True
 
 
 def _make_tablespace(session: Session, one: Statement, existing: set[str], fresh: set[str]) -> None:

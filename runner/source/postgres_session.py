@@ -18,7 +18,8 @@ from runner.source.postgres_server import APPLICATION, Server
 
 Row = tuple[str | None, ...]
 
-# How values are written, what is seen, and no limit of time: those are for the application.
+# How values are written, what is seen, and no limit of what may be done or for how long: those
+# are for the application.
 PINNED = {
     "client_min_messages": "warning",
     "search_path": "",
@@ -31,6 +32,7 @@ PINNED = {
     "standard_conforming_strings": "on",
     "quote_all_identifiers": "off",
     "row_security": "off",
+    "default_transaction_read_only": "off",
     "statement_timeout": "0",
     "lock_timeout": "0",
     "transaction_timeout": "0",

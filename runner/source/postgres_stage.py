@@ -39,11 +39,10 @@ from runner.source.postgres_place import (
     oids,
     plan_members,
     scratch_server,
-    staged_pattern,
 )
 from runner.source.postgres_programs import Programs, available, programs_for
 from runner.source.postgres_server import Server
-from runner.source.postgres_session import Session, literal, open_session
+from runner.source.postgres_session import Session, open_session
 from runner.swap import remove_tree
 
 GLOBALS = "globals"
@@ -197,10 +196,8 @@ def discard(spot: Spot) -> None:
 
 def _drop_staged(spot: Spot, note: Note) -> None:
     with maintenance(spot.server) as session:
-        pattern = literal(staged_pattern(spot.token).replace("_", r"\_") + "%")
-        query = f"SELECT datname FROM pg_catalog.pg_database WHERE datname LIKE {pattern}"  # noqa: S608
-        for (name,) in session.rows(query):
-            drop_database(session, str(name))
+        for name in oids(session, [one.staged for one in note.members]):
+            drop_database(session, name)
         standing = oids(session, [one.live for one in note.members]).values()
         if not {one.oid for one in note.members} & set(standing):
             postgres_roles.drop_made(session, note.roles)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,78 @@ def test_several_databases(app: Database, tmp_path: Path, servers: Servers) -> N
         source.unswap(place)
         assert (players(app), players(other)) == (0, 0)
         source.discard(place)
+
+
+def test_through_ssh_which_makes_one_line_of_its_arguments(app: Database, tmp_path: Path) -> None:
+    ssh = tmp_path / "ssh"
+    ssh.write_text(f'#!/bin/sh\nshift\nexec env -i PATH={app.cluster.bin}:/usr/bin:/bin sh -c "$*"')
+    ssh.chmod(0o755)
+    role = app.role("SUPERUSER")
+    source = opened(app, tmp_path, user=role, exec=f"{ssh} db.internal", parallel=2)
+    artifacts, place = captured(source, tmp_path), place_at(tmp_path, "A copy-of 'it'")
+    proven(source, artifacts, place)
+    source.discard(place)
+    part = place_at(tmp_path, "part", include=("public.visits",))
+    proven(source, artifacts, part)
+    source.discard(part)
+
+
+def test_a_role_and_a_database_that_only_read_by_default(app: Database, tmp_path: Path) -> None:
+    role = app.role("SUPERUSER")
+    app.execute(
+        f'ALTER ROLE "{role}" SET default_transaction_read_only = on',
+        f"ALTER DATABASE {app.name} SET default_transaction_read_only = on",
+    )
+    source, place = opened(app, tmp_path, user=role), place_at(tmp_path, "copy")
+    proven(source, captured(source, tmp_path), place)
+    source.swap(place)
+    source.confirm(place)
+    assert app.cluster.rows("SHOW default_transaction_read_only", "copy") == [("on",)]
+    app.cluster.execute('DROP DATABASE "copy"')
+
+
+def test_a_function_that_needs_a_search_path_is_told(app: Database, tmp_path: Path) -> None:
+    app.execute(
+        "CREATE FUNCTION known(int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS "
+        "'BEGIN RETURN (SELECT name FROM players WHERE id = $1); END'",
+        'CREATE INDEX ON "My Shop"."order lines" (known(player))',
+    )
+    source, place = opened(app, tmp_path), place_at(tmp_path, "copy")
+    with pytest.raises(StepFailed, match="ALTER FUNCTION … SET search_path"):
+        source.stage(captured(source, tmp_path), place)
+    source.discard(place)
+    app.execute("ALTER FUNCTION known(int) SET search_path = public")
+    proven(source, captured(source, tmp_path / "later"), place)
+    source.discard(place)
+
+
+def test_two_sources_of_one_server_are_restored_beside_each_other(
+    app: Database, tmp_path: Path, servers: Servers
+) -> None:
+    role = app.role()
+    app.execute(f'GRANT SELECT ON players TO "{role}"')
+    with fresh_database(servers.debian()) as other:
+        small(other).execute(f'GRANT SELECT ON players TO "{role}"')
+        folders = [tmp_path / "one", tmp_path / "two"]
+        sources = [
+            opened(database, folder, globals=True)
+            for database, folder in zip((app, other), folders, strict=True)
+        ]
+        pairs = list(zip(sources, folders, strict=True))
+        stored = [captured(source, folder) for source, folder in pairs]
+        for database in (app, other):
+            database.execute(f'DROP OWNED BY "{role}"')
+        app.execute(f'DROP ROLE "{role}"')
+        before = names(app)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda n: proven(sources[n], stored[n], place_at(folders[n])), (0, 1)))
+        sources[0].discard(place_at(folders[0]))
+        sources[1].swap(place_at(folders[1]))
+        sources[1].confirm(place_at(folders[1]))
+        sources[1].discard(place_at(folders[1]))
+        assert players(other) == ROWS
+        assert names(app) - before == {f"{other.name}_before_{TOKEN}"}
+        app.execute(f"DROP DATABASE {other.name}_before_{TOKEN}")
 
 
 def test_through_a_prefix_command(app: Database, tmp_path: Path) -> None:
