@@ -11,7 +11,7 @@ from runner.store.age import keygen
 
 DECLARE = (
     "Add the recipient to encryption.recipients: it is public. A new snapshot can be opened by "
-    "each of the recipients, an old one only by those of its own time."
+    "each of the recipients, an old one only by those of its own time, until you run rekey."
 )
 KEEP = (
     "Keep the key outside of everything that is backed up, twice: a password manager, a drive in a "
