@@ -21,6 +21,7 @@ from tests.source.stack import FolderArtifacts, FolderCapture
 TRANSACTIONS_PER_SECOND = 300
 BACKUPS = 10
 DEADLINE_SECONDS = 60.0
+SHORTEST_PAUSE = 0.2  # seconds
 
 TABLES = """
 CREATE TABLE debit (id int PRIMARY KEY, amount bigint NOT NULL DEFAULT 0);
@@ -141,23 +142,30 @@ def test_ten_backups_under_load_are_each_of_one_instant(database: Database, tmp_
 def test_backups_do_not_wait_for_a_truncate_that_waits_for_them(
     database: Database, tmp_path: Path, options: dict[str, int]
 ) -> None:
-    """A TRUNCATE queues behind whoever reads, and every later reader queues behind it."""
+    """A TRUNCATE queues behind whoever reads, and every later reader queues behind it.
+
+    One that comes in between makes a backup begin anew. The longer one takes, the longer are the
+    pauses: a machine with much else to do may need seconds until pg_dump has its locks.
+    """
     database.psql(stdin=TABLES)
-    options = database.options(user="postgres", **options)
+    options = database.options(user="postgres", lock_timeout=600.0, **options)
     source = open_source(SourceSpec("db", "postgres", options, tmp_path))
     stop = threading.Event()
+    pauses = [SHORTEST_PAUSE]
 
     def truncate() -> None:
         with database.connect() as connection:
-            while not stop.wait(0.2):
+            while not stop.wait(pauses[-1]):
                 with connection.transaction():
                     connection.execute("TRUNCATE churned")
                     connection.execute("INSERT INTO churned SELECT generate_series(1, 100)")
+                pauses.append(pauses[-1] * 1.5)
 
     thread = threading.Thread(target=truncate)
     thread.start()
     try:
         for number in range(5):
+            pauses.append(SHORTEST_PAUSE)
             capture = FolderCapture(tmp_path / f"snapshot {number}", "db")
             found = source.capture(capture).fingerprint["databases"][database.name]
             assert found["tables"]["public.churned"]["rows"] == 100
