@@ -121,16 +121,21 @@ def hold(service: Service, command: str, words: tuple[str, ...]) -> subprocess.P
     assert command in file.read_text()
     file.write_text(file.read_text().replace(command, waits))
     process = service.program.start(*words)
-    while not any(service.folder.rglob("started")):
+    while not waiting_in(service):
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     return process
 
 
+def waiting_in(service: Service) -> list[Path]:
+    """The folders in which a command waits; others come and go meanwhile."""
+    return [Path(folder) for folder, _, files in os.walk(service.folder) if "started" in files]
+
+
 def ended(service: Service, process: subprocess.Popen[str]) -> int:
     """Let a run go on, to its end."""
-    for started in [*service.folder.rglob("started")]:
-        (started.parent / "go").touch()
+    for folder in waiting_in(service):
+        (folder / "go").touch()
     (service.folder / "go").touch()
     process.communicate()
     return process.returncode
