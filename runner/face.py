@@ -27,7 +27,7 @@ from runner.report.outcome import Outcome
 from runner.secret import SCRUBBER
 
 ACTS, DECRYPTS, ASKS, TESTS = 1, 2, 4, 8
-TOLD = ("backup", "verify", "prune", "drill")  # the spec's `notify` names them
+TOLD = ("backup", "verify", "prune", "drill", "rekey")  # the spec's `notify` names them
 
 COMMON = {
     "file": ("", "Spec to use (HOLDFAST_FILE). Default: backup.yaml here or in a folder above."),

@@ -148,7 +148,7 @@ class Notice:
     """Whom to tell how a command ended."""
 
     way: Notification  # its text comes first, if there is one
-    of: tuple[str, ...]  # the commands: backup | verify | prune | drill
+    of: tuple[str, ...]  # the commands: backup | verify | prune | drill | rekey
     when: str  # success | failure | always
 
 
