@@ -211,10 +211,10 @@ def _explained() -> Iterator[None]:
         if not _NO_SCHEMA.search(error.message):
             raise
         raise ServerSaid(
-            f"{error.message} A function that an index, a constraint or a view calls asks for it. In "
-            "a restore in part, name that too (--include). Else the function does not say in which "
-            "schema it is, and no dump of pg_dump can make it again: at the live database ALTER "
-            "FUNCTION … SET search_path = …; then take another backup.",
+            f"{error.message} A function that an index, a constraint or a view calls asks for it. "
+            "In a restore in part, name that too (--include). Else the function does not say in "
+            "which schema it is, and no dump of pg_dump can make it again: at the live database "
+            "ALTER FUNCTION … SET search_path = …; then take another backup.",
             state=error.state,
         ) from error
 
