@@ -51,6 +51,7 @@ class Scenario:
         words += ["--lost", self.lost] if self.lost else []
         words += ["--snapshot", self.snapshot] if self.snapshot != "latest" else []
         words += ["--at", f'"{self.at}"'] if self.at else []
+        words += ["--identity", "FILE"] if self.name in (KEY_LOST, HOST_LOST) else []
         return " ".join(words)
 
 
