@@ -17,7 +17,7 @@ from runner.source import Artifacts, postgres_toc
 from runner.source.postgres_checks import object_owners
 from runner.source.postgres_compare import compare
 from runner.source.postgres_fingerprint import database_fingerprint
-from runner.source.postgres_load import BLOCK, analyze, decode, load, write_list
+from runner.source.postgres_load import BLOCK, OutOfOrder, analyze, decode, load, write_list
 from runner.source.postgres_place import Member, Note, Spot, document
 from runner.source.postgres_programs import Programs, programs_for, reading_client
 from runner.source.postgres_server import Server
@@ -175,7 +175,19 @@ def _replace(spot: Spot, member: Member, dump: Path) -> None:
         programs = programs_for(server, version_of(session) // 10000, "pg_restore")
         listed = write_list(spot.workspace, _lines(session, server, programs, dump))
         more = ["--no-owner"] if _foreign(spot, session, member) else []
-        load(server, programs, dump, listed=listed, no_tablespaces=True, more=more)
+        try:
+            load(server, programs, dump, listed=listed, no_tablespaces=True, more=more)
+        except OutOfOrder:
+            _clear(session)
+            load(
+                server,
+                programs,
+                dump,
+                listed=listed,
+                no_tablespaces=True,
+                more=more,
+                one_by_one=True,
+            )
         analyze(session)
 
 

@@ -45,8 +45,19 @@ _NO_SCHEMA = re.compile(r" does not exist .*\bCONTEXT: .*\bfunction ", re.DOTALL
 # partitions, and change them: so what has triggers comes after all rows.
 _PASSES = [("--section=pre-data", "--section=data"), ("--section=post-data",)]
 
+# Rows are checked as they come, by a function that may look at those of another table.
+_OF_ROWS = re.compile(
+    r"COPY failed for table .*(violates check constraint|\bCONTEXT: .*\bfunction )", re.DOTALL
+)
+
 _DUMP = b"PGDMP"
 _INSIDE = re.compile(r"(?:[^/]+/)?([A-Za-z0-9_.]*[A-Za-z0-9_])")  # what a directory dump holds
+
+
+class OutOfOrder(ServerSaid):
+    """Rows were refused that may need those of another table, which were not there yet: several
+    processes restore them in any order, one in that of their names.
+    """
 
 
 def decode(chunks: Iterator[bytes], folder: Path) -> Path:
@@ -161,8 +172,10 @@ def load(
     no_tablespaces: bool = False,
     more: Sequence[str] = (),
     unpacked: Iterator[bytes] | None = None,
+    one_by_one: bool = False,
 ) -> None:
-    """Restore a dump into a database, with several processes where the file can be reached.
+    """Restore a dump into a database, with several processes where the file can be reached, unless
+    `one_by_one` is asked. Raises OutOfOrder where that may help, in an empty database again.
 
     With `listed`, from `write_list`, nothing but those entries.
     With `unpacked`, from `unpacking`, one process restores the rows while they are unpacked. In
@@ -172,13 +185,14 @@ def load(
     arguments = ["--exit-on-error", *more]
     if no_tablespaces:
         arguments.append("--no-tablespaces")
-    with _explained():
+    jobs = 1 if one_by_one else max(1, min(MOST_JOBS, os.cpu_count() or 1))
+    several = jobs > 1 and unpacked is None and not server.exec
+    with _explained(several=several):
         if server.exec:
             postgres_behind.restore(server, programs, dump, listed, arguments)
             return
         if listed is not None:
             arguments.append(f"--use-list={listed}")
-        jobs = max(1, min(MOST_JOBS, os.cpu_count() or 1))
         passes = _PASSES
         if unpacked is not None:
             first, *passes = _PASSES
@@ -204,10 +218,12 @@ def _prepared(server: Server) -> Server:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def _explained(*, several: bool) -> Iterator[None]:
     try:
         yield
     except ServerSaid as error:
+        if several and _OF_ROWS.search(error.message):
+            raise OutOfOrder(error.message, remedy=error.remedy, state=error.state) from error
         if not _NO_SCHEMA.search(error.message):
             raise
         raise ServerSaid(

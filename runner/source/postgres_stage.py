@@ -23,6 +23,7 @@ from runner.source import (
 from runner.source.postgres_choose import chosen_databases, require_tables, wanted_entries
 from runner.source.postgres_create import create_database, describe, drop_database
 from runner.source.postgres_load import (
+    OutOfOrder,
     analyze,
     decode,
     load,
@@ -216,28 +217,11 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
     make_folder(spot.files)
     try:
         dump, unpacked = _unpacking(restoring, member)
-        exact = create_database(session, member.staged, described, scratch=restoring.scratch)
-        found = oids(session, [member.staged])[member.staged]
-        spot.write(created(spot.noted(), member.staged, found))
-        describe(session, member.staged, described, scratch=restoring.scratch)
-        there = restoring.server.database(member.staged)
         try:
-            entries = postgres_toc.read(restoring.server, restoring.programs, dump)
-            lines = wanted_entries(entries, described, restoring.include)
-            load(
-                there,
-                restoring.programs,
-                dump,
-                listed=None if lines is None else write_list(spot.files, lines),
-                no_tablespaces=restoring.no_tablespaces,
-                unpacked=unpacked,
-            )
-        except StepFailed as error:
-            for _ in unpacked or ():
-                pass  # what was stored is judged at its end, and may be why
-            if restoring.scratch:
-                _excuse(member, error, exact)
-            raise
+            _fill(restoring, session, member, dump, unpacked)
+        except OutOfOrder:
+            drop_database(session, member.staged)
+            _fill(restoring, session, member, dump, None, one_by_one=True)
     except OSError as error:
         raise StepFailed(
             f"{member.origin} cannot be unpacked: {error.strerror or error}.",
@@ -245,10 +229,47 @@ def _restore(restoring: Restoring, session: Session, member: Member) -> None:
         ) from error
     finally:
         remove_tree(spot.files)
-    with open_session(there) as inside:
+    with open_session(restoring.server.database(member.staged)) as inside:
         analyze(inside)
     settings = described.get("settings") or {}
     postgres_roles.apply_settings(session, member.staged, settings, lenient=restoring.scratch)
+
+
+def _fill(
+    restoring: Restoring,
+    session: Session,
+    member: Member,
+    dump: Path,
+    unpacked: Iterator[bytes] | None,
+    *,
+    one_by_one: bool = False,
+) -> None:
+    """Make the database, and load the dump into it."""
+    spot, described = restoring.spot, restoring.databases[member.origin]
+    exact = create_database(session, member.staged, described, scratch=restoring.scratch)
+    found = oids(session, [member.staged])[member.staged]
+    spot.write(created(spot.noted(), member.staged, found))
+    describe(session, member.staged, described, scratch=restoring.scratch)
+    try:
+        entries = postgres_toc.read(restoring.server, restoring.programs, dump)
+        lines = wanted_entries(entries, described, restoring.include)
+        load(
+            restoring.server.database(member.staged),
+            restoring.programs,
+            dump,
+            listed=None if lines is None else write_list(spot.files, lines),
+            no_tablespaces=restoring.no_tablespaces,
+            unpacked=unpacked,
+            one_by_one=one_by_one,
+        )
+    except OutOfOrder:
+        raise
+    except StepFailed as error:
+        for _ in unpacked or ():
+            pass  # what was stored is judged at its end, and may be why
+        if restoring.scratch:
+            _excuse(member, error, exact)
+        raise
 
 
 def _unpacking(restoring: Restoring, member: Member) -> tuple[Path, Iterator[bytes] | None]:

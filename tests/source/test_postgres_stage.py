@@ -299,6 +299,23 @@ def test_a_function_that_needs_a_search_path_is_told(app: Database, tmp_path: Pa
     source.discard(place)
 
 
+def test_rows_that_are_checked_against_those_of_another_table(
+    app: Database, tmp_path: Path
+) -> None:
+    app.execute(
+        "CREATE TABLE codes AS SELECT md5(n::text) AS code FROM generate_series(1, 50000) n",
+        "CREATE FUNCTION is_code(text) RETURNS boolean STABLE LANGUAGE plpgsql SET search_path = "
+        "public AS 'BEGIN RETURN EXISTS (SELECT FROM codes WHERE code = $1); END'",
+        "CREATE TABLE uses (code text CHECK (is_code(code)), filler text)",
+        "INSERT INTO uses SELECT md5('50000'), repeat('x', 1000) FROM generate_series(1, 10)",
+    )
+    source, place = opened(app, tmp_path), place_at(tmp_path, "copy")
+    artifacts = captured(source, tmp_path)
+    for _ in range(3):
+        proven(source, artifacts, place)
+        source.discard(place)
+
+
 def test_two_sources_of_one_server_are_restored_beside_each_other(
     app: Database, tmp_path: Path, servers: Servers
 ) -> None:
