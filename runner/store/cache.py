@@ -35,10 +35,6 @@ class Cache:
         self._used: dict[str, list[Any]] = {}
         self._changed = False
 
-    def knows(self, key: str) -> bool:
-        """Whether there is a value for that key, of whatever tag."""
-        return key in self._known
-
     def recall(self, entry: Entry) -> Any:
         """The value remembered for that key and tag, else None."""
         known = self._known.get(entry.key)
@@ -52,7 +48,7 @@ class Cache:
         return ((key, value) for key, (_, value) in self._known.items())
 
     def trust(self, key: str) -> Any:
-        """The value remembered for a key that `knows` it, whatever its tag is now."""
+        """The value remembered for a key, whatever its tag is now. Raises KeyError."""
         known = self._used[key] = self._known[key]
         return known[1]
 

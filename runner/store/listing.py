@@ -52,8 +52,8 @@ def read_target(
     with reading_ahead(target.folders, [parent], at_once(target)) as asked:
         cache = Cache(file, target.location(parent))
         known = _known(cache, parent, target.name)
-        folders = asked.read(parent)
-    seen = look(target, parent, folders, cache, now, glance=glance)
+        names = partial(asked.read, parent)
+        seen = look(target, parent, names, cache, now, known=known.keys(), glance=glance)
     held = Holding(incomplete=seen.lacking)
     unread = _recall(held, seen, parent, cache, known)
     _read_manifests(held, unread, cache, Manifests(target, project, profile))

@@ -7,7 +7,8 @@ the newest of these only: enough to show a list, and too little to decide anythi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol, cast
@@ -48,32 +49,43 @@ class Look:
 def look(
     target: Target,
     parent: str,
-    names: Sequence[str],
+    names: Callable[[], Iterable[str]],
     cache: Cache,
     now: datetime,
     *,
+    known: Collection[str],
     glance: bool,
 ) -> Look:
-    """Look for manifests in the folders below `parent`, which had these names before: one that got
-    its manifest since then counts as a snapshot. Raises what the target raises when it is listed.
+    """Look for manifests below `parent`: `names` gives those of its folders, and `known` are the
+    snapshots that the cache has. Raises what the target raises when it is listed.
     """
-    folders = [name for name in names if SnapshotId.fits(name)]
+    if glance and getattr(target, "lists_ranges", False) and cache.looked_within(GLANCE_AGE, now):
+        return _glance(target, parent, names, known)
+    cache.looked(now)
+    # Folders first: one that gets its manifest in between then counts as a snapshot.
+    folders = [name for name in names() if SnapshotId.fits(name)]
     if not getattr(target, "lists_ranges", False):
         entries = {entry.key.rsplit("/", 2)[1]: entry for entry in target.find(parent, MANIFEST)}
         listed = {name: entry for name, entry in entries.items() if SnapshotId.fits(name)}
-        cache.looked(now)
         return Look(listed, lacking=[name for name in folders if name not in entries])
-    known = [name for name in folders if cache.knows(f"{parent}/{name}/{MANIFEST}")]
-    believed: list[str] = []
-    glance = glance and cache.looked_within(GLANCE_AGE, now)
-    if glance:
-        believed, known = known[:-GLANCED], known[-GLANCED:]
-    else:
-        cache.looked(now)
-    listed = _in_ranges(target, parent, known)
-    trusted = set(believed)
-    unlisted = [name for name in folders if name not in listed and name not in trusted]
-    return Look(listed, unlisted, believed, is_glance=glance)
+    with _listing(target, parent, [name for name in folders if name in known]) as listing:
+        listed = listing()
+    return Look(listed, [name for name in folders if name not in listed])
+
+
+def _glance(
+    target: Target, parent: str, names: Callable[[], Iterable[str]], known: Collection[str]
+) -> Look:
+    """The newest are listed while the folders are."""
+    newest = sorted(known)[-GLANCED:]
+    with _listing(target, parent, newest) as listing:
+        folders = [name for name in names() if SnapshotId.fits(name)]
+        found = listing()
+    listed = {name: found[name] for name in folders if name in found}
+    older = set(known) - set(newest)
+    believed = [name for name in folders if name in older]
+    unlisted = [name for name in folders if name not in listed and name not in older]
+    return Look(listed, unlisted, believed, is_glance=True)
 
 
 def look_at_records(
@@ -90,8 +102,13 @@ def look_at_records(
     return believed, sorted(newer, key=lambda one: one.key)
 
 
-def _in_ranges(target: Target, parent: str, names: Sequence[str]) -> dict[str, Entry]:
-    """The manifests of folders, by name, as far as the target lists them."""
+@contextlib.contextmanager
+def _listing(
+    target: Target, parent: str, names: Sequence[str]
+) -> Iterator[Callable[[], dict[str, Entry]]]:
+    """Lists the manifests of folders, from now on; what it gives waits for them. Those are missing
+    that the target does not show.
+    """
     ranged = cast("Ranged", target)
     ranges = [
         (names[start], names[min(start + RANGE, len(names)) - 1])
@@ -102,6 +119,10 @@ def _in_ranges(target: Target, parent: str, names: Sequence[str]) -> dict[str, E
         return list(ranged.find_between(parent, MANIFEST, *ends))
 
     wanted = set(names)
-    with reading_ahead(listed, ranges, at_once(target)) as ahead:
+
+    def waited_for() -> dict[str, Entry]:
         found = {one.key.rsplit("/", 2)[1]: one for ends in ranges for one in ahead.read(ends)}
-    return {name: entry for name, entry in found.items() if name in wanted}
+        return {name: entry for name, entry in found.items() if name in wanted}
+
+    with reading_ahead(listed, ranges, at_once(target)) as ahead:
+        yield waited_for
