@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import re
@@ -208,6 +209,8 @@ class _Capturing:
                     application=self.application,
                 )
             )
+            with contextlib.suppress(OSError):  # it would only be slower
+                fcntl.fcntl(output.fileno(), fcntl.F_SETPIPE_SZ, BLOCK)
             first = output.read(BLOCK)  # it says nothing before it has its locks
             if not first:
                 stack.close()
