@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+import runner
 from bench import cases
 from bench.cases import FULL, SMALL, Result
 from bench.drill_case import drill
@@ -31,6 +33,8 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := set(options.case) - set(CASES):
         parser.error(f"unknown case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
+    # As pip does when it installs: no run that is measured compiles its own modules.
+    compileall.compile_dir(Path(runner.__file__).parent, quiet=1)
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 160

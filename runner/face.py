@@ -164,7 +164,6 @@ def _tell(outcome: Outcome, command: str, flags: Flags, result: Outcome | Prepar
     """Tell those who are to know how it ended."""
     if flags.show_plan or (outcome.error or {}).get("kind") == UsageError.kind:
         return
-    from runner.report.notices import tell
     from runner.spec.load import load_spec
 
     try:
@@ -175,6 +174,10 @@ def _tell(outcome: Outcome, command: str, flags: Flags, result: Outcome | Prepar
         )
     except HoldfastError:
         return  # what is wrong with the spec was told
+    if not spec.notices:
+        return
+    from runner.report.notices import tell
+
     for line in tell(spec, command, outcome):
         sys.stderr.write(f"{SCRUBBER.clean(line)}\n")
 

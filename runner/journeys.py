@@ -40,7 +40,6 @@ from runner.prepare import (
 )
 from runner.registry import open_source
 from runner.report import results
-from runner.report.foresight import forget
 from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
 from runner.safety import list_safety, prune_safety, rollback
@@ -201,6 +200,8 @@ def verify(
     )
 
     def conclude(_plan: Plan, end: Finished) -> Outcome:
+        from runner.report.foresight import forget
+
         forget(session.spec)
         return results.verify_outcome(end, gaps, unread, guarded)
 
