@@ -452,7 +452,7 @@ class TestTargetThatIsSlow:
     ) -> None:
         service, holdfast = three
         spec = service.folder / "backup.yaml"
-        spec.write_text(spec.read_text().replace("nightly: {keep", "nightly: {timeout: 20s, keep"))
+        spec.write_text(spec.read_text().replace("nightly: {keep", "nightly: {timeout: 12s, keep"))
         monkeypatch.setattr(driver, "GRACE_SECONDS", 1.0)
         over = threading.Event()
         slow_target(monkeypatch, "nas", over.wait)
@@ -464,5 +464,5 @@ class TestTargetThatIsSlow:
         assert snapshot["targets"] == ["disk", "offsite"]
         (lacking,) = snapshot["lacking"]
         assert lacking["target"] == "nas"
-        assert "took longer than its timeout of 20 s" in lacking["reason"]
+        assert "took longer than its timeout of 12 s" in lacking["reason"]
         assert behind(holdfast)["offsite"] == 0

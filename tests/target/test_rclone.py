@@ -284,8 +284,8 @@ class TestHalves:
     def test_a_server_that_stands_still(self, opened: Opened, tmp_path: Path) -> None:
         with running() as server:
             config = write(tmp_path / "dav.conf", server.configuration())
-            target = opened(remote="dav:", config=config, timeout=3.0)
-            target.put("kept", [b"k"])
+            opened(remote="dav:", config=config).put("kept", [b"k"])
+            target = opened(remote="dav:", config=config, timeout=1.0)
             serving = server.process
             assert serving is not None
 
