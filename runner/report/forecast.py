@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from statistics import fmean, median
 from typing import Any
 
 from runner.store.catalog import Catalog
@@ -65,6 +64,8 @@ def forecast(
     """
     if not drills:
         return None
+    from statistics import median
+
     rate = sum(one.scaled for one in drills) / sum(one.bytes for one in drills)
     fixed = median(one.seconds - one.scaled for one in drills)
     spread = _spread(drills, fixed, rate)
@@ -88,6 +89,8 @@ def growth(sizes: Sequence[Sized]) -> float:
     times = [(one.at - first).total_seconds() for one in sizes]
     if max(times) < SHORTEST_TREND:
         return 0.0
+    from statistics import fmean
+
     middle, level = fmean(times), fmean(one.bytes for one in sizes)
     across = sum((time - middle) ** 2 for time in times)
     along = sum(

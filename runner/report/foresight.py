@@ -9,15 +9,16 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.durable import make_folder, write_bytes
-from runner.report.forecast import Drilled, Sized
 from runner.report.outcome import stamp
-from runner.report.outlook import Seen, outlook, warnings
 from runner.spec.marks import Place, Problem
 from runner.spec.model import Spec
 from runner.store.records import ODD
+
+if TYPE_CHECKING:
+    from runner.report.outlook import Seen
 
 MOST_SIZES = 500  # a trend needs no more
 
@@ -61,6 +62,8 @@ def foreseen(spec: Spec) -> tuple[Problem, ...]:
 
 
 def _doubts(spec: Spec, known: Seen) -> Iterator[tuple[Place, str]]:
+    from runner.report.outlook import outlook, warnings
+
     for row in outlook(spec, known):
         yield from ((("objectives", row["of"], "rto"), text) for text in warnings([row]))
     if known.unopened:
@@ -69,6 +72,9 @@ def _doubts(spec: Spec, known: Seen) -> Iterator[tuple[Place, str]]:
 
 def _recall(spec: Spec) -> tuple[str, Seen]:
     document: dict[str, Any] = json.loads(_file(spec).read_bytes())
+    from runner.report.forecast import Drilled, Sized
+    from runner.report.outlook import Seen
+
     restored = [name for step in spec.recovery for name in step.restore]
     names = [name for name in ("system", *restored) if name in document["drills"]]
     known = Seen(
