@@ -11,6 +11,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,11 @@ from tests.service import Service
 from tests.tools import run
 
 FAILED, MISSED, UNKNOWN = 4, 5, 7
+ASKS = f"{sys.executable} {Path(__file__).with_name('page.py')} 'players online'"
+PAGE = (
+    '{name: page, probe: {http: "http://127.0.0.1:8080/", body: "players online"}, '
+    f'drill: "{ASKS}"}}'
+)
 Stack = TypeVar("Stack")
 
 
@@ -335,6 +341,12 @@ SYSTEM = [
         declared("test -s .env && echo deployed >> service.log", "false | tee -a service.log"),
         "ended with status 1",
         "deploy",
+    ),
+    Disaster(
+        "a probe that is answered 200 with an error page",
+        declared("  - {name: answers,", f"  - {PAGE}\n  - {{name: answers,"),
+        "the page answers 200: <h1>Sorry</h1> no license",
+        "page",
     ),
     Disaster("an artifact that is gone", artifact_gone, "code.bundle.zst", ""),
     Disaster(
