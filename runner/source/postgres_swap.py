@@ -23,6 +23,7 @@ from runner.source.postgres_server import Server
 from runner.source.postgres_session import Session, identifier, literal, open_session
 
 SECONDS = 60.0  # that connections may take to end
+LEAVING_SECONDS = 2.0  # that the server may take to forget who has left
 PAUSE_SECONDS = 0.2
 IN_USE = "55006"  # the code for a database that others are connected to
 MOST_NAMED = 5
@@ -132,7 +133,9 @@ def confirm(spot: Spot) -> None:
 
 
 def require_idle(session: Session, databases: Sequence[str]) -> None:
-    """Raise PersonNeeded, naming who is connected, unless nobody uses these databases."""
+    """Raise PersonNeeded, naming who is connected, unless nobody uses these databases. The server
+    needs a moment to forget who has just left.
+    """
     if not databases:
         return
     wanted = _listed(databases)
@@ -143,6 +146,10 @@ def require_idle(session: Session, databases: Sequence[str]) -> None:
             remedy="COMMIT PREPARED or ROLLBACK PREPARED it there.",
         )
     users = clients(session, databases)
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while users and time.monotonic() < deadline:
+        time.sleep(PAUSE_SECONDS)
+        users = clients(session, databases)
     if users:
         raise PersonNeeded(
             f"{databases[0] if len(databases) == 1 else 'A database'} is in use by {told(users)}.",

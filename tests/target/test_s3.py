@@ -72,6 +72,8 @@ def refusal(status: str, code: str) -> bytes:
 
 
 class TestConformance(TargetConformance):
+    large = 5 * 1024**3
+
     @pytest.fixture
     def spec(
         self, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
