@@ -93,13 +93,18 @@ def killed_at_every_event(
         before = service.observe()
         died = kill_at(service, event, *arguments)
         yield Killed(service, before, event, died)
-        # A step beside the one that died may have been writing a record: swept two days later.
-        left = [one for one in service.leftovers() if "/.records/." not in one]
-        assert left == [], f"event {event}"
+        assert half_done(service) == [], f"event {event}"
         shutil.rmtree(service.folder)
         if not died:
             assert event > least
             return
+
+
+def half_done(service: Service) -> list[str]:
+    """What is left over, but for records: a step beside the one that died may have been writing
+    one, which is swept two days later.
+    """
+    return [one for one in service.leftovers() if "/.records/." not in one]
 
 
 def changing(fresh: Callable[[str], Service]) -> Callable[[str], Service]:

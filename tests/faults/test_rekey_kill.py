@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.test_kill import kill_at
+from tests.faults.test_kill import half_done, kill_at
 from tests.inside import Inside
 from tests.service import Service
 from tests.test_rekey import REKEY, declare, folders, make_key
@@ -45,7 +45,7 @@ def test_rekey_killed_at_every_boundary_goes_on(tmp_path: Path) -> None:
         assert len(there) == 1
         assert before not in there
         assert set(there) == set(folders(service, "elsewhere"))
-        assert service.leftovers() == []
+        assert half_done(service) == []
         shutil.rmtree(folder)
         if not died:
             assert event > 15
