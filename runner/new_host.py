@@ -34,8 +34,7 @@ def on_new_host(session: Session, snapshot: Snapshot, target: str) -> Session:
     """
     spec, origin = session.spec, session.spec.target(target)
     folder = look_at(session.targets[target], spec.project, spec.profile, snapshot.id)
-    nothing = Plan("drill", spec.project, spec.profile, spec.digest, ())
-    signers = session.context(nothing, "").signers()
+    signers = session.aside("drill").signers()
     problems = own_problems(folder, None, signers)
     if problems:
         raise StepFailed(

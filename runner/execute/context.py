@@ -128,7 +128,7 @@ class Context:
         encryption = self.spec.encryption
         return self.identity or (encryption.identity if encryption else None)
 
-    def reread_spec(self, restored: Callable[[], Mapping[str, str]]) -> None:
+    def reread_spec(self, restored: Callable[[], Mapping[str, str]] = dict) -> None:
         """Read the spec again: a restore may have brought back the env files it expands.
         `restored` reads them where they are not where the spec says.
         """

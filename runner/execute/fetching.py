@@ -10,7 +10,6 @@ from runner.errors import UsageError
 from runner.execute.context import Context
 from runner.execute.session import Session
 from runner.plan.choose import LATEST
-from runner.plan.model import Plan
 from runner.prove.artifacts import ENCRYPTED, SnapshotArtifacts
 from runner.store.catalog import Catalog, Snapshot, read_manifest
 from runner.store.seal import unseal
@@ -46,7 +45,7 @@ def fetch_artifacts(
             remedy=f"It has: {', '.join(manifest.sources)}.",
         )
     artifacts = [a for a in manifest.artifacts if not sources or a.source in sources]
-    context = session.context(Plan("fetch", spec.project, spec.profile, spec.digest, ()), "")
+    context = session.aside("fetch")
     make_folder(folder)
     if decrypt:
         opened = {

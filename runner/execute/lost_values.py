@@ -14,15 +14,15 @@ from pathlib import Path
 
 from runner.errors import HoldfastError
 from runner.execute.session import Session
-from runner.plan.model import Plan
 from runner.prove.artifacts import SnapshotArtifacts
 from runner.prove.scratch import scratch_folder
+from runner.prove.stored import look as look_at
+from runner.prove.stored import own_problems
 from runner.registry import open_source
 from runner.source import Place, Source
 from runner.spec.expand import read_env_file
+from runner.spec.foreign import waits_for_variables
 from runner.spec.model import Spec
-from runner.store.catalog import read_manifest
-from runner.store.snapshot import folder_of
 
 _SPECIAL = re.compile(r"([\[*?])")
 
@@ -61,9 +61,12 @@ def lost_values(session: Session, holders: Iterable[Holder]) -> dict[str, str]:
 
 
 def _lost(session: Session) -> list[Path]:
-    """Those that were not read: all of them where the spec does not stand in its place."""
-    elsewhere = session.reload is not None
-    return [file for file in session.spec.env_files if elsewhere or not file.exists()]
+    """Those that were not read, if any is missed: all of them where the spec does not stand in its
+    place.
+    """
+    spec, elsewhere = session.spec, session.reload is not None
+    lost = [file for file in spec.env_files if elsewhere or not file.exists()]
+    return lost if lost and waits_for_variables(spec) else []
 
 
 def _covering(spec: Spec, file: Path) -> Iterator[tuple[str, Path]]:
@@ -77,18 +80,24 @@ def _covering(spec: Spec, file: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _read(session: Session, holder: Holder, file: Path, root: Path) -> dict[str, str] | None:
-    """The file's values; None where the snapshot does not have it. Leaves nothing behind."""
-    spec = session.spec
+    """The file's values; None where the snapshot does not have it, or is not to be trusted.
+    Leaves nothing behind.
+    """
+    spec, context = session.spec, session.aside("look")
     source, target = _source(spec, holder.source), session.targets[holder.target]
-    manifest, _ = read_manifest(target, spec.project, holder.profile, holder.snapshot)
-    folder = folder_of(spec.project, holder.profile, holder.snapshot)
-    plan = Plan("look", spec.project, spec.profile, spec.digest, ())
-    identities = session.context(plan, "").identities
-    artifacts = SnapshotArtifacts(target, folder, manifest, source.name, identities)
+    folder = look_at(target, spec.project, holder.profile, holder.snapshot)
+    if own_problems(folder, None, context.signers()):
+        return None
+    artifacts = SnapshotArtifacts(
+        target, folder.path, folder.manifest, source.name, context.identities
+    )
 
     def within(place: Path) -> Path:
         return source.placed(root, str(place)) / file.relative_to(root)
 
+    # Its list is short. Only who has the file is read to the end.
+    if str(within(Path())) not in {one.name for one in source.contents(artifacts)}:
+        return None
     with scratch_folder(spec.state / "scratch", "look") as scratch:
         place = Place(
             token="look",  # noqa: S106 - it names what lies beside, and there is one look alone

@@ -15,7 +15,6 @@ from runner.execute.locks import SNAPSHOT_LOCK, held
 from runner.execute.session import Session
 from runner.foreground import hand_over, interruptible
 from runner.plan.choose import Choice
-from runner.plan.model import Plan
 from runner.prove.artifacts import SnapshotArtifacts
 from runner.prove.scratch import scratch_folder
 from runner.source import Place, Source
@@ -53,7 +52,7 @@ def look_into(session: Session, choice: Choice, profile: str, looking: Looking, 
     left: what SIGKILL leaves is swept by the next command.
     """
     spec = session.spec
-    source = session.context(_no_plan(session), "").source(choice.source)
+    source = session.aside("open").source(choice.source)
     lock = held(spec.state, SNAPSHOT_LOCK, "open", shared=True, wait=session.call.wait)
     with interruptible(), scratch_folder(spec.state / "scratch", "open") as folder:
         home = folder / choice.source
@@ -89,7 +88,7 @@ def _restore(
     project, snapshot = session.spec.project, choice.snapshot.id
     target = session.targets[choice.target]
     manifest, _ = read_manifest(target, project, profile, snapshot)
-    context = session.context(_no_plan(session), "")
+    context = session.aside("open")
     artifacts = SnapshotArtifacts(
         target, folder_of(project, profile, snapshot), manifest, source.name, context.identities
     )
@@ -108,8 +107,3 @@ def _note_program(folder: Path, pid: int) -> None:
     """Have what sweeps the scratch place end the program, too: it outlives a SIGKILL of this."""
     with suppress(ProcessLookupError):
         note_daemon(folder / f"prompt{SUFFIX}", pid, group=os.getpgid(pid) == pid)
-
-
-def _no_plan(session: Session) -> Plan:
-    spec = session.spec
-    return Plan("open", spec.project, spec.profile, spec.digest, ())

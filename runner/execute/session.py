@@ -135,6 +135,11 @@ class Session:
             runbook=self.runbook,
         )
 
+    def aside(self, kind: str) -> Context:
+        """The surroundings of who looks at something, and executes no plan."""
+        spec = self.spec
+        return self.context(Plan(kind, spec.project, spec.profile, spec.digest, ()), "")
+
     def settings(
         self, details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {}
     ) -> Settings:

@@ -13,7 +13,6 @@ from runner.errors import HoldfastError
 from runner.execute.session import Session
 from runner.plan.choose import Asked, Choice, choose
 from runner.plan.facts import manifests
-from runner.plan.model import Plan
 from runner.plan.recover import recovery_entries
 from runner.prove.artifacts import SnapshotArtifacts
 from runner.registry import open_source
@@ -191,7 +190,7 @@ def _identity(session: Session, choices: list[Choice], read: Mapping[str, Manife
     if not sealed:
         return Point("identity", SKIP, "nothing is encrypted")
     spec, first = session.spec, sealed[0]
-    context = session.context(Plan("ready", spec.project, spec.profile, spec.digest, ()), "")
+    context = session.aside("ready")
     artifacts = SnapshotArtifacts(
         session.targets[first.target],
         folder_of(spec.project, spec.profile, first.snapshot.id),

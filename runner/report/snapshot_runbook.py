@@ -29,8 +29,7 @@ def stored_runbook(session: Session, wanted: str, target_name: str) -> bytes:
     one = catalog.find(wanted)
     target = session.targets[one.targets[0]]
     manifest, _ = read_manifest(target, spec.project, spec.profile, one.id)
-    nothing = Plan("runbook", spec.project, spec.profile, spec.digest, ())
-    identities = session.context(nothing, "").identities() if manifest.encrypted else []
+    identities = session.aside("runbook").identities() if manifest.encrypted else []
     return read_document(target, manifest, RUNBOOK_COPY, identities)
 
 

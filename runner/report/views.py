@@ -84,7 +84,6 @@ def run(call: Call, wanted: str) -> Outcome:
 
 def contents(call: Call, source: str, choosing: Any, include: Sequence[str]) -> Outcome:
     """`ls`: what is inside a snapshot of one source."""
-    from runner.plan.model import Plan
     from runner.prove.artifacts import SnapshotArtifacts
     from runner.store.snapshot import folder_of
 
@@ -93,7 +92,7 @@ def contents(call: Call, source: str, choosing: Any, include: Sequence[str]) -> 
     (choice,) = choose(spec, session.catalog(), [source], Asked(choosing.snapshot, at))
     target = session.targets[choice.target]
     manifest, _ = read_manifest(target, spec.project, spec.profile, choice.snapshot.id)
-    context = session.context(Plan("ls", spec.project, spec.profile, spec.digest, ()), "")
+    context = session.aside("ls")
     artifacts = SnapshotArtifacts(
         target,
         folder_of(spec.project, spec.profile, choice.snapshot.id),

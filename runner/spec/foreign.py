@@ -83,6 +83,17 @@ def lacking(spec: Spec, *, there: Callable[[Path], bool] = Path.is_file) -> list
     return found
 
 
+def waits_for_variables(spec: Spec) -> bool:
+    """Whether anything that the spec says of sources, targets or a recovery lacks a variable."""
+    environment = {**spec.environment, **os.environ}
+    return bool(spec.unset) or any(
+        one.kind == "secret"
+        and one.text.startswith("env:")
+        and one.text.removeprefix("env:") not in environment
+        for one in _values(spec)
+    )
+
+
 def asked_of_programs(spec: Spec) -> list[str]:
     """The secrets that a recovery asks some program for, which may not answer elsewhere."""
     return [

@@ -41,12 +41,7 @@ class Reseal:
         try:
             with Stages() as stages:
                 sealed = Hashed(self._sealed(stored, file, stages))
-                try:
-                    target.put(f"{new_folder}/{key}", sealed)
-                except Exception as error:
-                    if stages.error is not None and stages.error is not error:
-                        raise stages.error from stages.error.__cause__
-                    raise
+                stages.feed(lambda: target.put(f"{new_folder}/{key}", sealed))
             return StoredFile(key, sealed.bytes, sealed.sha256)
         except Undecodable as error:
             raise stored.damaged(str(error)) from error

@@ -91,12 +91,7 @@ class Seal:
             content = Hashed(produced)
             compressed = stages.run(lambda pipe: _compress(content, encoder, pipe))
             stored = Hashed(self._encrypted(compressed, stages))
-            try:
-                target.put(f"{folder}/{key}", stored)
-            except Exception as error:
-                if stages.error is not None and stages.error is not error:
-                    raise stages.error from stages.error.__cause__
-                raise
+            stages.feed(lambda: target.put(f"{folder}/{key}", stored))
         return Sealed(key, stored.bytes, stored.sha256, content.bytes, content.sha256)
 
     def _encrypted(self, compressed: Pipe, stages: Stages) -> Iterator[bytes]:

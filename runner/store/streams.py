@@ -138,6 +138,15 @@ class Stages:
         thread.start()
         return pipe
 
+    def feed(self, take: Callable[[], object]) -> None:
+        """Run what takes in the last stream. An error that a stage began is raised as it was."""
+        try:
+            take()
+        except Exception as error:
+            if self.error is not None and self.error is not error:
+                raise self.error from self.error.__cause__
+            raise
+
     def end(self) -> None:
         """Give up all pipes and wait until every thread has ended."""
         for pipe in self._pipes:

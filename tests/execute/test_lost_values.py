@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from runner.source.files import FilesSource
 from runner.store.seal import keygen
 from tests.faults.test_kill import kill_at
+from tests.inside import Inside
 from tests.service import SPEC, Service
-from tests.tools import Program
+from tests.tools import Program, require_program, run
 
 NAMED = (
     SPEC.replace("env_file: [.env]", "env_file: [.env, local.env]")
@@ -94,3 +96,39 @@ def test_without_the_key_the_variable_is_missed(service: Service, tmp_path: Path
     assert "${NAME} has no value" in answer.stderr
     program = Program(service.folder, {"NAME": "quaybot"})
     assert "data/quaybot.db" in program("dr-restore", "--dry-run", status=0).stdout
+
+
+def test_nobody_reads_a_file_that_was_never_there(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = service.folder / "backup.yaml"
+    spec.write_text(spec.read_text().replace("[.env, local.env]", "[.env, config/none.env]"))
+
+    def refused(*_: object) -> None:
+        raise AssertionError("a whole archive was read for nothing")
+
+    holdfast = Inside(service.folder)
+    monkeypatch.setattr(FilesSource, "stage", refused)
+    holdfast("dr-restore", "--dry-run", status=0)
+    (service.folder / ".env").rename(service.folder / "config/moved.env")
+    spec.write_text(spec.read_text().replace("[.env, config/none.env]", "[config/none.env]"))
+    assert "${NAME} has no value" in holdfast("dr-restore", "--dry-run", status=3).stderr
+
+
+def test_what_nobody_known_signed_says_nothing(service: Service, tmp_path: Path) -> None:
+    require_program("ssh-keygen")
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "sign", folder=tmp_path)
+    public = " ".join((tmp_path / "sign.pub").read_text().split()[:2])
+    (service.folder / "signers").write_text(f"ops {public}\n")
+    spec = service.folder / "backup.yaml"
+    signing = "signing: {key: {secret: 'file:../sign'}, allowed_signers: signers}\n"
+    spec.write_text(spec.read_text() + signing)
+    lose(service)
+    unsigned = service.program("dr-restore", "--dry-run", status=3)
+    assert "${NAME} has no value" in unsigned.stderr
+    named = Program(service.folder, {"NAME": "quaybot"})
+    (service.folder / "config").mkdir()
+    (service.folder / ".env").write_text("NAME=quaybot\n")
+    named("backup", "--source", "config", status=0)
+    (service.folder / ".env").unlink()
+    assert "data/quaybot.db" in service.program("dr-restore", "--dry-run", status=0).stdout

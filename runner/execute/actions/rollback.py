@@ -51,7 +51,7 @@ class Confirm(Simple):
         if source.swapped(place) != "done":
             raise StepFailed(f"What {source.name} was before is not back in its place yet.")
         note_kept(source, place, step, context)
-        context.reread_spec(dict)
+        context.reread_spec()
         return {}
 
 
