@@ -50,6 +50,7 @@ SETTINGS = {
     "autovacuum": "off",
     "wal_level": "minimal",
     "max_wal_senders": "0",
+    "max_prepared_transactions": "5",  # by default there are none
     "max_wal_size": "4GB",
     "shared_buffers": "64MB",
     "log_timezone": "UTC",
