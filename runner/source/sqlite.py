@@ -73,7 +73,7 @@ class SqliteSource:
 
     def changed_mark(self, excluded: Sequence[Path] = ()) -> str | None:  # noqa: ARG002
         """From the file's and the WAL's stat and headers."""
-        return sqlite_live.changed_mark(self.path)
+        return sqlite_live.changed_mark(self._file)
 
     def capture_commands(self) -> list[str]:
         """The sqlite3 shell's own online backup."""
@@ -82,7 +82,7 @@ class SqliteSource:
 
     def capture(self, capture: Capture) -> Captured:
         """Store the database as `sqlite` and its schema as `schema.sql`."""
-        return sqlite_capture.capture_database(self.path, self.level, capture)
+        return sqlite_capture.capture_database(self._file, self.level, capture)
 
     def contents(self, artifacts: Artifacts) -> Iterator[Content]:
         """The tables, with their rows where they were counted."""
@@ -247,6 +247,11 @@ class SqliteSource:
     def load_commands(self, folder: str) -> list[str]:  # noqa: ARG002
         """There is no server."""
         return []
+
+    @property
+    def _file(self) -> Path:
+        """The file itself: SQLite keeps its WAL beside that, never beside a link to it."""
+        return Path(os.path.realpath(self.path))
 
     def _spot(self, place: Place) -> Spot:
         live = Path(place.destination).expanduser() if place.destination else self.path

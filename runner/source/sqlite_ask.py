@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,11 +50,12 @@ def ask(path: Path, query: str, timeout: float) -> Any:
 def _open(path: Path, timeout: float) -> sqlite3.Connection:
     import sqlite3
 
+    path = Path(os.path.realpath(path))  # the log stands beside the file, not beside a link to it
     # Without its log nobody has it open; a plain reader would create the log and leave it there.
     unused = _has_log_mode(path) and not path.with_name(f"{path.name}-wal").exists()
     mode = "immutable=1" if unused else "mode=ro"
     return sqlite3.connect(
-        f"file:{quote(bytes(path.absolute()))}?{mode}",
+        f"file:{quote(bytes(path))}?{mode}",
         uri=True,
         timeout=timeout,
         isolation_level=None,

@@ -17,9 +17,11 @@ from runner.source import Artifacts, Captured, Place, Source, sqlite_capture, sq
 from runner.spec.model import SourceSpec
 from tests.source.conformance import SourceConformance
 from tests.source.database import (
+    IDLE_APP,
     WRITER,
     DatabaseSample,
     app,
+    ask,
     balance,
     crash,
     dump,
@@ -94,6 +96,21 @@ def test_a_dead_apps_wal_is_left_to_it(folder: Path, tmp_path: Path) -> None:
     before = (folder / "bot.db").read_bytes(), (folder / "bot.db-wal").read_bytes()
     captured(folder / "bot.db", tmp_path / "snapshot")
     assert ((folder / "bot.db").read_bytes(), (folder / "bot.db-wal").read_bytes()) == before
+
+
+def test_what_stands_in_the_wal_is_captured_through_a_link(folder: Path, tmp_path: Path) -> None:
+    fill(folder / "bot.db", wal=True)
+    (tmp_path / "link.db").symlink_to(folder / "bot.db")
+    source = declared(tmp_path / "link.db")
+    before = source.changed_mark()
+    with app(IDLE_APP, folder / "bot.db") as writer:
+        ask(writer, "UPDATE players SET coins = 4242")
+        assert source.changed_mark() != before
+        _, artifacts = captured(tmp_path / "link.db", tmp_path / "snapshot")
+        assert source.ask("sql", "SELECT min(coins) FROM players", "", 5) == 4242
+    copy = restored(artifacts, tmp_path / "copy.db")
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT min(coins) FROM players").fetchone() == (4242,)
 
 
 def test_a_copy_that_lacks_its_very_end_is_none(folder: Path, tmp_path: Path) -> None:
