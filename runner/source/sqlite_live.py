@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 BLOCK = 128 * 1024  # copied at once: more would not stay in the processor's own cache
 PATIENCE = 30.0  # seconds that another's lock is waited for
+WAL_HEADER = 32  # bytes; its salts are others whenever the WAL begins anew
 SPARE = 16 * 1024 * 1024  # bytes left free beside a copy
 SETTLED = 50_000_000  # ns; a WAL written to since then may change again within the same time stamp
 
@@ -46,10 +47,9 @@ def copy_live(live: Path, copy: Path) -> datetime:
     """Copy the live database, under any writers, into the file `copy`; return its instant.
 
     One read transaction is held from the first byte to the last. Without a WAL nobody writes to
-    the file meanwhile. With one, only pages are written over that the WAL holds, and that does
-    not begin anew: file and WAL, copied one after the other, make a whole commit, the one that
-    the transaction sees or a later one. Raises StepFailed when there is nothing to copy, or no
-    room for it.
+    the file meanwhile. With one, only pages are written over that the WAL holds: file and WAL,
+    copied one after the other, make a whole commit, the one that the transaction sees or a later
+    one. Raises StepFailed when there is nothing to copy, or no room for it.
     """
     must_be_file(live)
     for suffix in ("", *SIDES):  # what a killed copy left
@@ -128,7 +128,7 @@ def changed_mark(live: Path) -> str | None:
             if status.st_size and time.time_ns() - status.st_mtime_ns < SETTLED:
                 return None
             if status.st_size:
-                mark += [status.st_size, status.st_mtime_ns, file.read(32).hex()]
+                mark += [status.st_size, status.st_mtime_ns, file.read(WAL_HEADER).hex()]
     except OSError:
         return None
     return "-".join(str(one) for one in mark)
@@ -216,11 +216,11 @@ def _standing(live: Path) -> tuple[int, int, int, bool]:
 def _copy_files(live: Path, file: FileIO, copy: Path) -> None:
     """Copy the open database and then its WAL, if there is one."""
     with contextlib.ExitStack() as stack:
-        files = [(file, copy)]
+        files = [(file, copy, _copy)]
         with contextlib.suppress(FileNotFoundError):
             wal = stack.enter_context(side(live, "-wal").open("rb", buffering=0))
-            files.append((wal, side(copy, "-wal")))
-        sizes = sum(os.fstat(one.fileno()).st_size for one, _ in files)
+            files.append((wal, side(copy, "-wal"), _copy_wal))
+        sizes = sum(os.fstat(one.fileno()).st_size for one, *_ in files)
         free = shutil.disk_usage(copy.parent).free
         if free < sizes + SPARE:
             raise StepFailed(
@@ -228,9 +228,9 @@ def _copy_files(live: Path, file: FileIO, copy: Path) -> None:
                 remedy="Free some room there, or point `state` to a larger disk.",
             )
         try:
-            for one, new in files:
+            for one, new, copy_all in files:
                 with new.open("wb", buffering=0) as output:
-                    _copy(one, output)
+                    copy_all(one, output)
         except OSError as error:
             raise StepFailed(
                 f"{live} cannot be copied to {copy.parent}: {error.strerror}.",
@@ -244,6 +244,21 @@ def _copy(origin: FileIO, output: FileIO) -> None:
         rest = block[:count]
         while rest:
             rest = rest[output.write(rest) :]
+
+
+def _copy_wal(wal: FileIO, output: FileIO) -> None:
+    """Copy the WAL of a held read transaction, as one that was written from its header on.
+
+    One that is in the database whole may begin anew under a reader, once: nothing more goes into
+    the database while that reads. A mixture of both would end with old pages.
+    """
+    begun = None
+    while (header := os.pread(wal.fileno(), WAL_HEADER, 0)) != begun:
+        begun = header
+        wal.seek(0)
+        output.seek(0)
+        output.truncate()
+        _copy(wal, output)
 
 
 def _take_in_wal(copy: Path) -> None:

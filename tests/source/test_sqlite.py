@@ -7,6 +7,7 @@ import os
 import resource
 import sqlite3
 import tempfile
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,9 @@ from tests.source.database import (
     make_invariant,
 )
 from tests.source.stack import TOKEN, FolderArtifacts, FolderCapture, tree
+
+
+TRUNCATED = "PRAGMA wal_checkpoint(TRUNCATE)"
 
 
 class TestWal(SourceConformance):
@@ -87,6 +91,32 @@ def test_what_a_killed_app_committed_is_captured(folder: Path, tmp_path: Path, w
     with sqlite3.connect(copy) as connection:
         assert connection.execute("SELECT coins FROM players WHERE id=1").fetchone() == (4242,)
         assert connection.execute("SELECT count(*) FROM items").fetchone() == (2000,)
+    assert dump(copy) == dump(path)
+
+
+@pytest.mark.parametrize("meanwhile", ["UPDATE log SET entry = 'new'", TRUNCATED])
+def test_a_wal_that_begins_anew_while_it_is_copied(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    path = folder / "bot.db"
+    make_invariant(path, wal=True)
+    with app(IDLE_APP, path) as writer:
+        for coins in range(20):  # what the first part of the WAL holds is long outdated
+            ask(writer, f"UPDATE purses SET coins = {coins}")
+            ask(writer, f"UPDATE vault SET coins = {-100 * coins}")
+        ask(writer, "UPDATE log SET entry = 'old' WHERE rowid < 1000")
+        ask(writer, "PRAGMA wal_checkpoint(PASSIVE)")
+
+        def in_two_parts(origin: FileIO, output: FileIO) -> None:
+            if str(origin.name).endswith("-wal") and not output.tell():
+                output.write(origin.read(30 * 4096))
+                ask(writer, meanwhile)
+            copy_rest(origin, output)
+
+        copy_rest = sqlite_live._copy
+        monkeypatch.setattr(sqlite_live, "_copy", in_two_parts)
+        _, artifacts = captured(path, tmp_path / "snapshot")
+    copy = restored(artifacts, tmp_path / "copy.db")
     assert dump(copy) == dump(path)
 
 
