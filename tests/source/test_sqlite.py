@@ -32,9 +32,6 @@ from tests.source.database import (
 from tests.source.stack import TOKEN, FolderArtifacts, FolderCapture, tree
 
 
-TRUNCATED = "PRAGMA wal_checkpoint(TRUNCATE)"
-
-
 class TestWal(SourceConformance):
     sample = DatabaseSample(wal=True)
 
@@ -94,7 +91,9 @@ def test_what_a_killed_app_committed_is_captured(folder: Path, tmp_path: Path, w
     assert dump(copy) == dump(path)
 
 
-@pytest.mark.parametrize("meanwhile", ["UPDATE log SET entry = 'new'", TRUNCATED])
+@pytest.mark.parametrize(
+    "meanwhile", ["UPDATE log SET entry = 'new'", "PRAGMA wal_checkpoint(TRUNCATE)"]
+)
 def test_a_wal_that_begins_anew_while_it_is_copied(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
