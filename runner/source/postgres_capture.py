@@ -174,6 +174,8 @@ class _Capturing:
         self, moment: Moment, encoding: str, part: str, described: Beside[dict[str, Any]]
     ) -> None:
         """Dump and store. Raises Overtaken, before anything is stored, as `join` does."""
+        if encoding != "SQL_ASCII" and not "".join(moment.chosen.arguments).isascii():
+            encoding = "UTF8"  # that of the dump is that of its arguments too
         patience = OVERTAKEN_SECONDS * 1000 + len(moment.chosen.full)
         arguments = [
             f"--snapshot={moment.snapshot}",

@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.errors import PersonNeeded, UsageError
 from runner.source import Fingerprint
-from runner.source.postgres_compare import parts
+from runner.source.postgres_compare import TABLE_KINDS, parts
 from runner.source.postgres_tables import matcher, matches
 from runner.source.postgres_toc import PUBLIC, Entry, of_tables
 
@@ -45,6 +45,22 @@ def known_tables(described: Mapping[str, Any]) -> list[str]:
     objects = (name.removeprefix("table ") for name in described.get("objects", {})
                if name.startswith("table "))  # fmt: skip
     return sorted({*objects, *described.get("tables", {})})
+
+
+def missing_schemas(entries: Sequence[Entry], described: Mapping[str, Any]) -> list[str]:
+    """The schemas that a dump of tables alone leaves out, and that its tables stand in."""
+    if not described["partial"]:
+        return []
+    wanted = {
+        _qualified(name.removeprefix(f"{kind} "))[0]
+        for name in described.get("objects", {})
+        for kind in TABLE_KINDS
+        if name.startswith(f"{kind} ")
+    }
+    made = tuple(one.text for one in entries if one.text.startswith("SCHEMA - "))
+    return sorted(
+        one for one in wanted if not any(text.startswith(f"SCHEMA - {one} ") for text in made)
+    )
 
 
 def require_tables(databases: Mapping[str, Mapping[str, Any]]) -> None:

@@ -78,13 +78,21 @@ done
 """
 
 # The triggers of a table come after its rows, which they would change; and a new database has a
-# schema `public`: a dump that makes one too would fail.
+# schema `public`: a dump that makes one too would fail. One of tables alone makes none.
 _LOAD_FILE = r"""
   list=$(mktemp)
   restore() { pg_restore --exit-on-error --no-tablespaces $owners --use-list="$list" "$@" "$dump"; }
   if [ "$there" = 0 ]; then
     pg_restore --list --create "$dump" | grep -E '^[0-9; ]+ ([A-Z ]+ - )?DATABASE ' > "$list"
     restore --create -d template1
+  fi
+  if ! LISTED | grep -q ' SCHEMA - '; then
+    LISTED | grep -vE '^[0-9; ]+ TABLE (DATA|ATTACH) ' |
+    sed -nE 's/^[0-9; ]+ (TABLE|VIEW|MATERIALIZED VIEW|FOREIGN TABLE|SEQUENCE) ([^ ]+) .*/\2/p' |
+    while IFS= read -r schema; do
+      PREFIXpsql -X -q -v ON_ERROR_STOP=1 -v schema="$schema" -d "$into" \
+        <<< 'SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS :"schema"'
+    done
   fi
   LISTED | sed '/ SCHEMA - public /d' > "$list"
   restore --jobs="$(nproc)" --section=pre-data --section=data -d "$into"

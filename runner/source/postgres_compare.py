@@ -13,7 +13,7 @@ from runner.source.postgres_tables import matcher
 Database = Mapping[str, Any]
 
 # Objects that a new database has by itself, or that the system names.
-_TABLE_KINDS = ("table", "foreign table", "view", "materialized view", "sequence")
+TABLE_KINDS = ("table", "foreign table", "view", "materialized view", "sequence")
 _PART = re.compile(r'"((?:[^"]|"")*)"|([^".]+)')
 
 
@@ -61,8 +61,8 @@ def compare_database(
     expected: Database, found: Database, only: Sequence[str] = (), *, rights: bool = True
 ) -> Iterator[str]:
     """The differences of one database."""
-    kept = _Kept(only)
-    yield from _tables(expected.get("tables", {}), found.get("tables", {}), kept)
+    kept = _Kept(only, expected.get("partitions", {}))
+    yield from _tables(_gathered(expected, expected), _gathered(found, expected), kept)
     yield from _sequences(expected["sequences"], found["sequences"], kept)
     if not only:
         yield from _large_objects(expected.get("large_objects"), found.get("large_objects"))
@@ -73,18 +73,35 @@ def compare_database(
 class _Kept:
     """Which names are compared."""
 
-    def __init__(self, only: Sequence[str]) -> None:
+    def __init__(self, only: Sequence[str], partitions: Mapping[str, Sequence[str]]) -> None:
         self.everything = not only
         self._pattern = matcher(only)
+        below = (partitions[name] for name in partitions if self._named(name))
+        self._partitions = {one for names in below for one in names}
 
     def __call__(self, name: str) -> bool:
-        """Whether a qualified name, as a fingerprint has it, is."""
-        return self.everything or self._pattern.fullmatch("\0".join(parts(name))) is not None
+        """Whether a qualified name, as a fingerprint has it, is; a partition with its table."""
+        return self.everything or name in self._partitions or self._named(name)
+
+    def _named(self, name: str) -> bool:
+        return self._pattern.fullmatch("\0".join(parts(name))) is not None
 
 
 def parts(name: str) -> list[str]:
     """The schema and the name of a qualified name, without their quotes."""
     return [quoted.replace('""', '"') if quoted else plain for quoted, plain in _PART.findall(name)]
+
+
+def _gathered(database: Database, like: Database) -> dict[str, Any]:
+    """The tables of a database; as one those partitions of `like` among which rows may move."""
+    found = dict(database.get("tables", {}))
+    for name in like.get("scattered", ()):
+        parts_of = [found.pop(one) for one in like["partitions"][name] if one in found]
+        if parts_of:
+            found[name] = {"rows": sum(one["rows"] for one in parts_of)}
+            if all("sum" in one for one in parts_of):
+                found[name]["sum"] = str(sum(int(one["sum"]) for one in parts_of))
+    return found
 
 
 def _tables(expected: Mapping[str, Any], found: Mapping[str, Any], kept: _Kept) -> Iterator[str]:
@@ -171,7 +188,7 @@ def _without(grants: str, others: str) -> list[str]:
 
 
 def _is_kept_table(name: str, kept: _Kept) -> bool:
-    kind = next((one for one in _TABLE_KINDS if name.startswith(f"{one} ")), "")
+    kind = next((one for one in TABLE_KINDS if name.startswith(f"{one} ")), "")
     return bool(kind) and kept(name.removeprefix(f"{kind} "))
 
 

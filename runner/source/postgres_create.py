@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runner.errors import StepFailed
 from runner.source.postgres_errors import ServerSaid
+from runner.source.postgres_server import Server
 from runner.source.postgres_session import Session, identifier, literal, open_session
 
 # Those that a database must be told of, by the catalog's letter, with the clause of their locale.
@@ -84,6 +85,17 @@ def describe(
         # A role that could not be made in a scratch server gets nothing there.
         with contextlib.suppress(*([ServerSaid] if scratch else [])):
             session.execute(f"GRANT {privilege} ON DATABASE {name} TO {whom}{option}")
+
+
+def make_schemas(server: Server, names: Sequence[str], described: Mapping[str, Any]) -> None:
+    """Make schemas in a new database, for its owner."""
+    if not names:
+        return
+    owner = described.get("database", {}).get("owner")
+    whose = f" AUTHORIZATION {identifier(owner)}" if owner else ""
+    with open_session(server) as session:
+        for name in names:
+            session.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}{whose}")
 
 
 def drop_database(session: Session, name: str) -> None:

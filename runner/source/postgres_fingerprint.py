@@ -54,6 +54,16 @@ FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.
      pg_catalog.unnest(s.setconfig) WITH ORDINALITY u(c, n)
 WHERE d.datname = pg_catalog.current_database() ORDER BY 1, u.n
 """
+# Of hash partitions by an enum, that a restored value may lie in another: its hash is its oid's.
+_PARTITIONS = """
+SELECT a.relid::oid, c.oid, (
+  SELECT o.oid FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod
+  WHERE o.opcname = 'enum_ops' AND m.amname = 'hash'
+    AND o.opcnamespace = 'pg_catalog'::regnamespace) = ANY (p.partclass)
+FROM pg_class c, pg_partition_ancestors(c.oid) a
+JOIN pg_partitioned_table p ON p.partrelid = a.relid
+WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') AND a.relid <> c.oid
+"""
 # The names that majors gave to one thing: what collates where the provider is not libc.
 _LOCALES = ("datlocale", "daticulocale")
 
@@ -68,7 +78,7 @@ def take(
     Raises StepFailed when something may not be read.
     """
     first = sessions[0]
-    found = _standing(first)
+    found = _standing(first) | _partitions(first, chosen)
     made = list(objects(first, chosen))
     found["objects"] = {f"{one.kind} {one.name}": one.made_of for one in made}
     found["rights"] = {
@@ -186,6 +196,20 @@ def _standing(session: Session) -> dict[str, Any]:
             for name, version, schema in session.rows(_EXTENSIONS)
         },
     }
+
+
+def _partitions(session: Session, chosen: Chosen) -> dict[str, Any]:
+    """What is a partition of what, at any depth, and where rows have no lasting one."""
+    names = {one.oid: one.shown for one in chosen.relations}
+    partitions: dict[str, list[str]] = {}
+    scattered = set()
+    for above, below, moving in session.rows(_PARTITIONS):
+        table, partition = (names.get(int(one or 0)) for one in (above, below))
+        if table is not None and partition is not None:
+            partitions.setdefault(table, []).append(partition)
+            if moving == "t":
+                scattered.add(table)
+    return {"partitions": partitions, "scattered": sorted(scattered)}
 
 
 def _grants(rights: str) -> Iterator[str]:

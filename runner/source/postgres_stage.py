@@ -20,8 +20,18 @@ from runner.source import (
     postgres_swap,
     postgres_toc,
 )
-from runner.source.postgres_choose import chosen_databases, require_tables, wanted_entries
-from runner.source.postgres_create import create_database, describe, drop_database
+from runner.source.postgres_choose import (
+    chosen_databases,
+    missing_schemas,
+    require_tables,
+    wanted_entries,
+)
+from runner.source.postgres_create import (
+    create_database,
+    describe,
+    drop_database,
+    make_schemas,
+)
 from runner.source.postgres_load import (
     OutOfOrder,
     analyze,
@@ -246,15 +256,18 @@ def _fill(
 ) -> None:
     """Make the database, and load the dump into it."""
     spot, described = restoring.spot, restoring.databases[member.origin]
+    into = restoring.server.database(member.staged)
     exact = create_database(session, member.staged, described, scratch=restoring.scratch)
     found = oids(session, [member.staged])[member.staged]
     spot.write(created(spot.noted(), member.staged, found))
     describe(session, member.staged, described, scratch=restoring.scratch)
     try:
-        entries = postgres_toc.read(restoring.server, restoring.programs, dump)
+        encoding = str(described.get("encoding") or "UTF8")
+        entries = postgres_toc.read(restoring.server, restoring.programs, dump, encoding)
+        make_schemas(into, missing_schemas(entries, described), described)
         lines = wanted_entries(entries, described, restoring.include)
         load(
-            restoring.server.database(member.staged),
+            into,
             restoring.programs,
             dump,
             listed=None if lines is None else write_list(spot.files, lines),

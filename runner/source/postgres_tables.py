@@ -15,7 +15,10 @@ from runner.source.postgres_session import Row, Session, identifier
 
 # The rows of 'r' alone are of their own; a partition of a partitioned table is an 'r' as well.
 _RELATIONS = """
-SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence
+SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence,
+       (SELECT d.refobjid FROM pg_catalog.pg_depend d
+        WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid
+          AND d.refclassid = d.classid AND d.deptype = 'i' AND c.relkind = 'S')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't'
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
@@ -43,6 +46,7 @@ class Relation:
     name: str
     kind: str  # pg_class.relkind
     unlogged: bool
+    identity_of: int = 0  # the oid of the table whose identity a sequence is: it goes with that
 
     @property
     def sql(self) -> str:
@@ -150,6 +154,8 @@ def choose(session: Session, selection: Selection) -> Chosen:
         if one.schema in inside and one.oid not in excluded
         if not selection.tables or one.oid in included
     ]
+    there = {0, *(one.oid for one in wanted)}
+    wanted = [one for one in wanted if one.identity_of in there]
     if (selection.tables and not wanted) or (selection.schemas and not inside):
         asked = ", ".join(selection.tables or selection.schemas)
         raise StepFailed(
@@ -175,8 +181,11 @@ def choose(session: Session, selection: Selection) -> Chosen:
 
 
 def _relation(row: Row) -> Relation:
-    oid, schema, name, kind, persistence = row
-    return Relation(int(oid or 0), str(schema), str(name), str(kind), unlogged=persistence == "u")
+    oid, schema, name, kind, persistence, table = row
+    unlogged = persistence == "u"
+    return Relation(
+        int(oid or 0), str(schema), str(name), str(kind), unlogged, identity_of=int(table or 0)
+    )
 
 
 class _Family:

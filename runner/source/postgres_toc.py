@@ -60,12 +60,14 @@ class Entry:
     needs: frozenset[int]
 
 
-def read(server: Server, programs: Programs, dump: Path) -> list[Entry]:
-    """The entries of a dump, in the order in which they are restored."""
+def read(server: Server, programs: Programs, dump: Path, encoding: str = "UTF8") -> list[Entry]:
+    """The entries of a dump, in the order in which they are restored. `encoding`, in PostgreSQL's
+    words, is that of the database that was dumped.
+    """
     arguments = ["--list", "--verbose"]
     if server.exec and dump.is_dir():
         found = postgres_behind.contents(server, programs, dump, arguments)
-        return parse(found.decode(errors="surrogateescape"))
+        return parse(_text(found, encoding))
     if not server.exec:
         arguments.append(str(dump))
     with (
@@ -81,8 +83,19 @@ def read(server: Server, programs: Programs, dump: Path) -> list[Entry]:
             environment=one.environment,
             folder=one.folder,
         ) as output:
-            text = output.read().decode(errors="surrogateescape")
-    return parse(text)
+            found = output.read()
+    return parse(_text(found, encoding))
+
+
+def _text(said: bytes, encoding: str) -> str:
+    """What a dump says of itself, which is in UTF-8 where it was asked for something by a name."""
+    try:
+        return said.decode()
+    except UnicodeDecodeError:
+        codec = encoding.replace("WIN", "cp").replace("KOI8", "koi8-")
+        with contextlib.suppress(LookupError):
+            return said.decode(codec, errors="surrogateescape")
+        return said.decode(errors="surrogateescape")
 
 
 def parse(text: str) -> list[Entry]:

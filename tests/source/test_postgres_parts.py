@@ -1,0 +1,139 @@
+"""Parts of a database that were left out, taken alone, or lie elsewhere once they are restored."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.postgres_server import Database, Servers, fresh_database
+from tests.source.postgres_restored import captured, opened, place_at, proven
+
+IDENTITY = (
+    "CREATE TABLE log (id int GENERATED ALWAYS AS IDENTITY, words text)",
+    "INSERT INTO log (words) VALUES ('one')",
+    "CREATE TABLE kept (id int GENERATED ALWAYS AS IDENTITY, words text)",
+    "INSERT INTO kept (words) VALUES ('one'), ('two')",
+)
+SHOP = (
+    'CREATE SCHEMA "my_Shop"',
+    'CREATE TABLE "my_Shop".orders (id serial, v text)',
+    "INSERT INTO \"my_Shop\".orders (v) VALUES ('x')",
+    'CREATE VIEW "my_Shop".seen AS SELECT v FROM "my_Shop".orders',
+    "CREATE TABLE other (v int)",
+)
+# The oid of a value, which is never that of before, says in which partition it is.
+MOODS = (
+    f"CREATE TYPE mood AS ENUM ({', '.join(repr(str(n)) for n in range(40))})",
+    "CREATE TABLE days (mood mood, n int) PARTITION BY HASH (mood)",
+    *(
+        f"CREATE TABLE days_{n} PARTITION OF days FOR VALUES WITH (MODULUS 4, REMAINDER {n})"
+        for n in range(4)
+    ),
+    "INSERT INTO days SELECT (enum_range(NULL::mood))[1 + n % 40], n FROM generate_series(1, 99) n",
+)
+
+
+def test_an_identity_goes_with_the_table_that_is_left_out(
+    database: Database, tmp_path: Path
+) -> None:
+    database.execute(*IDENTITY)
+    source = opened(database, tmp_path, exclude_tables=["public.log"])
+    artifacts = captured(source, tmp_path)
+    assert set(artifacts.fingerprint["databases"][database.name]["sequences"]) == {
+        "public.kept_id_seq"
+    }
+    proven(source, artifacts, place_at(tmp_path, "part"))
+
+
+@pytest.mark.parametrize("more", [{}, {"parallel": 2}], ids=["file", "folder"])
+def test_tables_alone_come_back_into_their_schema(
+    database: Database, tmp_path: Path, more: dict[str, Any]
+) -> None:
+    database.execute(*SHOP)
+    source = opened(database, tmp_path, tables=["my_Shop.*"], **more)
+    place = place_at(tmp_path, "part")
+    proven(source, captured(source, tmp_path), place)
+    source.swap(place)
+    assert database.cluster.rows('SELECT v FROM "my_Shop".seen', "part") == [("x",)]
+
+
+def test_the_printed_commands_bring_tables_alone_back(database: Database, tmp_path: Path) -> None:
+    database.execute(*SHOP)
+    source = opened(database, tmp_path, tables=["my_Shop.*"])
+    artifacts = captured(source, tmp_path)
+    folder = tmp_path / "restored"
+    folder.mkdir()
+    (folder / "database.pgdump").write_bytes(b"".join(artifacts.read()))
+    database.cluster.execute(f"DROP DATABASE {database.name}")
+    subprocess.run(
+        ["bash", "-e", "-c", "\n".join(source.load_commands(str(folder)))],
+        env=os.environ | database.cluster.environment(),
+        check=True,
+    )
+    assert database.rows('SELECT v FROM "my_Shop".seen') == [("x",)]
+
+
+def test_rows_that_lie_in_another_partition_are_the_same_rows(
+    database: Database, tmp_path: Path
+) -> None:
+    database.execute(*MOODS)
+    source = opened(database, tmp_path)
+    artifacts = captured(source, tmp_path)
+    lying = "SELECT tableoid::regclass::text, n FROM days ORDER BY n"
+    place = place_at(tmp_path, "copy")
+    proven(source, artifacts, place)
+    source.swap(place)
+    assert database.cluster.rows(lying, "copy") != database.rows(lying)
+    expected = artifacts.fingerprint
+    database.execute("UPDATE days SET n = -n WHERE n = 7")
+    found = captured(source, tmp_path / "later").fingerprint
+    assert list(source.differences(expected, found, place)) == [
+        "table public.days has other content in its 99 rows"
+    ]
+
+
+def test_a_part_is_proven_with_its_partitions(database: Database, tmp_path: Path) -> None:
+    database.execute(
+        "CREATE TABLE visits (day int) PARTITION BY RANGE (day)",
+        "CREATE TABLE visits_early PARTITION OF visits FOR VALUES FROM (0) TO (10)",
+        "INSERT INTO visits VALUES (1), (2)",
+    )
+    source = opened(database, tmp_path)
+    place = place_at(tmp_path, "part", include=("public.visits",))
+    artifacts = captured(source, tmp_path)
+    proven(source, artifacts, place)
+    staged = source.fingerprint(place)
+    lost = {"public.visits_early": {"rows": 1, "sum": "0"}}
+    found = {**staged["databases"][database.name], "tables": lost}
+    found = {**staged, "databases": {database.name: found}}
+    assert list(source.differences(artifacts.fingerprint, found, place)) == [
+        "table public.visits_early has 1 rows instead of 2"
+    ]
+
+
+def test_names_in_an_encoding_of_old(servers: Servers, tmp_path: Path) -> None:
+    with fresh_database(servers.debian()) as database:
+        database.cluster.execute(
+            f"DROP DATABASE {database.name}",
+            f"CREATE DATABASE {database.name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'",
+        )
+        with database.connect(client_encoding="UTF8") as connection:
+            for name in ("Stück", "Maß"):
+                connection.execute(f"CREATE TABLE \"{name}\" AS SELECT 'ä' AS v".encode())
+        for number, options in enumerate(
+            [{"tables": ["public.Stück"]}, {"exclude_tables": ["public.Maß"]},
+             {"exclude_rows": ["public.Maß"]}]
+        ):  # fmt: skip
+            folder = tmp_path / str(number)
+            source = opened(database, folder, **options)
+            proven(source, captured(source, folder), place_at(folder, f"part {number}"))
+        source = opened(database, tmp_path)
+        place = place_at(tmp_path, "some", include=("public.Stück",))
+        proven(source, captured(source, tmp_path), place)
+        source.swap(place)
+        with database.cluster.connect("some", client_encoding="UTF8") as connection:
+            assert connection.execute('SELECT v FROM "Stück"').fetchall() == [("ä",)]
