@@ -5,7 +5,6 @@ Invoke derives a task's flags from its signature; `command` adds those that ever
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
 import os
@@ -25,6 +24,7 @@ from runner.execute.session import Call
 from runner.journeys import Prepared
 from runner.report.outcome import Outcome
 from runner.secret import SCRUBBER
+from runner.streams import open_streams, put
 
 ACTS, DECRYPTS, ASKS, TESTS = 1, 2, 4, 8
 TOLD = ("backup", "verify", "prune", "drill", "rekey")  # the spec's `notify` names them
@@ -112,9 +112,7 @@ def duration(text: str) -> float:
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise UsageError(
-            f"`{text}` is no duration: {error}.", remedy="Write 10m, 2h, 90d."
-        ) from None
+        raise UsageError(str(error)) from None
 
 
 def percent(text: str) -> float:
@@ -137,6 +135,7 @@ def _carry_out(
     needs_spec: bool,
 ) -> None:
     """Run one command and leave with its exit code."""
+    open_streams()
     wants_json, quiet = bool(values.get("json")), bool(values.get("quiet"))
     flags: Flags | None = None
     result: Outcome | Prepared | None = None
@@ -154,10 +153,10 @@ def _carry_out(
             raise
         outcome = _bug(error)
     _write_junit(outcome, body.__name__, values)
-    _print(outcome, wants_json=wants_json, quiet=quiet and outcome.command != "error")
+    code = _print(outcome, wants_json=wants_json, quiet=quiet and outcome.command != "error")
     if flags is not None and body.__name__ in TOLD:
         _tell(outcome, body.__name__, flags, result)
-    raise Exit(code=outcome.exit_code)
+    raise Exit(code=code)
 
 
 def _tell(outcome: Outcome, command: str, flags: Flags, result: Outcome | Prepared | None) -> None:
@@ -196,9 +195,9 @@ def _write_junit(outcome: Outcome, command: str, values: Mapping[str, Any]) -> N
 
 def refuse(error: UsageError, arguments: Sequence[str]) -> Exit:
     """Tell what is wrong with a command line that could not be parsed; return what ends it."""
+    open_streams()
     failed = Outcome("error", {}, error.exit_code, error.as_json())
-    _print(failed, wants_json="--json" in arguments, quiet=False)
-    return Exit(code=error.exit_code)
+    return Exit(code=_print(failed, wants_json="--json" in arguments, quiet=False))
 
 
 def _told(error: BaseException) -> HoldfastError:
@@ -257,6 +256,8 @@ def _refuse_odd_calls(context: Any, values: Mapping[str, Any]) -> None:
         raise UsageError("-f is Invoke's own flag.", remedy="Write --file for the spec.")
     if context.config.run.dry and "dry_run" not in values:
         raise UsageError("This command has no dry run.", remedy="Leave out --dry and -R.")
+    if context.remainder:
+        raise UsageError(f"`--` hides what follows it: {context.remainder}.", remedy="Remove it.")
     if _asked_tasks() > 1:
         raise UsageError("One command a call.", remedy="Join several calls by `&&`.")
 
@@ -340,26 +341,27 @@ def _split(value: Any, default: Any) -> Any:
     return tuple(piece for text in value for piece in text.split(",") if piece)
 
 
-def _print(outcome: Outcome, *, wants_json: bool, quiet: bool) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        _show(outcome, wants_json=wants_json, quiet=quiet)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            # Who read it has seen enough. Python would complain when it flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def _print(outcome: Outcome, *, wants_json: bool, quiet: bool) -> int:
+    """Print an outcome; return the exit code, which is a failure's where stdout did not take it."""
+    found, mended = _texts(outcome, wants_json=wants_json, quiet=quiet)
+    unread = put(sys.stdout, found) if found else None
+    if unread is not None:
+        mended += f"Error: Standard output takes nothing: {unread.strerror}.\n"
+    put(sys.stderr, mended)
+    return outcome.exit_code or (0 if unread is None else StepFailed.exit_code)
 
 
-def _show(outcome: Outcome, *, wants_json: bool, quiet: bool) -> None:
+def _texts(outcome: Outcome, *, wants_json: bool, quiet: bool) -> tuple[str, str]:
+    """What stdout and what stderr are to say."""
     if wants_json:
-        text = SCRUBBER.clean(json.dumps(outcome.as_json(), indent=1, ensure_ascii=False))
-        # A file name may hold bytes that are no text; what stands for them is valid JSON.
-        sys.stdout.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
-        return
-    from runner.report.text import show
-
+        return SCRUBBER.clean(
+            json.dumps(outcome.as_json(), indent=1, ensure_ascii=False)
+        ) + "\n", ""
     if quiet and "line" in outcome.data:
-        sys.stdout.write(outcome.data["line"] + "\n")
-    elif not quiet or outcome.exit_code != 0:
-        show(outcome)
+        return outcome.data["line"] + "\n", ""
+    if quiet and outcome.exit_code == 0:
+        return "", ""
+    from runner.report.text import printed
+
+    found, mended = printed(outcome)
+    return "".join(f"{line}\n" for line in found), "".join(f"{line}\n" for line in mended)

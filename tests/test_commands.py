@@ -127,6 +127,14 @@ class TestFlags:
         assert_polite(holdfast(*words), 1)
         assert snapshots(service) == 1
 
+    def test_what_follows_two_dashes_is_not_ignored(
+        self, service: Service, holdfast: Inside
+    ) -> None:
+        answer = holdfast("restore", "--source", "db", "--confirm", "db", "--", "--dry-run")
+        assert_polite(answer, 1)
+        assert "`--` hides what follows it: --dry-run" in answer.stderr
+        assert service.log() == []
+
     def test_lists_are_repeated_or_separated_by_commas(self, holdfast: Inside) -> None:
         for words in (
             ["--source", "db", "--source", "config"],

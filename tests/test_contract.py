@@ -247,6 +247,26 @@ class TestExitCodes:
         document = assert_contract(holdfast("status", "--json", status=4), "status")
         assert document["policies"][0]["last_run"]["status"] == "partial"
 
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "drill",
+            "dr-restore --confirm quaybot",
+            "restore --source db --confirm db",
+            "restore --source db --from disk --confirm db",
+            "show --snapshot latest",
+            "ls --source db",
+        ],
+    )
+    def test_4_for_what_cannot_be_found_while_targets_cannot_be_read(
+        self, service: Service, holdfast: Inside, line: str
+    ) -> None:
+        for target in ("backups", "elsewhere"):
+            shutil.rmtree(service.folder / target)
+            (service.folder / target).write_text("a file where the disk was\n")
+        document = assert_contract(holdfast(*line.split(), "--json", status=4), "error")
+        assert "disk" in document["error"]["message"]
+
     def test_4_for_a_verification_that_says_fail(self, service: Service, holdfast: Inside) -> None:
         for stored in (service.folder / "backups").rglob("db.sqlite.zst"):
             data = bytearray(stored.read_bytes())

@@ -35,12 +35,13 @@ class Asked:
 
 def choose(spec: Spec, catalog: Catalog, sources: Iterable[str], asked: Asked) -> list[Choice]:
     """A choice for every source. Raises UsageError, naming each source that has none, and
-    StepFailed where a damaged snapshot may hold what is newer than the newest that is whole.
+    StepFailed where a target that cannot be read may have one, or where a damaged snapshot may
+    hold what is newer than the newest that is whole.
     """
     if asked.target is not None:
         spec.target(asked.target)
         if asked.target in catalog.unreachable:
-            raise UsageError(
+            raise StepFailed(
                 f"The target {asked.target} cannot be read: {catalog.unreachable[asked.target]}",
                 remedy="Use another --from, or none: the newest copy that can be read is taken.",
             )
@@ -55,8 +56,10 @@ def choose(spec: Spec, catalog: Catalog, sources: Iterable[str], asked: Asked) -
         else:
             choices.append(choice)
     if without:
-        raise UsageError(
-            f"There is no {_which(asked)} of {', '.join(without)}{_hidden(catalog)}.",
+        hidden = catalog.unreachable if asked.target is None else ()
+        where = f" (targets that cannot be read: {', '.join(hidden)})" if hidden else ""
+        raise (StepFailed if hidden else UsageError)(
+            f"There is no {_which(asked)} of {', '.join(without)}{where}.",
             remedy="`list` shows what there is; --at and --snapshot choose.",
         )
     return choices
@@ -112,9 +115,3 @@ def _which(asked: Asked) -> str:
     if asked.at is not None:
         which += f" not after {asked.at.isoformat()}"
     return which + (f" at {asked.target}" if asked.target else "")
-
-
-def _hidden(catalog: Catalog) -> str:
-    if not catalog.unreachable:
-        return ""
-    return f" (targets that cannot be read: {', '.join(catalog.unreachable)})"

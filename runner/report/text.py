@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 from runner.report.lines import Lines, seconds, table
@@ -13,15 +12,6 @@ from runner.report.status_words import ready_lines, status_lines
 from runner.report.target_words import counted
 from runner.secret import SCRUBBER
 from runner.spec.units import format_duration, format_size
-
-
-def show(outcome: Outcome) -> None:
-    """Print an outcome: what was found on stdout, an error and what to do next on stderr."""
-    for stream, lines in zip((sys.stdout, sys.stderr), printed(outcome), strict=True):
-        text = "".join(line + "\n" for line in lines)
-        # A file name may hold bytes that are no text; they are shown, not raised.
-        stream.write(text.encode("utf-8", "backslashreplace").decode("utf-8"))
-        stream.flush()
 
 
 def printed(outcome: Outcome) -> tuple[list[str], list[str]]:

@@ -116,13 +116,14 @@ class _Loading:
         base = {name: value for name, value in raw.items() if not name.startswith("x-")}
         if profile in (None, DEFAULT_PROFILE):
             return base
-        profiles = base.get("profiles")
-        known = profiles if isinstance(profiles, dict) else {}
-        overrides = known.get(str(profile))
-        if not isinstance(overrides, dict):
+        known = base.get("profiles", {})
+        if isinstance(known, dict) and profile not in known:
             listed = f" Known: {', '.join(known)}." if known else " None is declared."
             hint = nearest(str(profile), known) or listed
             raise UsageError(f"There is no profile `{profile}`.", remedy=hint.strip())
+        overrides = known[profile] if isinstance(known, dict) else None
+        if not isinstance(overrides, dict):
+            return base  # it is refused with the rest of the document
         self.marks = replace(self.marks, profile=profile)
         allowed = {name: one for name, one in overrides.items() if name not in FIXED}
         merged: dict[str, Any] = merge(base, allowed)

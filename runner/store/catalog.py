@@ -72,7 +72,8 @@ class Catalog:
         newest of all for `latest`; what was encrypted anew for one that is gone since.
 
         Raises UsageError, naming the nearest ids, when there is none or more than one, and
-        StepFailed when its manifest is damaged wherever it lies.
+        StepFailed when its manifest is damaged wherever it lies, or when it may lie at a target
+        that cannot be read.
         """
         if text == "latest" and self.snapshots:
             return self.snapshots[0]
@@ -98,6 +99,12 @@ class Catalog:
                     f"The manifest of {damaged} at {target} is damaged: {reason}.",
                     remedy="`list` shows the snapshots that are whole.",
                 )
+        if self.unreachable:
+            raise StepFailed(
+                f"There is no snapshot {text!r} where one could look. "
+                f"Not reached: {', '.join(self.unreachable)}.",
+                remedy=self._nearest(text),
+            )
         raise UsageError(f"There is no snapshot {text!r}.", remedy=self._nearest(text))
 
     def _nearest(self, text: str) -> str:
@@ -107,9 +114,7 @@ class Catalog:
         near = difflib.get_close_matches(text[:100], ids, SUGGESTIONS, 0.6) or ids[:SUGGESTIONS]
         if near:
             return f"The nearest: {', '.join(near)}."
-        if self.unreachable:
-            return f"Not reached: {', '.join(self.unreachable)}."
-        return "There are no snapshots yet: `backup` makes one."
+        return "" if self.unreachable else "There are no snapshots yet: `backup` makes one."
 
     def newest(
         self,

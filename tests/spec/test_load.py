@@ -117,6 +117,12 @@ def test_an_unknown_profile_names_the_nearest(tmp_path: Path) -> None:
     assert "None is declared" in caught.value.remedy
 
 
+@pytest.mark.parametrize("written", ["{prod: }", "{prod: 3}", "[prod]"])
+def test_a_profile_that_is_no_map_is_an_error_of_the_spec(tmp_path: Path, written: str) -> None:
+    (message,) = told(problems_of(tmp_path, SMALL + f"profiles: {written}\n", "prod")).values()
+    assert "This must be a map" in message
+
+
 def test_a_profile_cannot_change_what_is_fixed(tmp_path: Path) -> None:
     text = SMALL + "profiles: {prod: {project: other}}\n"
     assert "profiles.prod.project" in told(problems_of(tmp_path, text, "prod"))
