@@ -13,7 +13,7 @@ from tests.tools import ROOT
 # Each may import what stands on its own line or on a line above.
 ORDER = [
     ["runner"],  # the version
-    ["runner.errors"],
+    ["runner.errors", "runner.streams"],
     ["runner.secret"],
     ["runner.durable", "runner.owner", "runner.swap", "runner.daemon"],
     ["runner.process", "runner.foreground"],
