@@ -195,6 +195,7 @@ class FilesSource:
     def fingerprint(self, place: Place) -> Fingerprint:
         """Read everything again from the staged tree, which is durable once this returns."""
         from runner.process import feeding
+        from runner.source.files_behind import known
         from runner.source.files_prove import write_list
 
         layout = self._staged_layout(place)
@@ -206,8 +207,8 @@ class FilesSource:
                 # A run that is resumed after a power cut takes what was proven for proven; and
                 # the disk may as well write while the processors read.
                 writing.enter_context(feeding(["sync", "--file-system", container]))
-            with ListWriter(layout.found) as lines:
-                write_list(trees, lines)
+            with known(layout) as read, ListWriter(layout.found) as lines:
+                write_list(trees, lines, read)
                 summary = lines.summary()
         notes = [] if os.geteuid() == 0 else [OWNERS_NOTE]
         return {

@@ -1,51 +1,81 @@
 """Hash files, and say which have extended attributes.
 
 Also a program that does so for whoever started it, and imports nothing but what it needs: it
-starts in little time. It is asked and answers on its pipes, a batch at a time.
+starts in little time. It is asked and answers on its pipes, a batch at a time. With the argument
+`behind` it waits for what is still being written, and leaves the processors to whoever writes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import select
 import struct
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
-ANSWER_BYTES = 65  # a hash in hexadecimal, and whether there are attributes
+ANSWER_BYTES = 81  # a hash in hexadecimal, whether there are attributes, the inode in hexadecimal
 UNREADABLE = b" " * ANSWER_BYTES
+BEHIND = "behind"
 
 _LENGTH = struct.Struct("!I")
 _WITH, _WITHOUT = b"+", b"-"
 _BUFFER_BYTES = 1 << 20
 _NOTHING = hashlib.sha256().hexdigest()
+_LOOK_MILLISECONDS = 5
+_POLITENESS = 10
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-Content = tuple[str, bool]  # the sha256, and whether there are extended attributes
+
+class Content(NamedTuple):
+    """What was found in a file."""
+
+    sha256: str
+    attributed: bool  # whether it has extended attributes
+    inode: int  # of what was read; 0 for an empty file, of which nothing was
 
 
 class Reader:
-    """Reads files to which nobody writes, one after another."""
+    """Reads files, one after another. `wait` is asked where a file holds less than it should:
+    whether to look again.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, wait: Callable[[], bool] = lambda: False) -> None:
+        self._wait = wait
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
 
     def content(self, path: bytes, size: int) -> Content:
-        """What is in a file that had `size` bytes just now. Raises OSError."""
+        """What is in a file of `size` bytes. Raises OSError."""
         if size == 0:
             # Nothing must be readable to know that nothing is there.
-            return _NOTHING, bool(os.listxattr(path, follow_symlinks=False))
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return Content(_NOTHING, bool(os.listxattr(path, follow_symlinks=False)), 0)
+        descriptor = self._opened(path)
         try:
             count = os.readv(descriptor, [self._buffer])
             digest = hashlib.sha256(self._view[:count])
             size -= count
-            while size > 0 and (count := os.readv(descriptor, [self._buffer])):
+            more = True
+            while size > 0 and (count or more):
+                # What was written before there was nothing more to wait for is still to be read.
+                more = bool(count) or self._wait()
+                count = os.readv(descriptor, [self._buffer])
                 digest.update(self._view[:count])
                 size -= count
-            return digest.hexdigest(), bool(os.listxattr(descriptor))
+            inode = os.fstat(descriptor).st_ino
+            return Content(digest.hexdigest(), bool(os.listxattr(descriptor)), inode)
         finally:
             os.close(descriptor)
+
+    def _opened(self, path: bytes) -> int:
+        more = True
+        while more:
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(path, _READING)
+            more = self._wait()
+        return os.open(path, _READING)
 
 
 def question(files: Iterable[tuple[bytes, int]]) -> bytes:
@@ -58,23 +88,32 @@ def answered(answer: bytes) -> Content | None:
     """One answer of the program; None: it could not read the file."""
     if answer == UNREADABLE:
         return None
-    return answer[:-1].decode("ascii"), answer.endswith(_WITH)
+    return Content(answer[:64].decode("ascii"), answer[64:65] == _WITH, int(answer[65:], 16))
 
 
 def _answer(reader: Reader, asked: bytes) -> Iterator[bytes]:
     for one in asked.split(b"\0")[:-1]:
         size, _, path = one.partition(b" ")
         try:
-            digest, attributes = reader.content(path, int(size))
+            digest, attributed, inode = reader.content(path, int(size))
         except OSError:
-            # Whoever asks reads it again, and tells a person why that fails.
+            # Whoever proves the file reads it again, and tells a person why that fails.
             yield UNREADABLE
         else:
-            yield digest.encode("ascii") + (_WITH if attributes else _WITHOUT)
+            yield b"%s%s%016x" % (digest.encode("ascii"), _WITH if attributed else _WITHOUT, inode)
 
 
-def _serve() -> None:
-    reader = Reader()
+def _still_asked() -> bool:
+    """Wait a moment; False when whoever asks has closed the pipe: nothing more is written."""
+    watch = select.poll()
+    watch.register(sys.stdin, 0)
+    return not watch.poll(_LOOK_MILLISECONDS)
+
+
+def _serve(*, behind: bool) -> None:
+    if behind:
+        os.nice(_POLITENESS)
+    reader = Reader(_still_asked) if behind else Reader()
     while head := sys.stdin.buffer.read(_LENGTH.size):
         (length,) = _LENGTH.unpack(head)
         sys.stdout.buffer.write(b"".join(_answer(reader, sys.stdin.buffer.read(length))))
@@ -82,4 +121,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(behind=sys.argv[1:] == [BEHIND])

@@ -63,6 +63,11 @@ class Layout:
         return self.home / "found.jsonl"
 
     @property
+    def behind(self) -> Path:
+        """What was read again while the rest was unpacked."""
+        return self.home / "behind"
+
+    @property
     def record(self) -> Path:
         """The moves of the swap."""
         return self.home / "moves.json"

@@ -16,6 +16,7 @@ from pathlib import Path
 from runner.errors import StepFailed
 from runner.process import feeding
 from runner.source import Artifacts
+from runner.source.files_behind import ReadBehind, reading_behind
 from runner.source.files_capture import ENVIRONMENT
 from runner.source.files_entry import (
     entry_ends,
@@ -59,8 +60,8 @@ def stage_tar(artifacts: Artifacts, layout: Layout, wanted: Callable[[str], bool
     no backup of ours holds, or cannot be written.
     """
     _save_list(artifacts, layout.expected)
-    with layout.expected.open("rb") as lines:
-        gate = Gate(layout, wanted, lines, _linked_to(layout, wanted))
+    with layout.expected.open("rb") as lines, reading_behind(layout) as behind:
+        gate = Gate(layout, wanted, lines, _linked_to(layout, wanted), behind)
         stream = TarStream(gate)
         with contextlib.ExitStack() as stack:
             pipes = [
@@ -77,10 +78,14 @@ def stage_tar(artifacts: Artifacts, layout: Layout, wanted: Callable[[str], bool
             for block in artifacts.read():
                 for route, piece in stream.feed(block):
                     pipes[route].write(piece)
+                    if behind is not None:
+                        behind.handed(len(piece))
             stream.finish()
             gate.finish()
             for pipe in pipes:
                 pipe.write(TRAILER)
+        if behind is not None:
+            behind.finish()
     layout.set_complete()
 
 
@@ -116,6 +121,7 @@ class Gate:
         wanted: Callable[[str], bool],
         lines: Iterator[bytes],
         linked_to: Iterable[str] = (),
+        behind: ReadBehind | None = None,
     ) -> None:
         containers = layout.containers
         # Each root's name, what the names in it start with, and the number of its folder.
@@ -132,6 +138,7 @@ class Gate:
         self._links: set[bytes] = set()  # the symbolic links so far
         self._folder = b""  # the last folder that was found to be reached through no link
         self._linked_to = frozenset(linked_to)
+        self._behind = behind
         self._passed = 0
 
     def begin(self, member: Member) -> int | None:
@@ -152,6 +159,8 @@ class Gate:
         if member.kind == HARDLINK:
             self._check_together(stored, text(link))
         self._passed += 1
+        if self._behind is not None and member.kind == FILE and member.size and not member.sparse:
+            self._behind.begins(name, member.size)
         return self._route(stored)
 
     def content(self, data: memoryview, last: bool) -> None:

@@ -14,9 +14,11 @@ import pytest
 from runner.errors import StepFailed
 from runner.process import started
 from runner.source import files_hash
+from runner.source.files_behind import Known
 from runner.source.files_entry import Entry, ListWriter, read_entry
-from runner.source.files_hash import UNREADABLE, answered, question
-from runner.source.files_prove import Batch, Helper, write_list
+from runner.source.files_hash import UNREADABLE, Content, answered, question
+from runner.source.files_helper import Batch, Helper
+from runner.source.files_prove import write_list
 
 MANY = 6000  # small files: enough for a second process
 
@@ -42,7 +44,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def listed(tree: Path, listing: Path) -> list[Entry]:
     with ListWriter(listing) as lines:
-        write_list([(os.fsencode(tree), "tree")], lines)
+        write_list([(os.fsencode(tree), "tree")], lines, Known(None))
         lines.summary()
     return [read_entry(line) for line in listing.read_bytes().splitlines()]
 
@@ -75,7 +77,8 @@ def test_the_program_answers_for_each_file(tmp_path: Path) -> None:
     asked = [(os.fsencode(tmp_path) + b"/" + name, 7) for name in names]
     with started([sys.executable, files_hash.__file__], stdin=PIPE, stdout=PIPE) as process:
         told, _ = process.communicate(question(asked))
-    content = hashlib.sha256(b"content").hexdigest(), False
+    inode = (tmp_path / "a b\n").stat().st_ino
+    content = Content(hashlib.sha256(b"content").hexdigest(), attributed=False, inode=inode)
     size = len(UNREADABLE)
     answers = [answered(told[at : at + size]) for at in range(0, len(told), size)]
     assert answers == [content, None, content]
