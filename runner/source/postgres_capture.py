@@ -291,6 +291,14 @@ def _notes(found: Mapping[str, Any]) -> Iterator[str]:
         yield "large objects are counted, not hashed: the role may not read pg_largeobject"
     if counted and any("sum" in table for table in found["tables"].values()):
         yield f"counted, not hashed: {', '.join(counted[:10])}"
+    unread = found.get("unread", {})
+    if "subscriptions" in unread:
+        yield f"{unread['subscriptions']} subscriptions not included: the role is no superuser"
+    if "options" in unread:
+        yield (
+            f"the options of {unread['options']} user mappings (passwords are among them) not "
+            "included: the role is no superuser"
+        )
     foreign = [name for name in found["objects"] if name.startswith("foreign table ")]
     if foreign:
         yield f"the rows of foreign tables are elsewhere: {len(foreign)} not included"

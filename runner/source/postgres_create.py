@@ -19,6 +19,7 @@ _TABLESPACES = (
     "SELECT spcname FROM pg_catalog.pg_tablespace WHERE spcname <> 'pg_default' "
     "AND pg_catalog.has_tablespace_privilege(oid, 'CREATE')"
 )
+_TEMPLATES = "SELECT datname FROM pg_catalog.pg_database WHERE datistemplate"
 _SUBSCRIPTIONS = (
     "SELECT s.subname FROM pg_catalog.pg_subscription s "
     "JOIN pg_catalog.pg_database d ON d.oid = s.subdbid"
@@ -76,6 +77,8 @@ def describe(
     was, name = described.get("database", {}), identifier(database)
     if was.get("comment"):
         session.execute(f"COMMENT ON DATABASE {name} IS {literal(was['comment'])}")
+    if was.get("template"):
+        session.execute(f"ALTER DATABASE {name} IS_TEMPLATE true")
     if was.get("grants") is None:
         return
     session.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
@@ -105,6 +108,8 @@ def drop_database(session: Session, name: str) -> None:
         "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity "  # noqa: S608
         f"WHERE datname = {literal(name)} AND pid <> pg_catalog.pg_backend_pid()"
     )
+    if session.rows(f"{_TEMPLATES} AND datname = {literal(name)}"):
+        session.execute(f"ALTER DATABASE {identifier(name)} IS_TEMPLATE false")
     session.execute(f"DROP DATABASE IF EXISTS {identifier(name)}")
 
 

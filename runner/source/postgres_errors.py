@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from runner.errors import StepFailed
+
+# A command that failed is quoted whole, and these may hold passwords.
+_TELLING = re.compile(
+    r"((?:CREATE|ALTER) (?:USER MAPPING|SUBSCRIPTION|SERVER|ROLE)\b"
+    r".*?(?:OPTIONS|CONNECTION|PASSWORD))\b.*",
+    re.DOTALL,
+)
 
 # By SQLSTATE, or by words where there is none, in the order in which they are looked for:
 # what it means, and the remedy.
@@ -94,6 +103,7 @@ def said(doing: str, words: str, state: str = "") -> ServerSaid:
 
     `doing` is a clause that fits before "failed": "Asking database quay at db:5432".
     """
+    words = _TELLING.sub(r"\1 …", words)
     text = " ".join(line.strip() for line in words.strip().splitlines() if line.strip())
     for prefix in ("connection failed: ", "ERROR:", "FATAL:"):
         text = text.removeprefix(prefix).strip()

@@ -64,6 +64,14 @@ FROM pg_class c, pg_partition_ancestors(c.oid) a
 JOIN pg_partitioned_table p ON p.partrelid = a.relid
 WHERE c.relispartition AND c.relkind IN ('r', 'p', 'f') AND a.relid <> c.oid
 """
+# What pg_dump leaves out without a word where the role is no superuser.
+_UNREAD = """
+SELECT 'subscriptions', count(*) FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
+WHERE d.datname = current_database() HAVING count(*) > 0
+UNION ALL SELECT 'options', count(*) FROM pg_user_mappings WHERE umoptions IS NULL
+HAVING count(*) > 0
+"""
+_SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
 # The names that majors gave to one thing: what collates where the provider is not libc.
 _LOCALES = ("datlocale", "daticulocale")
 
@@ -88,6 +96,8 @@ def take(
         {one.owner for one in made if one.owner}
         | {grant.partition("=")[0] for one in made for grant in _grants(one.rights)} - {"PUBLIC"}
     )
+    if chosen.whole and not chosen.rows_alone and value(first, _SUPERUSER) != "t":
+        found["unread"] = {str(what): int(many or 0) for what, many in first.rows(_UNREAD)}
     whole = json.dumps(found["objects"], sort_keys=True).encode()
     found["schema"] = hashlib.sha256(whole).hexdigest()
     if level != "none":
@@ -182,6 +192,7 @@ def _standing(session: Session) -> dict[str, Any]:
             "comment": None if comment is None else printable(comment),
             "connections": database["datconnlimit"],
             "tablespace": tablespace,
+            "template": database["datistemplate"],
             "grants": [
                 [printable(role or ""), privilege, grantable == "t"]
                 for role, privilege, grantable in session.rows(_GRANTS)

@@ -175,6 +175,12 @@ SELECT 'foreign server', NULL, NULL, s.srvname, w.fdwname, OWNER(s.srvowner),
 FROM pg_foreign_server s JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw
 WHERE LOOSE(pg_foreign_server, s);
 
+-- Not its options: most may not read them.
+SELECT 'user mapping', NULL, NULL, concat(m.srvname, ' for ', ROLE(m.umuser)), '', NULL,
+       ROLE(m.umuser) || '='
+FROM pg_user_mappings m JOIN pg_foreign_server s ON s.oid = m.srvid
+WHERE LOOSE(pg_foreign_server, s);
+
 SELECT 'default privileges', n.nspname, NULL,
        concat(pg_get_userbyid(a.defaclrole), ' ', a.defaclobjtype), '', OWNER(a.defaclrole),
        RIGHTS(a.defaclacl, r, a.defaclrole)

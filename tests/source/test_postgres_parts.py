@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from runner.errors import StepFailed
 from tests.postgres_server import Database, Servers, fresh_database
 from tests.source.postgres_restored import captured, opened, place_at, proven
+from tests.source.stack import FolderArtifacts, FolderCapture
 
 IDENTITY = (
     "CREATE TABLE log (id int GENERATED ALWAYS AS IDENTITY, words text)",
@@ -124,16 +126,76 @@ def test_names_in_an_encoding_of_old(servers: Servers, tmp_path: Path) -> None:
         with database.connect(client_encoding="UTF8") as connection:
             for name in ("Stück", "Maß"):
                 connection.execute(f"CREATE TABLE \"{name}\" AS SELECT 'ä' AS v".encode())
-        for number, options in enumerate(
-            [{"tables": ["public.Stück"]}, {"exclude_tables": ["public.Maß"]},
-             {"exclude_rows": ["public.Maß"]}]
-        ):  # fmt: skip
-            folder = tmp_path / str(number)
-            source = opened(database, folder, **options)
-            proven(source, captured(source, folder), place_at(folder, f"part {number}"))
+        for option, name in (
+            ("tables", "public.Stück"),
+            ("exclude_tables", "public.Maß"),
+            ("exclude_rows", "public.Maß"),
+        ):
+            folder = tmp_path / option
+            source = opened(database, folder, "postgres", **{option: [name]})
+            proven(source, captured(source, folder), place_at(folder, option))
         source = opened(database, tmp_path)
         place = place_at(tmp_path, "some", include=("public.Stück",))
         proven(source, captured(source, tmp_path), place)
         source.swap(place)
         with database.cluster.connect("some", client_encoding="UTF8") as connection:
             assert connection.execute('SELECT v FROM "Stück"').fetchall() == [("ä",)]
+
+
+ELSEWHERE = (
+    "CREATE FOREIGN DATA WRAPPER nothing",
+    "CREATE SERVER there FOREIGN DATA WRAPPER nothing",
+    "CREATE USER MAPPING FOR PUBLIC SERVER there OPTIONS (password 'HUSH')",
+    """CREATE SUBSCRIPTION feed CONNECTION 'host=192.0.2.1 password=HUSH' PUBLICATION p
+    WITH (connect = false, slot_name = NONE)""",
+)
+
+
+def test_a_role_that_is_only_mapped_comes_along(database: Database, tmp_path: Path) -> None:
+    role = database.role()
+    database.execute(
+        *ELSEWHERE[:3], f"CREATE USER MAPPING FOR \"{role}\" SERVER there OPTIONS (password 'HUSH')"
+    )
+    source = opened(database, tmp_path)
+    artifacts = captured(source, tmp_path)
+    place = place_at(tmp_path, source.scratch_destination(tmp_path / "scratch"))
+    try:
+        proven(source, artifacts, place)
+    finally:
+        source.discard(place)
+    described = artifacts.fingerprint["databases"][database.name]
+    forgetful = {**described, "owners": []}
+    artifacts = FolderArtifacts(
+        artifacts.capture,
+        {**artifacts.fingerprint, "databases": {database.name: forgetful}},
+    )
+    database.execute(f'DROP USER MAPPING FOR "{role}" SERVER there')
+    database.execute(f'DROP ROLE "{role}"')
+    with pytest.raises(StepFailed, match="CREATE USER MAPPING") as failed:
+        source.stage(artifacts, place_at(tmp_path, "copy"))
+    assert "HUSH" not in failed.value.message
+
+
+def test_what_only_a_superuser_reads_is_told(database: Database, tmp_path: Path) -> None:
+    database.execute(*ELSEWHERE)
+    try:
+        database.execute(f'GRANT pg_read_all_data TO "{database.owner}"')
+        source = opened(database, tmp_path, database.owner)
+        notes = source.capture(FolderCapture(tmp_path / "snapshot", "main")).notes
+        assert any(note.startswith("1 subscriptions not included") for note in notes)
+        assert any("options of 1 user mappings" in note for note in notes)
+        whole = opened(database, tmp_path)
+        assert whole.capture(FolderCapture(tmp_path / "whole", "main")).notes == ()
+    finally:
+        database.execute("DROP SUBSCRIPTION feed")
+
+
+def test_a_template_stays_one_and_its_copy_can_go(database: Database, tmp_path: Path) -> None:
+    database.cluster.execute(f"ALTER DATABASE {database.name} IS_TEMPLATE true")
+    source, place = opened(database, tmp_path), place_at(tmp_path)
+    proven(source, captured(source, tmp_path), place)
+    source.swap(place)
+    templates = "SELECT datname FROM pg_database WHERE datistemplate AND datname ~ '^app'"
+    assert len(database.rows(templates)) == 2
+    source.drop(source.keep(place))
+    assert database.rows(templates) == [(database.name,)]
