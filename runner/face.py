@@ -14,14 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from invoke.exceptions import Exit
-from invoke.executor import Executor
-from invoke.tasks import Task
-
 from runner import journeys
 from runner.errors import HoldfastError, Interrupted, PersonNeeded, StepFailed, UsageError
 from runner.execute.session import Call
 from runner.journeys import Prepared
+from runner.light import Executor, Exit, Task
 from runner.report.outcome import Outcome
 from runner.secret import SCRUBBER
 from runner.streams import open_streams, put
@@ -193,10 +190,11 @@ def _write_junit(outcome: Outcome, command: str, values: Mapping[str, Any]) -> N
         sys.stderr.write(f"The JUnit file cannot be written: {error}\n")
 
 
-def refuse(error: UsageError, arguments: Sequence[str]) -> Exit:
-    """Tell what is wrong with a command line that could not be parsed; return what ends it."""
+def refuse(error: BaseException, arguments: Sequence[str]) -> Exit:
+    """Tell why a command line is not carried out at all; return what ends it."""
     open_streams()
-    failed = Outcome("error", {}, error.exit_code, error.as_json())
+    told = _told(error)
+    failed = Outcome("error", {}, told.exit_code, told.as_json())
     return Exit(code=_print(failed, wants_json="--json" in arguments, quiet=False))
 
 

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import yaml
 
-__all__ = ["Config", "ParseError", "Program"]
+__all__ = ["Collection", "Config", "Executor", "Exit", "ParseError", "Program", "Task"]
 
 # Modules make many objects and hardly any garbage: looking for that is a twelfth of the start.
 gc.set_threshold(20_000)
@@ -40,6 +40,9 @@ with (
     _standing_in("importlib.metadata", version=lambda _: ""),
     _standing_in("invoke.vendor.yaml", safe_load=yaml.safe_load),
 ):
+    from invoke.collection import Collection
     from invoke.config import Config
-    from invoke.exceptions import ParseError
+    from invoke.exceptions import Exit, ParseError
+    from invoke.executor import Executor
     from invoke.program import Program
+    from invoke.tasks import Task

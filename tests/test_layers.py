@@ -34,6 +34,7 @@ ORDER = [
     ["runner.serve"],
     ["runner.face", "runner.light"],
     ["runner.commands"],
+    ["runner.program"],
     ["runner.__main__"],
 ]
 

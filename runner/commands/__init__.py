@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from invoke.collection import Collection
-
 from runner.commands.beginning import init, keygen
 from runner.commands.keeping import backup, delete, pin, prune, rekey, unpin, verify
 from runner.commands.looking import doctor, history, list_snapshots, ls, show, status, validate
@@ -18,6 +16,7 @@ from runner.commands.recovering import (
     restore,
     runbook,
 )
+from runner.light import Collection
 
 TASKS: tuple[Any, ...] = (
     validate,

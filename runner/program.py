@@ -1,0 +1,87 @@
+"""Invoke's program, with the manners of this one: how it reads a command line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+from runner import __version__
+from runner.commands import namespace
+from runner.errors import UsageError
+from runner.face import refuse
+from runner.light import Config, ParseError, Program
+
+
+class Settings(Config):
+    """Invoke's settings; one file of them that this user may not read is as good as none."""
+
+    def load_user(self, merge: bool = True) -> None:
+        """Read the user's own settings, if they can be read."""
+        with contextlib.suppress(PermissionError):
+            super().load_user(merge=merge)
+
+
+class Commands(Program):
+    """Invoke's program; what it cannot parse is told as every other error is."""
+
+    def parse_core(self, argv: list[str] | None) -> None:
+        """Parse Invoke's own flags."""
+        with self._telling(argv or []):
+            super().parse_core(argv)
+
+    def parse_tasks(self) -> None:
+        """Parse the command and its flags."""
+        with self._telling(self.argv):
+            super().parse_tasks()
+
+    @contextlib.contextmanager
+    def _telling(self, argv: list[str]) -> Iterator[None]:
+        try:
+            yield
+        except ParseError as error:
+            raise refuse(self._usage_error(str(error), argv), argv) from error
+        except KeyboardInterrupt as stop:  # Invoke would leave with 1
+            raise refuse(stop, argv) from None
+
+    def _usage_error(self, words: str, argv: list[str]) -> UsageError:
+        lacks_value = re.search(r"<Argument: ([\w-]+)", words)
+        if lacks_value:
+            return UsageError(f"--{lacks_value[1]} has no value.")
+        unknown = re.fullmatch(r"No idea what '(.*)' is!", words, re.DOTALL)
+        if unknown is None:
+            return UsageError(words)
+        return UsageError(
+            f"There is no `{unknown[1]}` here.{self._hint(unknown[1], argv)}",
+            remedy="`holdfast --list` shows the commands, `holdfast COMMAND --help` its flags.",
+        )
+
+    def _hint(self, word: str, argv: list[str]) -> str:
+        from runner.spec.marks import nearest
+
+        assert self.namespace is not None
+        flags = {one.name: one.flags for one in self.namespace.to_contexts()}
+        named = next((one for one in argv[1:] if one in flags), None)
+        if named is None:
+            return nearest(word, filter(None, flags))
+        if word in flags[named]:
+            return f" It stands after `{named}`."
+        return nearest(word, flags[named]) if word.startswith("-") else ""
+
+
+def run(arguments: list[str]) -> None:
+    """Carry out one command line; leaves with its exit code."""
+    program = Commands(
+        name="holdfast",
+        binary="holdfast",
+        namespace=namespace,
+        version=__version__,
+        config_class=Settings,
+    )
+    try:
+        program.run(arguments if len(arguments) > 1 else [*arguments, "--list"])
+    except BrokenPipeError:  # whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
