@@ -122,6 +122,7 @@ def _store_bundle(
 def _store_work(
     repository: Repository, capture: Capture, bundled: _Bundled, done: work.Work
 ) -> None:
+    work.reveal(bundled.shadow, repository.root)
     paths = work.capturable(
         work.changed_paths(bundled.shadow, repository.root), repository.root, capture.excluded
     )
@@ -144,6 +145,8 @@ def _notes(repository: Repository, bundled: _Bundled, done: work.Work) -> list[s
         notes.append("Git LFS: its pointers are included, its objects are not")
     if any((git_dir / "worktrees").glob("*")):
         notes.append("linked worktrees: a detached HEAD or uncommitted work there is not included")
+    if (git_dir / "info" / "grafts").is_file():
+        notes.append("info/grafts: what only a graft leads to is not included")
     if bundled.refs.shallow:
         notes.append("a shallow clone: the history ends where it was cut")
     notes += [
@@ -170,12 +173,16 @@ def worked_on(repository: Repository, excluded: Sequence[Path]) -> bytes:
         data = extras.read_settings(repository.git_dir / "config")
         core = extras.format_settings(one for one in data if one[0].startswith("core."))
         reading = shadow(repository, Path(scratch), refs.object_format, refs.head_id, core)
+        work.reveal(reading, repository.root)
         changed = work.changed_paths(reading, repository.root)
     lines = []
     for path in work.capturable(changed, repository.root, excluded):
         full = repository.root / os.fsdecode(path)
-        status = full.lstat() if os.path.lexists(full) else None
-        lines.append((path, None if status is None else (status.st_size, status.st_mtime_ns)))
+        look: tuple[int, ...] = ()  # of what is gone
+        if os.path.lexists(full):
+            status = full.lstat()
+            look = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        lines.append((path, look))
     return repr(lines).encode()
 
 

@@ -155,7 +155,8 @@ def shadow(
     names += [path.name for path in repository.git_dir.glob("sharedindex.*")]
     for name in names:
         if (repository.git_dir / name).is_file():
-            shutil.copyfile(repository.git_dir / name, folder / name)
+            # With its time: by that git knows which files may have changed since unseen.
+            shutil.copy2(repository.git_dir / name, folder / name)
     work_tree = None if repository.bare else repository.root
     borrowed = {"GIT_OBJECT_DIRECTORY": str(repository.git_dir / "objects")}
     return environment(folder, work_tree) | borrowed

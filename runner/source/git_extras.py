@@ -1,7 +1,8 @@
 """What a repository has beside its objects and refs: the artifact `config`, a small tar.
 
 HEAD, object-format, bare, symrefs, shallow, stash (the reflog), deleted: one plain file each, so
-that a shell can use them. With them the repository's own config, exclude, description and hooks.
+that a shell can use them. With them the repository's own config, exclude, attributes, description
+and hooks.
 
 A config or a hook is code that runs, and a snapshot may have been forged. So of the config only
 settings that are data come back (remotes, branches, the user, line ends, …), the whole of it
@@ -113,6 +114,7 @@ def collect(git_dir: Path, refs: Refs, *, bare: bool, config: bytes | None = Non
         "stash": refs.stash_log,
         "config": config or _content(git_dir / "config"),
         "exclude": _content(git_dir / "info" / "exclude"),
+        "attributes": _content(git_dir / "info" / "attributes"),
         "description": _content(git_dir / "description"),
     }
     for hook in sorted((git_dir / "hooks").glob("*")):
@@ -155,9 +157,8 @@ def put_back(extras: Extras, git_dir: Path, scratch: Path) -> None:
     with (git_dir / "config").open("a", errors="surrogateescape") as config:
         config.write(settings)
     places = {"config": "config.captured", "exclude": "info/exclude", "stash": STASH_LOG}
-    places |= {"description": "description"} | {
-        f"hooks/{one}": f"hooks/{one}" for one in extras.hooks
-    }
+    places |= {"attributes": "info/attributes", "description": "description"}
+    places |= {f"hooks/{one}": f"hooks/{one}" for one in extras.hooks}
     for name, place in places.items():
         if extras.has(name):
             path = git_dir / place

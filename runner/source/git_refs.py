@@ -66,7 +66,7 @@ def read_refs(repository: Repository) -> Refs:
         if target:
             symbolic[name] = target
     head = _head(repository)
-    log = _content(git_dir / STASH_LOG) if b"refs/stash" in ids else b""
+    log = _linked(_content(git_dir / STASH_LOG)) if b"refs/stash" in ids else b""
     return Refs(
         _object_format(repository, [*ids.values(), head.decode(errors="replace")]),
         ids,
@@ -185,6 +185,20 @@ def _head(repository: Repository) -> bytes:
     if symbolic:
         return _SYMBOLIC + symbolic
     return git("rev-parse", "--verify", "HEAD", environment=asked).stdout.strip()
+
+
+def _linked(log: bytes) -> bytes:
+    """A reflog whose lines begin with the id before, as `git reflog --rewrite` makes it.
+
+    Where an older line has expired, the id that it had may be no object any more.
+    """
+    lines = [line.split(b" ", 1) for line in log.splitlines(keepends=True)]
+    before = b"0" * len(lines[0][0]) if lines else b""
+    linked = []
+    for _, rest in lines:
+        linked.append(before + b" " + rest)
+        before = rest.split(b" ", 1)[0]
+    return b"".join(linked)
 
 
 def _object_format(repository: Repository, ids: list[str]) -> str:

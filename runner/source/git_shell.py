@@ -29,7 +29,10 @@ def restore_lines(stored: Sequence[Stored], decode: Decode, folder: str) -> list
         *_settings(to),
         *_refs(to),
         'mkdir -p "$git_dir/info"',
-        'if [ -s "$parts/exclude" ]; then cp "$parts/exclude" "$git_dir/info/exclude"; fi',
+        (
+            "for name in exclude attributes; do "
+            'if [ -s "$parts/$name" ]; then cp "$parts/$name" "$git_dir/info/"; fi; done'
+        ),
         (
             f'if [ -z "$bare" ] && git -C {to} rev-parse -q --verify HEAD > /dev/null; then '
             f"git -C {to} reset -q --hard; fi"

@@ -38,6 +38,19 @@ def changed_paths(environment: Mapping[str, str], root: Path) -> list[bytes]:
     return sorted({entry[3:] for entry in _status(environment, root, "all")})
 
 
+def reveal(shadow: Mapping[str, str], root: Path) -> None:
+    """Have a shadow's index look also at the files that git was told not to look at
+    (`--skip-worktree`, `--assume-unchanged`): a change that stays out of commits is work, too.
+    """
+    listed = git("ls-files", "-v", "-z", environment=shadow, folder=root).stdout
+    hidden = [one for one in listed.split(b"\0") if one[:1] in (b"S", b"s") or one[:1].islower()]
+    # What is left out of a sparse checkout is not there, and nobody's work.
+    there = [one[2:] for one in hidden if os.path.lexists(os.path.join(os.fsencode(root), one[2:]))]  # noqa: PTH118
+    names = b"\0".join(there)
+    for flag in ("--no-skip-worktree", "--no-assume-unchanged") if there else ():
+        git("update-index", flag, "-z", "--stdin", environment=shadow, folder=root, stdin=names)
+
+
 def tracked_changes(environment: Mapping[str, str], root: Path) -> list[bytes]:
     """The tracked paths that differ from HEAD, each with how (`XY path`), sorted."""
     return sorted(_status(environment, root, "no"))
@@ -72,7 +85,7 @@ def write(paths: Iterable[bytes], root: Path, work: Work, sink: Sink) -> None:
                 continue
             try:
                 work.found[text(path)] = _add(archive, root, path, work)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 work.found[text(path)] = DELETED
                 work.deleted.append(path)
             except OSError as error:
@@ -83,7 +96,7 @@ def write(paths: Iterable[bytes], root: Path, work: Work, sink: Sink) -> None:
 
 
 def _add(archive: tarfile.TarFile, root: Path, path: bytes, work: Work) -> str:
-    full = os.path.join(os.fsencode(root), path)  # noqa: PTH118
+    full = _full(root, path)
     member = tarfile.TarInfo(os.fsdecode(path))
     status = os.lstat(full)
     member.mtime, member.mode = int(status.st_mtime), _mode(status)
@@ -127,8 +140,8 @@ class _Hashing(io.BufferedIOBase):
 
 def describe(tree: Path, path: bytes) -> str:
     """What stands at `path`: `file MODE HASH`, `link HASH`, or `deleted`."""
-    full = os.path.join(os.fsencode(tree), path)  # noqa: PTH118
     try:
+        full = _full(tree, path)
         status = os.lstat(full)
         if stat.S_ISLNK(status.st_mode):
             return _link(os.readlink(full))  # noqa: PTH115
@@ -139,6 +152,18 @@ def describe(tree: Path, path: bytes) -> str:
     except (FileNotFoundError, NotADirectoryError):
         pass
     return DELETED
+
+
+def _full(root: Path, path: bytes) -> bytes:
+    """Where `path` is in `root`. Raises NotADirectoryError if that is behind a link, which has
+    taken a folder's place: for git, the folder's files are gone.
+    """
+    base, above = os.fsencode(root), os.path.dirname(path)  # noqa: PTH120 - bytes
+    if above and os.path.realpath(os.path.join(base, above)) != os.path.join(  # noqa: PTH118
+        os.path.realpath(base), above
+    ):
+        raise NotADirectoryError(path)
+    return os.path.join(base, path)  # noqa: PTH118
 
 
 def _mode(status: os.stat_result) -> int:

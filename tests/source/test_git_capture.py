@@ -285,6 +285,76 @@ def test_uncommitted_work_in_the_middle_of_staging(tmp_path: Path, repo: Path) -
     comes_back(tmp_path, uncommitted=True)
 
 
+def test_work_behind_a_link_that_took_a_folder_s_place_is_gone(tmp_path: Path, repo: Path) -> None:
+    (repo / "history").rename(tmp_path / "a larger disk")
+    (repo / "history").symlink_to(tmp_path / "a larger disk")
+    (repo / "deep").rename(repo / "moved")
+    (repo / "deep").symlink_to("moved")
+    comes_back(tmp_path, uncommitted=True)
+
+
+def test_files_in_place_of_folders(tmp_path: Path, repo: Path) -> None:
+    shutil.rmtree(repo / "history")
+    (repo / "history").write_text("a file now\n")
+    comes_back(tmp_path, uncommitted=True)
+
+
+@pytest.mark.parametrize("flag", ["--skip-worktree", "--assume-unchanged"])
+def test_work_that_git_was_told_to_overlook(tmp_path: Path, repo: Path, flag: str) -> None:
+    source = source_of(tmp_path, path="repo", uncommitted=True)
+    git(repo, "update-index", flag, "main.txt", "history/1.txt")
+    before = source.changed_mark()
+    (repo / "main.txt").write_text("settings of this host alone\n")
+    assert source.changed_mark() != before
+    assert set(comes_back(tmp_path, uncommitted=True).fingerprint["uncommitted"]) == {"main.txt"}
+
+
+def test_what_a_sparse_checkout_leaves_out_is_not_deleted(tmp_path: Path, repo: Path) -> None:
+    git(repo, "sparse-checkout", "set", "deep")
+    (repo / "main.txt").write_text("changed\n")
+    source = source_of(tmp_path, path="repo", uncommitted=True)
+    artifacts, _ = captured(source, tmp_path / "snapshot")
+    assert set(artifacts.fingerprint["uncommitted"]) == {"main.txt"}
+
+
+def test_a_change_in_the_second_of_the_commit(tmp_path: Path, repo: Path) -> None:
+    """Git compares whole seconds: only the index's own time tells it to look at the content."""
+    written = set[int]()
+    while len(written) != 1:
+        written = set()
+        for content in ("debug = 0\n", "debug = 1\n"):
+            (repo / "main.txt").write_text(content)
+            os.utime(repo / "main.txt", (1_700_000_000, 1_700_000_000))
+            written.add(int((repo / "main.txt").stat().st_ctime))
+            if content == "debug = 0\n":
+                git(repo, "commit", "-q", "--allow-empty", "-a", "-m", "off")
+    os.utime(repo / ".git" / "index", (1_700_000_000, 1_700_000_000))
+    assert set(comes_back(tmp_path, uncommitted=True).fingerprint["uncommitted"]) == {"main.txt"}
+
+
+def test_a_stash_whose_older_ones_have_expired(tmp_path: Path, repo: Path) -> None:
+    log = repo / ".git" / "logs" / "refs" / "stash"
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join(lines[1:]))
+    git(repo, "gc", "-q", "--prune=now")
+    source = source_of(tmp_path)
+    artifacts, _ = captured(source, tmp_path / "snapshot")
+    for again in (restored(source, artifacts, tmp_path / "again"), by_shell(source, artifacts)):
+        assert git(again, "stash", "list") == git(repo, "stash", "list")
+        git(again, "fsck", "--full", "--no-dangling")
+
+
+def test_attributes_of_this_repository_alone(tmp_path: Path, repo: Path) -> None:
+    (repo / ".git" / "info" / "attributes").write_text("*.txt eol=crlf\n")
+    (repo / "main.txt").unlink()
+    git(repo, "checkout", "main.txt")
+    assert b"\r\n" in (repo / "main.txt").read_bytes()
+    source = source_of(tmp_path)
+    artifacts, _ = captured(source, tmp_path / "snapshot")
+    for again in (restored(source, artifacts, tmp_path / "again"), by_shell(source, artifacts)):
+        assert (again / "main.txt").read_bytes() == (repo / "main.txt").read_bytes()
+
+
 def test_a_link_to_itself_is_captured_as_a_link(tmp_path: Path, repo: Path) -> None:
     (repo / "loop").symlink_to("loop")
     source = source_of(tmp_path, path="repo", uncommitted=True)
