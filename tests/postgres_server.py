@@ -222,6 +222,23 @@ def start_cluster(
     return _running(programs, folder, SETTINGS | dict(settings or {}))
 
 
+# Of a server that has a standby, and of that one.
+FOLLOWED = {"wal_level": "replica", "max_wal_senders": "4"}
+
+
+def start_standby(primary: Cluster) -> Cluster:
+    """A server that follows one with the settings FOLLOWED; whoever starts it stops it."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    give_away(folder)
+    where = ["-h", str(primary.folder), "-p", str(primary.port), "-U", SUPERUSER]
+    subprocess.run(
+        [*as_user(), str(primary.bin / "pg_basebackup"), *where, "-D", str(folder / "data"),
+         "-c", "fast", "--no-sync", "--write-recovery-conf"],
+        cwd="/", env=_environment(), stdin=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+    return _running(primary.bin, folder, SETTINGS | FOLLOWED)
+
+
 def give_away(folder: Path) -> None:
     """Let the user that servers run as write to a folder."""
     if os.geteuid() == 0:
@@ -261,7 +278,8 @@ def _answers(cluster: Cluster) -> bool:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while cluster.process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(psycopg.OperationalError):
-            cluster.execute(f"ALTER ROLE {SUPERUSER} PASSWORD {_literal(PASSWORD)}")
+            if cluster.rows("SELECT NOT pg_is_in_recovery()") == [(True,)]:
+                cluster.execute(f"ALTER ROLE {SUPERUSER} PASSWORD {_literal(PASSWORD)}")
             return True
         time.sleep(0.02)
     return False

@@ -28,6 +28,13 @@ _GONE = ("42P01", "3F000", "42809")  # a table was dropped, its schema too, or i
 _LOCK_TIMEOUT = "55P03"
 
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+# A standby is at the present while it receives and has replayed all that it received.
+_REPLAYED = """
+SELECT extract(epoch FROM coalesce(pg_last_xact_replay_timestamp(),
+                                   (SELECT checkpoint_time FROM pg_control_checkpoint())))
+WHERE NOT (EXISTS (SELECT FROM pg_stat_wal_receiver)
+           AND pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn())
+"""
 _HOLDERS = """
 SELECT n.nspname || '.' || c.relname, l.pid, pg_catalog.left(a.query, 60)
 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
@@ -57,7 +64,9 @@ class Moment:
 
     snapshot: str  # for SET TRANSACTION SNAPSHOT and pg_dump --snapshot
     chosen: Chosen
-    at: datetime  # in UTC, by this machine's clock, just before the instant
+    # In UTC, by this machine's clock, just before the instant; at a standby that lags behind, when
+    # the primary wrote what it replayed last.
+    at: datetime
 
 
 @contextlib.contextmanager
@@ -88,6 +97,7 @@ def _hold(session: Session, selection: Selection, wait: float) -> Moment:
     in_recovery = value(session, "SELECT pg_catalog.pg_is_in_recovery()") == "t"
     for _ in range(_ATTEMPTS):
         before = choose(session, selection)
+        lagging = session.rows(_REPLAYED) if in_recovery else []
         session.execute(_BEGIN)
         try:
             _lock(session, _readable(before.full, in_recovery), wait)
@@ -97,6 +107,8 @@ def _hold(session: Session, selection: Selection, wait: float) -> Moment:
                 continue
             raise _explained(session, error, wait) from error
         at = datetime.now(UTC)
+        if lagging:
+            at = min(at, datetime.fromtimestamp(float(lagging[0][0] or 0), UTC))
         snapshot = value(session, "SELECT pg_catalog.pg_export_snapshot()")
         after = choose(session, selection)
         if after.names() == before.names():

@@ -123,6 +123,7 @@ def _take_keys(
     dump = KeyDump(address)
     with connect(address) as connection:
         versions = _versions(connection)
+        alone = _told(connection, "replication").get("master_link_down_since_seconds")
     with contextlib.ExitStack() as stack:
         held: Callable[[], bool] = lambda: False  # noqa: E731
         if limit is not None:
@@ -131,6 +132,9 @@ def _take_keys(
             except Rejected as error:
                 notes += (f"writers could not be paused ({error.text[:100]})",)
         at = datetime.now(UTC)
+        if alone is not None:
+            notes += (f"a replica without its primary for {alone} s: nothing newer is in it",)
+            at -= timedelta(seconds=max(0, int(alone)))
 
         def produce(sink: Sink) -> None:
             for chunk in dump.chunks():
@@ -138,6 +142,7 @@ def _take_keys(
 
         capture.store("resp", produce, part=part)
         exact = held()
+    notes += tuple(dump.unread)
     if limit is not None and not exact:
         notes += (f"keys took longer to read than the pause of writers lasts ({limit:g} s)",)
     return _Taken(at, "resp", dump.kinds, dump.functions, versions, exact, notes)
@@ -192,13 +197,18 @@ def _has_one_database(address: Address) -> bool:
 
 
 def _versions(connection: RawConnection) -> dict[str, str]:
+    known = _told(connection, "server")
+    name = "valkey" if "valkey_version" in known else "redis"
+    return {name: known[f"{name}_version"]} if known else {}
+
+
+def _told(connection: RawConnection, section: str) -> dict[str, str]:
+    """What INFO says in a section; nothing where it may not be asked."""
     try:
-        text = connection.call("INFO", "server").decode(errors="replace")
+        text = connection.call("INFO", section).decode(errors="replace")
     except Rejected:
         return {}
-    known = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    name = "valkey" if "valkey_version" in known else "redis"
-    return {name: known.get(f"{name}_version", "")}
+    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
 
 def _forked(asked_at: datetime, told: str) -> datetime:

@@ -44,11 +44,12 @@ class KeyDump:
         default_factory=lambda: defaultdict(lambda: defaultdict(int))
     )  # keys by database and by the first byte of their values
     functions: int = 0  # libraries
+    unread: list[str] = field(default_factory=list)  # what the user may not read, in words
 
     def chunks(self) -> Iterator[bytes]:
         """Commands as RESP text. Raises StepFailed when the server ends or refuses one."""
         with connect(self.address) as connection:
-            for _, code in _functions(connection):
+            for _, code in self._functions(connection):
                 self.functions += 1
                 yield pack([(b"FUNCTION", b"LOAD", code)])
             expiries = Expiries(connection)
@@ -57,6 +58,15 @@ class KeyDump:
                 yield pack([(b"SELECT", b"%d" % database)])
                 for names in _scanned(connection):
                     yield from self._restores(connection, expiries, names)
+
+    def _functions(self, connection: RawConnection) -> list[tuple[bytes, bytes]]:
+        try:
+            return libraries(connection)
+        except Rejected as error:
+            if not error.forbidden:
+                raise
+            self.unread.append(f"functions were not saved: {error.text[:100]}")
+            return []
 
     def _restores(
         self, connection: RawConnection, expiries: Expiries, names: Sequence[bytes]
@@ -108,15 +118,6 @@ def paused(address: Address, limit: float) -> Iterator[Callable[[], bool]]:
         finally:
             with contextlib.suppress(StepFailed):  # then it ends by itself
                 connection.call("CLIENT", "UNPAUSE")
-
-
-def _functions(connection: RawConnection) -> list[tuple[bytes, bytes]]:
-    try:
-        return libraries(connection)
-    except Rejected as error:
-        if not error.forbidden:
-            raise
-        return []
 
 
 def _scanned(connection: RawConnection) -> Iterator[list[bytes]]:

@@ -6,7 +6,8 @@ import subprocess
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,16 @@ from runner.source.postgres_compare import compare_database
 from runner.source.postgres_fingerprint import database_fingerprint
 from runner.source.postgres_programs import programs_for
 from runner.source.postgres_server import Server
-from tests.postgres_server import DEADLINE_SECONDS, Database, Servers, fresh_database
+from tests.postgres_server import (
+    DEADLINE_SECONDS,
+    FOLLOWED,
+    Database,
+    Servers,
+    debian_programs,
+    fresh_database,
+    start_cluster,
+    start_standby,
+)
 from tests.source.postgres_restored import behind_a_prefix
 from tests.source.stack import FolderCapture
 
@@ -285,6 +295,37 @@ def test_a_connection_that_is_cut_ends_everything(
         thread.join()
     assert "The server ended the connection" in failed.value.remedy
     nothing_is_left(filled, folder)
+
+
+def test_a_standby_that_lost_its_primary_is_as_old_as_that(folder: Path) -> None:
+    primary = start_cluster(debian_programs(), FOLLOWED)
+    try:
+        standby = start_standby(primary)
+        try:
+            primary.execute("CREATE TABLE t AS SELECT 1 AS v")
+            options = {"host": str(standby.folder), "port": standby.port, "user": "postgres"}
+            wait_until(lambda: standby.rows("SELECT 1 FROM pg_class WHERE relname = 't'"))
+            before = datetime.now(UTC)
+            primary.execute("INSERT INTO t VALUES (2)")
+            wait_until(lambda: standby.rows("SELECT count(*) FROM t") == [(2,)])
+            assert captured(folder, {**options, "dbname": "postgres"}).taken_at >= before
+            primary.stop()
+            gone = datetime.now(UTC)
+            wait_until(lambda: not standby.rows("SELECT 1 FROM pg_stat_wal_receiver"))
+            found = captured(folder / "later", {**options, "dbname": "postgres"})
+            assert found.taken_at < gone
+            assert found.fingerprint["databases"]["postgres"]["tables"]["public.t"]["rows"] == 2
+        finally:
+            standby.stop()
+    finally:
+        primary.stop()
+
+
+def wait_until(happened: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_programs_that_are_older_than_the_server(newer_database: Database, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from runner.source.redis_connect import Rejected, Unreachable
 from runner.source.redis_keys import dump_keys
 from runner.source.redis_rdb import Rdb
 from runner.source.redis_resp import commands
-from tests.redis_server import RedisServer, free_port, running
+from tests.redis_server import PATIENCE_SECONDS, RedisServer, free_port, running
 from tests.source.redis_reading import address, broken_pairs, capture, moving, user
 from tests.source.redis_sample import fill, look
 from tests.tools import require_program
@@ -150,6 +150,30 @@ def test_users_that_may_not_be_read_are_told(redis_server: RedisServer, tmp_path
     assert captured.consistency == "exact"
     assert any("users were not saved" in note for note in captured.notes)
     assert list(artifacts.parts) == [""]
+
+
+def test_functions_that_may_not_be_read_are_told(redis_server: RedisServer, tmp_path: Path) -> None:
+    fill(redis_server)
+    limited = user(redis_server, "limited", "~*", "+@all", "-sync", "-function")
+    captured, _ = capture(redis_server, tmp_path, **limited)
+    assert captured.fingerprint["functions"] == 0
+    assert any("functions were not saved: NOPERM" in note for note in captured.notes)
+
+
+def test_a_replica_that_lost_its_primary_is_as_old_as_that(tmp_path: Path) -> None:
+    with running() as primary:
+        where = ("--replicaof", f"127.0.0.1 {primary.port}", "--masterauth", primary.password)
+        with running(*where) as replica, replica.connect() as client:
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while client.info("replication")["master_link_status"] != "up":
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            primary.kill()
+            while "master_link_down_since_seconds" not in client.info("replication"):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            captured, _ = capture(replica, tmp_path, method="keys")
+            assert any("a replica without its primary" in note for note in captured.notes)
 
 
 def test_a_full_target_leaves_no_pause_and_no_replica(
