@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -301,9 +302,21 @@ def _flags(context: Any, values: Mapping[str, Any], *, needs_spec: bool) -> Flag
         identity=_place(identity) if identity else None,
         wait=duration(wait) if wait else 0.0,
         confirm=values.get("confirm") or None,
+        again=_again(values),
         listeners=() if quiet or wants_json else (_reporter(),),
     )
     return Flags(call, wants_json, quiet, dry, Path(plan_file) if plan_file else None)
+
+
+def _again(values: Mapping[str, Any]) -> str:
+    """The flags of this line that the next one to type needs, too."""
+    file = values["file"] or os.environ.get("HOLDFAST_FILE")
+    profile = values["profile"] or os.environ.get("HOLDFAST_PROFILE")
+    words = ["--file", str(_place(file))] if file else []
+    words += ["--profile", profile] if profile else []
+    if "done" in values and values["identity"]:  # a recovery goes on by the same command
+        words += ["--identity", str(_place(values["identity"]))]
+    return shlex.join(words)
 
 
 def _place(typed: str) -> Path:

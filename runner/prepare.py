@@ -68,7 +68,7 @@ def perform(prepared: Prepared) -> Outcome:
 
 
 def _going_on(outcome: Outcome, session: Session) -> Outcome:
-    """The same, whose next line has the flags that this recovery needs throughout."""
+    """The same, whose next line has the flags that every further line needs."""
     line = outcome.data.get("next")
     if not line or not session.call.again:
         return outcome

@@ -10,7 +10,7 @@ from runner.errors import PersonNeeded, UsageError
 from runner.execute import journal
 from runner.execute.kept import read_note
 from runner.execute.session import Call, Session
-from runner.plan.model import plan_from_json
+from runner.plan.model import Plan, plan_from_json
 from runner.prepare import Danger, Prepared, complete_by_plan, concluding, details, store_runbooks
 from runner.report.outcome import Outcome
 
@@ -78,6 +78,7 @@ def resume(
             f"The spec is not the one that {run} was started with.",
             remedy="Bring the spec back, or start anew without --resume.",
         )
+    _require_targets(session, plan, run)
     complete_by_plan(session, plan)
     _require_not_taken_back(session, run)
     unknown = {*done, *([start_at] if start_at else [])} - {step.id for step in plan.steps}
@@ -97,6 +98,17 @@ def resume(
         return concluding(plan)(plan, finished)
 
     return Prepared(session, plan, concluding(plan), carry_out=go_on)
+
+
+def _require_targets(session: Session, plan: Plan, run: str) -> None:
+    """Raise UsageError where a recovery was begun from an address, and this line lacks it."""
+    for step in plan.steps:
+        target = step.params.get("target")
+        if target is not None and target not in session.spec.targets:
+            raise UsageError(
+                f"{run} was begun with --from {target}.",
+                remedy="Go on by the line that it printed, with all its flags.",
+            )
 
 
 def _require_not_taken_back(session: Session, run: str) -> None:

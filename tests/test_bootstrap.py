@@ -211,6 +211,8 @@ def test_it_goes_on_by_the_line_that_it_prints(tmp_path: Path) -> None:
     flags = ("--dir", "new", "--confirm-spec", digest, "--confirm", "quaybot", "--json")
     stopped = json.loads(holdfast("dr-restore", "--from", moved, *flags, status=7).stdout)
     words = re.findall(r"[^ ]+", stopped["next"])[1:]
+    bare = Inside(tmp_path / "new")("dr-restore", "--resume", stopped["run"], status=1)
+    assert f"was begun with --from {moved}" in bare.stderr
     holdfast(*words, status=0)
     assert come_back(tmp_path / "new").observe() == before
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import time
@@ -340,6 +341,31 @@ class TestExitCodes:
         answer = holdfast(*document["next"].split()[1:], "--json", status=0)
         assert assert_contract(answer, "dr-restore")["next"] is None
         assert service.log()[-1] == "deployed"
+
+    def test_the_next_line_has_the_flags_that_this_one_had(
+        self, service: Service, tmp_path: Path
+    ) -> None:
+        by_hand = SPEC.replace(
+            "  - {name: deploy", '  - {name: dns, manual: "Point it here."}\n  - {name: deploy'
+        )
+        (service.folder / "backup.yaml").unlink()
+        (service.folder / "other spec.yaml").write_text(by_hand + "profiles: {prod: {}}\n")
+        flags = ["--file", str(service.folder / "other spec.yaml"), "--profile", "prod"]
+        elsewhere = Inside(tmp_path)
+        elsewhere("backup", *flags, status=0)
+        key = tmp_path / "my key"
+        words = ("dr-restore", "--confirm", "quaybot", "--identity", "my key", "--json")
+        document = elsewhere(*words, *flags, status=7).json
+        going_on = ["dr-restore", "--resume", document["run"], "--done", "dns"]
+        typed = shlex.split(document["next"])
+        assert typed == ["holdfast", *going_on, *flags, "--identity", str(key)]
+        assert "holdfast" not in document["error"]["message"]  # there is one line to type
+        elsewhere(*typed[1:], status=0)
+        (service.folder / "data" / "quaybot.db").unlink()
+        document = elsewhere("backup", *flags, "--json", status=4).json
+        assert shlex.split(document["next"])[-4:] == flags
+        document = elsewhere("status", *flags, "--json", status=4).json
+        assert document["error"]["message"].endswith(shlex.join(flags))
 
     def test_7_for_what_could_not_be_verified(self, service: Service, holdfast: Inside) -> None:
         import pyrage

@@ -38,7 +38,7 @@ class Call:
     origin: TargetSpec | None = None  # a target given by its address: the only one that is read
     signers: Path | None = None  # overrides the spec's `signing.allowed_signers`
     unsigned: bool = False  # the spec was confirmed by its digest, so no signature is asked for
-    again: str = ""  # the flags that the next line of a recovery without a spec needs
+    again: str = ""  # the flags that the next line to type needs, too
     listeners: tuple[Listener, ...] = ()
 
 

@@ -10,7 +10,6 @@ from runner.execute.runs import Finished
 from runner.plan.model import Plan
 from runner.report.outcome import Outcome
 from runner.report.rekey_words import COPIED, UNTRIED
-from runner.spec.model import DEFAULT_PROFILE
 
 
 def rekey_outcome(plan: Plan, finished: Finished) -> Outcome:
@@ -88,8 +87,7 @@ def _first(left: list[dict[str, Any]], unread: list[dict[str, Any]]) -> str:
 
 def _next(plan: Plan, code: int) -> str | None:
     """The spec inside what was encrypted anew is that of its time, and names its recipients."""
-    profile = "" if plan.profile == DEFAULT_PROFILE else f" --profile {plan.profile}"
-    return f"holdfast backup{profile}" if code == 0 and plan.facts["snapshots"] else None
+    return "holdfast backup" if code == 0 and plan.facts["snapshots"] else None
 
 
 def _notes(plan: Plan) -> Iterator[str]:

@@ -45,7 +45,7 @@ def backup_outcome(plan: Plan, finished: Finished) -> Outcome:
             "lacking": older,
             "pruned": pruned,
             "next": _backup_next(
-                plan, finished, lacking=any([older, *(one["lacking"] for one in snapshots)])
+                finished, lacking=any([older, *(one["lacking"] for one in snapshots)])
             ),
         },
         finished.exit_code,
@@ -85,16 +85,15 @@ def _older_copies(plan: Plan) -> Iterable[Step]:
     return (step for step in copies if step.params["publish"] is None)
 
 
-def _backup_next(plan: Plan, finished: Finished, *, lacking: bool) -> str | None:
+def _backup_next(finished: Finished, *, lacking: bool) -> str | None:
     """The exact line that mends what is not well; None when all is."""
     if finished.exit_code == 0:
         return None
-    profile = "" if plan.profile == DEFAULT_PROFILE else f" --profile {plan.profile}"
     if lacking:
-        return f"holdfast backup --resume {finished.run}{profile}"
+        return f"holdfast backup --resume {finished.run}"
     if finished.exit_code == Interrupted.exit_code:
         return None
-    return f"holdfast show --run {finished.run}{profile}"
+    return f"holdfast show --run {finished.run}"
 
 
 def recovery_outcome(plan: Plan, finished: Finished) -> Outcome:

@@ -50,7 +50,7 @@ def judge(session: Session) -> Outcome:
     data["warnings"] = [*warnings(data["forecasts"]), *filter(None, of_keys)]
     troubles = list(_troubles(session, data, catalog))
     code = min((number for number, _ in troubles), default=0)
-    words = tuple(message for _, message in troubles)
+    words = tuple(_typeable(message, session.call.again) for _, message in troubles)
     kinds = {4: "failed", 5: "objective", 7: "person"}
     error = {"kind": kinds[code], "message": words[0]} if troubles else None
     return Outcome("status", data, code, error, words)
@@ -191,6 +191,11 @@ def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[
     found += [(5, line) for source in data["sources"] for line in _source_troubles(source)]
     found += [(7, line) for line in _future_troubles(session, catalog)]
     return found + list(_drill_troubles(session, catalog))
+
+
+def _typeable(trouble: str, again: str) -> str:
+    """A trouble, whose next line has the flags that every further line needs."""
+    return f"{trouble} {again}" if again and "Next: holdfast " in trouble else trouble
 
 
 def _future_troubles(session: Session, catalog: Catalog) -> Iterator[str]:

@@ -19,14 +19,14 @@ class AskPerson(Simple):
         ]
 
     def perform(self, step: Step, context: Context) -> Outputs:
-        """Done when it was reported; else raise PersonNeeded with the line that goes on."""
+        """Done when it was reported; else raise PersonNeeded with the flags that go on."""
         if step.id in context.reported:
             report = context.reported[step.id]
             return {"by": report.get("by"), "at": report.get("at")}
         listed = "".join(f"\n  [ ] {line}" for line in step.params.get("checklist", ()))
         raise PersonNeeded(
             f"By hand: {step.title}{listed}",
-            remedy=f"Then: holdfast {context.plan.kind} --resume {context.run} --done {step.id}",
+            remedy=f"Then go on with --resume {context.run} --done {step.id}",
         )
 
 
