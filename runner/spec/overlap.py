@@ -9,15 +9,12 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-from runner.errors import HoldfastError
 from runner.secret import Secret
 from runner.spec.convert import resolve
 from runner.spec.marks import Place
 from runner.spec.model import SourceSpec, Spec, TargetSpec
 
 Doubt = tuple[Place, str]
-
-_REMEDY_GIT = "Take it out of the repository (`git rm --cached`), or out of this source."
 
 
 def paths_of(item: SourceSpec | TargetSpec) -> list[Path]:
@@ -75,7 +72,10 @@ def late_folders(spec: Spec) -> Iterator[Doubt]:
 
 
 def overlaps(spec: Spec) -> Iterator[Doubt]:
-    """Sources that hold each other's content, so that one restore undoes the other's."""
+    """Sources that hold each other's content, so that one restore undoes the other's.
+
+    A repository that tracks another source's files leaves them to that source.
+    """
     for outer, inner in permutations(spec.sources.values(), 2):
         shared = [
             (path, folder)
@@ -83,17 +83,17 @@ def overlaps(spec: Spec) -> Iterator[Doubt]:
             for folder in paths_of(outer)
             if _inside(path, folder) and not _left_out(path, folder, outer)
         ]
-        if not shared or outer.type not in ("files", "git", inner.type):
+        if not shared or outer.type not in ("files", inner.type):
             continue
         twins = outer.type == inner.type and shared[0][0] == shared[0][1]
         if twins and list(spec.sources).index(outer.name) > list(spec.sources).index(inner.name):
             continue
-        if outer.type == "git" and not _tracked(shared):
+        if outer.type == "git" and not twins:
             continue
         message = (
             f"{_shown(shared[0][0], spec)} belongs to the source `{outer.name}` too: it is stored "
             f"twice, and whichever is restored last wins. "
-            + (_REMEDY_GIT if outer.type == "git" else f"Exclude it from `{outer.name}`.")
+            + ("Remove one of the two." if twins else f"Exclude it from `{outer.name}`.")
         )
         yield ("sources", inner.name), message
 
@@ -126,22 +126,6 @@ def _left_out(path: Path, folder: Path, source: SourceSpec) -> bool:
     names = [name for one in around for name in (one.name, str(one), str(one.relative_to(folder)))]
     names += [os.path.relpath(one, _real(source.folder)) for one in around]
     return any(fnmatch(name, str(pattern).rstrip("/")) for name in names for pattern in patterns)
-
-
-def _tracked(shared: list[tuple[Path, Path]]) -> bool:
-    """Whether git tracks any of these paths; what is no repository tracks nothing."""
-    from runner.process import run
-
-    for path, folder in shared:
-        try:
-            found = run(
-                ["git", "-C", folder, "ls-files", "-z", "--", f":(literal){path}"], timeout=10
-            )
-        except (HoldfastError, OSError):
-            continue
-        if found.stdout and path != folder:
-            return True
-    return False
 
 
 def _inside(path: Path, folder: Path) -> bool:

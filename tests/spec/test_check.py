@@ -165,25 +165,24 @@ def test_a_linked_path_is_where_it_leads(tmp_path: Path) -> None:
     assert [one.path for one in found] == ["encryption.identity"]
 
 
-def test_files_that_git_tracks_too_are_told(tmp_path: Path) -> None:
+def test_files_that_git_tracks_too_are_their_own_source_s(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "bot.toml").write_text("a = 1\n")
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    subprocess.run(["git", "-C", tmp_path, "add", "config"], check=True)
     with_code = ("targets:\n", "  code: {type: git, path: .}\ntargets:\n")
     objective = ("  config: {rpo", "  code: {rpo: 26h}\n  config: {rpo")
     restored = ("  - {restore: config}", "  - {restore: code}\n  - {restore: config}")
     assert warned(tmp_path, with_code, objective, restored) == []
-    subprocess.run(["git", "-C", tmp_path, "add", "config"], check=True)
-    found = warned(tmp_path, with_code, objective, restored)
-    assert [one.path for one in found] == ["sources.config"]
-    assert "`code` too" in found[0].message
 
 
 def test_two_sources_of_one_file_are_told_once(tmp_path: Path) -> None:
     twin = ("  config: {type", "  copy: {type: sqlite, path: ./data/quaybot.db}\n  config: {type")
     objective = ("  config: {rpo", "  copy: {rpo: 26h}\n  config: {rpo")
     restored = ("{restore: db}", "{restore: [db, copy]}")
-    assert [one.path for one in warned(tmp_path, twin, objective, restored)] == ["sources.copy"]
+    found = warned(tmp_path, twin, objective, restored)
+    assert [one.path for one in found] == ["sources.copy"]
+    assert found[0].message.endswith("Remove one of the two.")
 
 
 def test_the_example_warns_of_its_folder_that_is_not_there_yet() -> None:
