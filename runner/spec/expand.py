@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from runner.spec.marks import Problem
@@ -12,8 +12,8 @@ MOST_BYTES = 1024 * 1024
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _REFERENCE = re.compile(rf"\$(?:(\$)|\{{({_NAME})(:-([^${{}}]*))?\}}|(?=[A-Za-z_{{]))")
-_LINE = re.compile(rf"\s*(?:export\s+)?({_NAME})\s*=\s*(.*?)\s*")
-_DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
+_LINE = re.compile(rf"\s*(?:export\s+)?({_NAME})\s*=\s*(.*?)\s*", re.DOTALL)
+_DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?', re.DOTALL)
 _SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
 _COMMENT = re.compile(r"(^|\s)#.*")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
@@ -51,7 +51,8 @@ def expand(text: str, environment: Mapping[str, str]) -> tuple[str, tuple[str, .
 def read_env_file(file: Path) -> tuple[dict[str, str], list[Problem]]:
     """The KEY=VALUE lines of a file, and what is wrong with it; a missing file has none.
 
-    `export ` is allowed, and so are comments, 'literal' and "escaped" values. Nothing is expanded.
+    `export ` is allowed, and so are comments, 'literal' and "escaped" values, which may go over
+    several lines. Nothing is expanded.
     """
     if not file.exists():
         return {}, []
@@ -67,17 +68,30 @@ def read_env_file(file: Path) -> tuple[dict[str, str], list[Problem]]:
         return {}, [Problem(str(file), 1, 1, "", message)]
     values: dict[str, str] = {}
     problems = []
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+    lines = enumerate(text.replace("\r\n", "\n").split("\n"), 1)
+    for number, line in lines:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         match = _LINE.fullmatch(line)
         value = _unquoted(match[2]) if match else None
+        if match is not None and value is None:
+            value = _over_lines(line[match.start(2) :], (following for _, following in lines))
         if match is None or value is None:
-            message = "This is not KEY=VALUE on one line. Quote the value, or comment it out."
+            message = "This is not KEY=VALUE. Quote the value, close its quote, or comment it out."
             problems.append(Problem(str(file), number, 1, "", message))
         else:
             values[match[1]] = value
     return values, problems
+
+
+def _over_lines(begun: str, lines: Iterable[str]) -> str | None:
+    """The value whose quote is closed in a later line; None where none closes it."""
+    gathered = [begun]
+    for line in lines:
+        gathered.append(line)
+        if begun[0] in line and (value := _unquoted("\n".join(gathered))) is not None:
+            return value
+    return None
 
 
 def _unquoted(text: str) -> str | None:

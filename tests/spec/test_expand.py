@@ -71,6 +71,15 @@ def test_an_env_file_is_read_as_shells_and_compose_write_it(tmp_path: Path) -> N
     }
 
 
+def test_a_quoted_value_goes_over_lines_as_in_compose(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    key = "-----BEGIN KEY-----  \n  ab # c=d\n\n-----END KEY-----\n"
+    file.write_bytes(f'A=1\nKEY="{key}" # ours\nexport LITERAL=\'x\n\\n"y\'\nB=2\n'.encode())
+    values, problems = read_env_file(file)
+    assert problems == []
+    assert values == {"A": "1", "KEY": key, "LITERAL": 'x\n\\n"y', "B": "2"}
+
+
 def test_a_missing_env_file_has_no_values(tmp_path: Path) -> None:
     assert read_env_file(tmp_path / ".env") == ({}, [])
 
