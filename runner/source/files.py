@@ -176,14 +176,17 @@ class FilesSource:
     def stage(self, artifacts: Artifacts, place: Place) -> None:
         """Extract the archive into staging folders beside the places of its roots."""
         from runner.source.files_stage import stage_tar
+        from runner.source.files_swap import within_reach
 
         if self.swapped(place) != "absent":
             raise StepFailed(
                 f"{self.name} is being swapped.", remedy="Resume that run, or take it back, first."
             )
         self.discard(place)
-        layout = self._placing(place).create(artifacts.fingerprint["roots"])
+        placing = self._placing(place)
+        layout = placing.create(artifacts.fingerprint["roots"])
         stage_tar(artifacts, layout, _wanted(place))
+        within_reach(placing, layout, _wanted(place))
 
     def staged(self, place: Place) -> Path | None:
         """The folder that holds the tree with its stored names."""

@@ -40,8 +40,8 @@ CREATE = (
     "--sort=name",
     "--numeric-owner",
 )
-# Raw names and English words, whatever the user's locale is.
-ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC0"}
+# Raw names and English words, whatever the user's locale is, and none of the user's own options.
+ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC0", "TAR_OPTIONS": ""}
 MOST_NOTES = 10
 
 # What tar says of a file that was not still while it was read.

@@ -6,6 +6,8 @@ run's token in their name, and the first of them holds the layout.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +18,7 @@ from runner.durable import make_folder, sync_folder, write_bytes
 from runner.errors import StepFailed
 from runner.source import Place
 from runner.source.files_roots import Root
+from runner.source.mounts import holds_mount, mount_of, mount_points
 from runner.swap import forget, remove_tree, staging
 
 _LAYOUT = "layout.json"
@@ -115,20 +118,30 @@ class Placing:
     def create(self, names: Sequence[str]) -> Layout:
         """Make the staging folders, empty and private, and write the layout down."""
         lives = self.lives(names)
-        by_device: dict[int, Path] = {}
+        by_disk: dict[tuple[int, Path], Path] = {}
         spots = []
         for name in names:
             container = self._container(self.destination or lives[name])
+            # One file system may be mounted twice, and no rename goes from there to there.
+            mount = mount_of(container.parent, self.mounts)
             device = _nearest(container.parent).stat().st_dev
-            container = by_device.setdefault(device, container)
+            container = by_disk.setdefault((device, mount), container)
             spots.append(Spot(name, lives[name], container))
         layout = Layout(tuple(spots))
         for container in layout.containers:
             container.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(container)
+            with contextlib.suppress(OSError):  # of a folder above: what is unpacked has its own
+                os.removexattr(container, "system.posix_acl_default")
             make_folder(container / "tree")
         rows = [[spot.stored, str(spot.live), str(spot.container)] for spot in spots]
         write_bytes(layout.home / _LAYOUT, json.dumps(rows).encode())
         return layout
+
+    @functools.cached_property
+    def mounts(self) -> frozenset[Path]:
+        """What is mounted, wherever that is."""
+        return mount_points()
 
     def find(self) -> Layout | None:
         """The layout that an earlier step wrote down."""
@@ -165,6 +178,7 @@ class Placing:
         return (
             guarded(live, self.place.protected)
             or live.stat().st_dev != live.parent.stat().st_dev
+            or holds_mount(live, self.mounts)
             or not os.access(live.parent, os.W_OK)
         )
 

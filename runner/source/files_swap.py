@@ -17,6 +17,7 @@ from runner.errors import StepFailed
 from runner.process import run
 from runner.source import Kept, replaced
 from runner.source.files_place import Layout, Placing, guarded
+from runner.source.mounts import mount_of
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,26 @@ class Pieces:
         return os.path.lexists(live) and guarded(live, placing.place.protected)
 
 
+def within_reach(placing: Placing, layout: Layout, wanted: Callable[[str], bool]) -> Pieces:
+    """The pieces of a staged layout. Raises StepFailed when a rename cannot bring one in."""
+    pieces = Pieces.of(placing, layout, wanted)
+    for staged, live in pieces.pairs:
+        mount = mount_of(live.parent, placing.mounts)
+        if mount != mount_of(staged.parent, placing.mounts):
+            raise StepFailed(
+                f"{live} is on the file system mounted at {mount}, of which the snapshot knows "
+                "nothing: no rename brings it there.",
+                remedy=f"Restore with --to, and move it; from now on, let {mount} be a source of "
+                "its own, and `exclude` it here.",
+            )
+    return pieces
+
+
 def swap_in(placing: Placing, layout: Layout, wanted: Callable[[str], bool]) -> list[str]:
     """Bring in what is staged; return the safety copies. Goes on where it was interrupted."""
     moves: Sequence[swap.Move] = ()
     if not layout.record.exists():
-        pieces = Pieces.of(placing, layout, wanted)
+        pieces = within_reach(placing, layout, wanted)
         moves = swap.plan_moves(pieces.pairs, placing.place.token)
         write_bytes(layout.before, _before(pieces))
         for container in layout.containers:

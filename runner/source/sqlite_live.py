@@ -216,7 +216,7 @@ def _standing(live: Path) -> tuple[int, int, int, bool]:
 def _copy_files(live: Path, file: FileIO, copy: Path) -> None:
     """Copy the open database and then its WAL, if there is one."""
     with contextlib.ExitStack() as stack:
-        files = [(file, copy, _copy)]
+        files: list[tuple[FileIO, Path, Callable[[FileIO, FileIO], None]]] = [(file, copy, _copy)]
         with contextlib.suppress(FileNotFoundError):
             wal = stack.enter_context(side(live, "-wal").open("rb", buffering=0))
             files.append((wal, side(copy, "-wal"), _copy_wal))

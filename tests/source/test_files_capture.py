@@ -53,6 +53,13 @@ class TestCapture:
         assert set(names_in(source, snapshots.take(source))) == everything - gone
         assert {name for name in everything if Globs([glob], anchored=False)(name)} == gone
 
+    def test_the_user_s_own_options_of_tar_leave_nothing_out(
+        self, app: Path, snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TAR_OPTIONS", "--exclude=*.yml")
+        source = source_of(app, "config")
+        assert "config/app.yml" in names_in(source, snapshots.take(source))
+
     def test_a_root_that_is_a_link_is_stored_as_one(self, app: Path, snapshots: Snapshots) -> None:
         (app / "current").symlink_to("config")
         source = source_of(app, "current")

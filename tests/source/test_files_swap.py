@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from runner.errors import StepFailed
 from runner.source import Place
 from tests.source.stack import TOKEN, tree
 from tests.source.tree import Snapshots, restore, source_of
-from tests.tools import ROOT, require_program
+from tests.tools import ROOT, cannot_run, require_program
 
 require_program("tar")
 
@@ -50,6 +53,16 @@ class TestRestore:
         monkeypatch.setenv("PATH", str(failing.parent), prepend=":")
         with pytest.raises(StepFailed, match="Input/output error"):
             source.fingerprint(Place(TOKEN))
+
+    def test_nothing_is_inherited_from_the_folder_it_is_unpacked_in(
+        self, app: Path, snapshots: Snapshots
+    ) -> None:
+        require_program("setfacl")
+        source = source_of(app, "config", "logs")
+        artifacts = snapshots.take(source)
+        subprocess.run(["setfacl", "-d", "-m", "u:65534:rwx", str(app)], check=True)
+        restore(source, artifacts, Place(TOKEN))
+        assert os.listxattr(app / "logs") == []
 
     def test_many_differences_are_counted(self, app: Path, snapshots: Snapshots) -> None:
         for number in range(30):
@@ -163,3 +176,60 @@ def test_killed_between_any_two_renames(
         if done.returncode == 0:
             break
     assert last > 8
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, origin: Path) -> Iterator[None]:
+    """See the folder `origin` also at `folder`, where no rename reaches."""
+    if os.geteuid() != 0:
+        cannot_run("only root can mount a folder: run this test as root")
+    for one in (folder, origin):
+        one.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "--bind", str(origin), str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        cannot_run("this machine lets nobody mount a folder")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+class TestMounts:
+    def test_what_is_mounted_stays_mounted_in_its_place(
+        self, app: Path, snapshots: Snapshots, tmp_path: Path
+    ) -> None:
+        source = source_of(app, "data", exclude=["data/up loads/*"])
+        (app / "data/up loads").mkdir(parents=True)
+        artifacts = snapshots.take(source)
+        with mounted(app / "data/up loads", tmp_path / "disk"):
+            (tmp_path / "disk/picture").write_text("on a disk of its own")
+            restore(source, artifacts, Place(TOKEN))
+            assert (app / "data/up loads/picture").is_file()
+
+    def test_nothing_is_hidden_beneath_a_mount(
+        self, app: Path, snapshots: Snapshots, tmp_path: Path
+    ) -> None:
+        source = source_of(app, "data")
+        (app / "data/uploads").mkdir(parents=True)
+        (app / "data/uploads/picture").write_text("as it was")
+        artifacts = snapshots.take(source)
+        with mounted(app / "data/uploads", tmp_path / "disk"):
+            with pytest.raises(StepFailed, match="mounted at") as raised:
+                source.stage(artifacts, Place(TOKEN))
+            assert "--to" in raised.value.remedy
+            source.discard(Place(TOKEN))
+
+    def test_two_volumes_of_one_disk(self, app: Path, snapshots: Snapshots, tmp_path: Path) -> None:
+        source = source_of(app, "one", "two")
+        with (
+            mounted(app / "one", tmp_path / "volumes/one"),
+            mounted(app / "two", tmp_path / "volumes/two"),
+        ):
+            (app / "one/a").write_text("a")
+            (app / "two/b").write_text("b")
+            artifacts = snapshots.take(source)
+            for volume in ("one/a", "two/b"):
+                (tmp_path / "volumes" / volume).unlink()
+            restore(source, artifacts, Place(TOKEN))
+            assert (tmp_path / "volumes/one/a").read_text() == "a"
+            assert (tmp_path / "volumes/two/b").read_text() == "b"
