@@ -35,7 +35,14 @@ from runner.source import (
 )
 from runner.source.files_entry import Comparison, ListWriter, read_entry, shown
 from runner.source.files_place import Layout, Placing
-from runner.source.files_roots import Globs, Root, excluded_names, left_out, roots_of
+from runner.source.files_roots import (
+    Globs,
+    Root,
+    excluded_names,
+    left_out,
+    plain_glob,
+    roots_of,
+)
 from runner.source.tar_stream import HARDLINK
 from runner.spec.model import SourceSpec
 from runner.store.seal import Sink
@@ -60,7 +67,7 @@ class FilesSource:
         self._folder = spec.folder
         self._options: Mapping[str, Any] = spec.options
         self._roots: tuple[Root, ...] = roots_of(spec.options, spec.folder)
-        self._exclude: Sequence[str] = tuple(spec.options.get("exclude", ()))
+        self._exclude = tuple(plain_glob(one) for one in spec.options.get("exclude", ()))
 
     @property
     def paths(self) -> Sequence[Path]:
@@ -79,7 +86,8 @@ class FilesSource:
         """A hash of names, times, sizes, owners and inodes, without what is never captured."""
         from runner.source.files_walk import mark
 
-        matches = Globs(self._exclude, anchored=False)
+        # Of some globs tar has a reading of its own; what they leave out only changes the mark.
+        matches = Globs([one for one in self._exclude if not set(one) & set("[\\")], anchored=False)
         trees = [(os.fsencode(r.live), r.stored) for r in self._roots if os.path.lexists(r.live)]
         try:
             names = {name for root in self._roots for name in excluded_names(root, excluded)}

@@ -90,6 +90,11 @@ def _real(path: Path) -> Path:
     return path.parent.resolve() / path.name
 
 
+def plain_glob(glob: str) -> str:
+    """A glob without what is often written around it, and tar would match with nothing."""
+    return glob.removeprefix("./").rstrip("/") or "."
+
+
 class Globs:
     """Globs over stored names, as GNU tar's wildcards that match slashes.
 
@@ -98,8 +103,8 @@ class Globs:
 
     def __init__(self, globs: Sequence[str], *, anchored: bool) -> None:
         start = "" if anchored else "(?:.*/)?"
-        cleaned = [glob.removeprefix("./").rstrip("/") or "." for glob in globs]
-        self._patterns = [re.compile(start + translate(one), re.DOTALL) for one in cleaned]
+        plain = [plain_glob(glob) for glob in globs]
+        self._patterns = [re.compile(start + translate(one), re.DOTALL) for one in plain]
         self._folder = ""
         self._folder_matches = False
 

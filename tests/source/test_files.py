@@ -146,6 +146,14 @@ class TestWholeFolder:
         (app / "logs/today").write_text("another line")
         assert source.changed_mark(own) != before
 
+    def test_the_mark_sees_every_file_that_tar_takes(self, app: Path) -> None:
+        source = source_of(app, "logs", exclude=["[^a]*.log", r"b\log"])
+        for name in ("a.log", r"b\log"):
+            (app / "logs" / name).write_text("a line")
+            before = source.changed_mark()
+            (app / "logs" / name).write_text("another line")
+            assert source.changed_mark() != before
+
     def test_commands_bring_it_back(self, app: Path, snapshots: Snapshots) -> None:
         source = source_of(app, ".")
         artifacts = snapshots.take(source, *self.own(app))

@@ -42,6 +42,8 @@ class TestCapture:
         [
             ("*.yml", {"config/app.yml", "config/sub/deep.yml"}),
             ("sub", {"config/sub", "config/sub/deep.yml"}),
+            ("sub/", {"config/sub", "config/sub/deep.yml"}),
+            ("./config/sub", {"config/sub", "config/sub/deep.yml"}),
             ("config/sub/*", {"config/sub/deep.yml"}),
             ("config*deep.yml", {"config/sub/deep.yml"}),
             ("app.ym[l]", {"config/app.yml"}),
