@@ -145,7 +145,7 @@ def write_into_running(spot: Spot) -> list[Path]:
         make_folder(spot.folder)
         copy = spot.folder / "safety"
         copy_live(spot.live, copy)
-        _give(copy, spot.live.stat())
+        _give(copy, spot.live)
         _sync(copy)
         copy.replace(spot.safety)
         sync_folder(spot.safety.parent)
@@ -219,9 +219,9 @@ def _move(old: Path, new: Path) -> None:
 
 
 def _adopt(spot: Spot) -> None:
-    """Give the staged file the owner and the mode that the live one has, or had."""
+    """Give the staged file the owner, mode and attributes that the live one has, or had."""
     if spot.live.exists():
-        _give(spot.staged, spot.live.stat())
+        _give(spot.staged, spot.live)
         return
     stood = spot.noted()["expected"].get("stood", {})
     with contextlib.suppress(KeyError, PermissionError):
@@ -230,10 +230,22 @@ def _adopt(spot: Spot) -> None:
     spot.staged.chmod(stood.get("mode", 0o600))
 
 
-def _give(path: Path, status: os.stat_result) -> None:
+def _give(path: Path, origin: Path) -> None:
+    status = origin.stat()
     with contextlib.suppress(PermissionError):  # only root may give a file away
         os.chown(path, status.st_uid, status.st_gid)
     path.chmod(status.st_mode & 0o7777)
+    with contextlib.suppress(OSError):  # a file system without any
+        for name in {*os.listxattr(origin), *os.listxattr(path)}:  # its ACL is one of them
+            _give_attribute(path, origin, name)
+
+
+def _give_attribute(path: Path, origin: Path, name: str) -> None:
+    with contextlib.suppress(OSError):  # one that is the system's own
+        if name in os.listxattr(origin):
+            os.setxattr(path, name, os.getxattr(origin, name))
+        else:
+            os.removexattr(path, name)  # of the folder's default
 
 
 def _sync(path: Path) -> None:

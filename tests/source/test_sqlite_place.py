@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from runner.swap import is_ours
 from tests.source.database import IDLE_APP, app, ask, crash, dump, fill
 from tests.source.stack import TOKEN, FolderArtifacts, bash, decode, tree
 from tests.source.test_sqlite import captured, declared
+from tests.tools import require_program
 
 NAME = "bot.db"
 SAFETY = f"{NAME}.before-{TOKEN}"
@@ -248,6 +250,19 @@ def test_owner_and_mode_stay_as_they_were(tmp_path: Path) -> None:
     assert (after.st_mode, after.st_uid, after.st_gid) == (
         before.st_mode, before.st_uid, before.st_gid,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("inherited", [False, True], ids=["own", "inherited"])
+def test_who_else_may_use_it_stays_as_it_was(tmp_path: Path, inherited: bool) -> None:
+    require_program("setfacl")
+    path, place = tmp_path / "production" / NAME, Place(TOKEN)
+    artifacts = prepare(path, tmp_path)
+    to = ["-d", "-m", "u:1235:rw", path.parent] if inherited else ["-m", "u:1235:rw", path]
+    subprocess.run(["setfacl", *to], check=True)
+    before = [os.getxattr(path, name) for name in os.listxattr(path)]
+    assert bool(before) != inherited
+    staged(path, artifacts, place).swap(place)
+    assert [os.getxattr(path, name) for name in os.listxattr(path)] == before
 
 
 def test_on_a_bare_host_it_has_the_mode_that_it_had(tmp_path: Path) -> None:
