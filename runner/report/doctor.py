@@ -106,7 +106,7 @@ def _sources(session: Session) -> Iterator[Examined]:
     for name, one in session.spec.sources.items():
         source = open_source(one)
         there = source.exists()
-        words = source.describe() + ("" if there else " does not exist")
+        words = source.describe() + ("" if there else ": nothing to back up was found there")
         yield Examined(f"source {name}", "ok" if there else "FAIL", words)
         yield from source.examine()
 

@@ -13,6 +13,9 @@ _TELLING = re.compile(
     re.DOTALL,
 )
 
+# How libpq goes on where it reached nobody: the remedy says the same.
+_GUESS = "Is the server running"
+
 # By SQLSTATE, or by words where there is none, in the order in which they are looked for:
 # what it means, and the remedy.
 _KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -104,7 +107,8 @@ def said(doing: str, words: str, state: str = "") -> ServerSaid:
     `doing` is a clause that fits before "failed": "Asking database quay at db:5432".
     """
     words = _TELLING.sub(r"\1 …", words)
-    text = " ".join(line.strip() for line in words.strip().splitlines() if line.strip())
+    lines = [line.strip() for line in words.splitlines()]
+    text = " ".join(line for line in lines if line and not line.startswith(_GUESS))
     for prefix in ("connection failed: ", "ERROR:", "FATAL:"):
         text = text.removeprefix(prefix).strip()
     message = f"{doing} failed: {text[:1000] or 'it said nothing'}"

@@ -138,8 +138,8 @@ class Server:
         """For a person; looks no secret up."""
         inside = f" by `{shlex.join(self.exec)}`" if self.exec else ""
         if isinstance(self.url, Secret):
-            name = f"database {self.fields['dbname']} of " if "dbname" in self.fields else ""
-            return f"{name}{self.url}{inside}"
+            name = f" {self.fields['dbname']}" if "dbname" in self.fields else ""
+            return f"database{name} of {self.url}{inside}"
         found = self.keywords()
         name = f"database {found['dbname']}" if found.get("dbname") else "the default database"
         if "service" in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -58,6 +59,22 @@ def test_names_are_names_whatever_they_hold(session: Session) -> None:
     session.execute(f"INSERT INTO {identifier(name)} VALUES ({literal(name)})")
     assert session.rows(f"SELECT v FROM {identifier(name)}") == [(name,)]
     session.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize("program", ["psycopg", "psql"])
+def test_a_server_that_is_not_there_is_told_once(program: str, database: Database) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    value = f"postgresql://quay:hidden@127.0.0.1:{port}/quay"
+    url = Secret("env:APP_URL", environment={"APP_URL": value})
+    more = {"exec": f"env PATH={database.cluster.bin}:/usr/bin:/bin"} if program == "psql" else {}
+    server = Server.of({"url": url, **more}, Path("/"))
+    with pytest.raises(ServerSaid) as refused, open_session(server):
+        pass
+    assert "database of secret env:APP_URL" in refused.value.message
+    assert refused.value.message.endswith("Connection refused.")
+    assert refused.value.remedy.startswith("Is the server running there")
+    assert "hidden" not in refused.value.message
 
 
 def test_an_error_says_what_and_leaves_the_session_usable(session: Session) -> None:
