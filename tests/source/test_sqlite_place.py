@@ -257,8 +257,8 @@ def test_who_else_may_use_it_stays_as_it_was(tmp_path: Path, inherited: bool) ->
     require_program("setfacl")
     path, place = tmp_path / "production" / NAME, Place(TOKEN)
     artifacts = prepare(path, tmp_path)
-    to = ["-d", "-m", "u:1235:rw", path.parent] if inherited else ["-m", "u:1235:rw", path]
-    subprocess.run(["setfacl", *to], check=True)
+    where = ["-d", path.parent] if inherited else [path]
+    subprocess.run(["setfacl", "-m", "u:1235:rw", *map(str, where)], check=True)
     before = [os.getxattr(path, name) for name in os.listxattr(path)]
     assert bool(before) != inherited
     staged(path, artifacts, place).swap(place)
