@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from runner.durable import PRIVATE_FILE, make_folder, sync_folder, write_bytes
 from runner.errors import StepFailed
@@ -18,11 +19,13 @@ from runner.source.postgres_checks import object_owners
 from runner.source.postgres_compare import compare
 from runner.source.postgres_fingerprint import database_fingerprint
 from runner.source.postgres_load import BLOCK, OutOfOrder, analyze, decode, load, write_list
+from runner.source.postgres_objects import objects
 from runner.source.postgres_place import Member, Note, Spot, document
 from runner.source.postgres_programs import Programs, programs_for, reading_client
 from runner.source.postgres_server import Server
-from runner.source.postgres_session import Session, identifier, open_session, version_of
+from runner.source.postgres_session import Session, identifier, open_session, value, version_of
 from runner.source.postgres_swap import end_clients
+from runner.source.postgres_tables import Selection, choose
 
 # What a role owns in a database. The schema `public` is nobody's; what is in it goes one by one.
 _OWNED = """
@@ -30,8 +33,9 @@ WITH owned(class, oid, owner) AS (
   SELECT 'pg_namespace'::regclass, oid, nspowner FROM pg_namespace
   UNION ALL SELECT 'pg_extension'::regclass, oid, extowner FROM pg_extension
   UNION ALL SELECT 'pg_class'::regclass, oid, relowner FROM pg_class
-    WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S', 'c') AND relpersistence <> 't'
-  UNION ALL SELECT 'pg_type'::regclass, oid, typowner FROM pg_type WHERE typtype IN ('e', 'd', 'r')
+    WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't'
+  UNION ALL SELECT 'pg_type'::regclass, t.oid, typowner FROM pg_type t
+    LEFT JOIN pg_class c ON c.oid = t.typrelid WHERE typtype IN ('e', 'd', 'r') OR c.relkind = 'c'
   UNION ALL SELECT 'pg_proc'::regclass, oid, proowner FROM pg_proc
   UNION ALL SELECT 'pg_operator'::regclass, oid, oprowner FROM pg_operator
   UNION ALL SELECT 'pg_opclass'::regclass, oid, opcowner FROM pg_opclass
@@ -44,8 +48,7 @@ WITH owned(class, oid, owner) AS (
   UNION ALL SELECT 'pg_publication'::regclass, oid, pubowner FROM pg_publication
   UNION ALL SELECT 'pg_foreign_server'::regclass, oid, srvowner FROM pg_foreign_server
 )
-SELECT CASE i.type WHEN 'statistics object' THEN 'statistics' WHEN 'composite type' THEN 'type'
-       ELSE i.type END, i.identity
+SELECT CASE i.type WHEN 'statistics object' THEN 'statistics' ELSE i.type END, i.identity
 FROM owned o, pg_identify_object(o.class, o.oid, 0) i
 WHERE o.oid >= 16384 AND pg_has_role(o.owner, 'USAGE') AND i.type <> 'toast table'
   AND NOT EXISTS (SELECT FROM pg_depend d
@@ -56,6 +59,7 @@ ORDER BY i.type <> 'schema', i.type <> 'extension', i.type, i.identity
 _LARGE_OBJECTS = (
     "SELECT lo_unlink(oid) FROM pg_largeobject_metadata WHERE pg_has_role(lomowner, 'USAGE')"
 )
+_LEFT_OBJECTS = "SELECT count(*) FROM pg_largeobject_metadata"
 _EXTENSIONS = "SELECT extname FROM pg_extension"
 _PUBLIC = "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = 'public'"
 
@@ -92,11 +96,11 @@ def write(spot: Spot, safety: Path | None) -> list[str]:
             raise StepFailed("There is no folder to keep what is replaced.")
         make_folder(safety)
         kept = [str(_keep(spot, one, safety)) for one in members]
-        record = {"state": "writing", "kept": kept}
+        record = {"state": "writing", "kept": kept, "cleared": []}
         write_bytes(_record(spot), json.dumps(record).encode())
     if record["state"] != "done":
         for number, one in enumerate(members):
-            _replace(spot, one, next(folder_of(spot, number).iterdir()))
+            _replace(spot, one, next(folder_of(spot, number).iterdir()), record)
         write_bytes(_record(spot), json.dumps({**record, "state": "done"}).encode())
     return list(record["kept"])
 
@@ -137,7 +141,12 @@ def take_back(spot: Spot) -> None:
     if record is None:
         return
     for one, kept in zip(spot.noted().members, record["kept"], strict=True):
-        _replace(spot, one, Path(kept))
+        if one.live in record.get("cleared", [one.live]):
+            try:
+                _replace(spot, one, Path(kept), record)
+            except StepFailed as error:
+                error.remedy = f"{error.remedy} What was in {one.live} is in {kept}.".strip()
+                raise
     _record(spot).unlink()
     sync_folder(spot.workspace)
     for kept in record["kept"]:
@@ -166,19 +175,23 @@ def _keep(spot: Spot, member: Member, safety: Path) -> Path:
     return path
 
 
-def _replace(spot: Spot, member: Member, dump: Path) -> None:
+def _replace(spot: Spot, member: Member, dump: Path, record: dict[str, Any]) -> None:
+    def about_to_clear() -> None:
+        record["cleared"] = sorted({*record.get("cleared", ()), member.live})
+        write_bytes(_record(spot), json.dumps(record).encode())
+
     server = spot.server.database(member.live)
     with open_session(server) as session:
         session.execute("SET search_path = pg_catalog")
         end_clients(session, [member.live])
-        _clear(session)
+        _clear(session, about_to_clear)
         programs = programs_for(server, version_of(session) // 10000, "pg_restore")
         listed = write_list(spot.workspace, _lines(session, server, programs, dump))
         more = ["--no-owner"] if _foreign(spot, session, member) else []
         try:
             load(server, programs, dump, listed=listed, no_tablespaces=True, more=more)
         except OutOfOrder:
-            _clear(session)
+            _clear(session, about_to_clear)
             load(
                 server,
                 programs,
@@ -191,13 +204,33 @@ def _replace(spot: Spot, member: Member, dump: Path) -> None:
         analyze(session)
 
 
-def _clear(session: Session) -> None:
-    """Drop all that the role owns in the database, in one transaction."""
+def _clear(session: Session, about_to: Callable[[], object]) -> None:
+    """Drop all that the role owns in the database, in one transaction; `about_to` is called at its
+    end. Raises StepFailed, and nothing is dropped, where that is not all that a dump would make.
+    """
     session.execute("BEGIN")
     for kind, identity in session.rows(_OWNED):
         session.execute(f"DROP {kind} IF EXISTS {identity} CASCADE")
     session.rows(_LARGE_OBJECTS)
+    _require_cleared(session)
+    about_to()
     session.execute("COMMIT")
+
+
+def _require_cleared(session: Session) -> None:
+    left = [
+        f"{one.kind} {one.name}"
+        for one in objects(session, choose(session, Selection()))
+        if one.kind != "default privileges" and (one.kind, one.name) != ("schema", "public")
+    ]
+    if value(session, _LEFT_OBJECTS) != "0":
+        left.append("large objects")
+    if left:
+        raise StepFailed(
+            f"In {session.server.describe()} the role does not own {', '.join(left[:5])}: what it "
+            "may not drop it cannot replace, so nothing was dropped.",
+            remedy="Restore as their owner or a superuser, or into another database (--to).",
+        )
 
 
 def _lines(session: Session, server: Server, programs: Programs, dump: Path) -> list[str]:

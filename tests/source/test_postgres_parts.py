@@ -199,3 +199,27 @@ def test_a_template_stays_one_and_its_copy_can_go(database: Database, tmp_path: 
     assert len(database.rows(templates)) == 2
     source.drop(source.keep(place))
     assert database.rows(templates) == [(database.name,)]
+
+
+def test_nothing_is_dropped_in_place_that_cannot_be_made_again(
+    database: Database, tmp_path: Path
+) -> None:
+    role = database.role()
+    database.execute(f'ALTER DATABASE {database.name} OWNER TO "{role}"')
+    with database.connect(role) as connection:
+        connection.execute("CREATE TYPE pair AS (a int, b int)")
+        connection.execute("CREATE TABLE mine AS SELECT (1, 2)::pair AS v")
+    source, place = opened(database, tmp_path, role), place_at(tmp_path)
+    artifacts = captured(source, tmp_path)
+    proven(source, artifacts, place)
+    database.execute("CREATE TABLE theirs (v int)", f'GRANT SELECT ON theirs TO "{role}"')
+    with pytest.raises(StepFailed, match=r"does not own table public\.theirs"):
+        source.swap(place)
+    source.unswap(place)
+    assert database.rows("SELECT (v).b FROM mine") == [(2,)]
+    database.execute("DROP TABLE theirs", "UPDATE mine SET v.b = 3")
+    source.swap(place)
+    source.confirm(place)
+    assert database.rows("SELECT (v).b FROM mine") == [(2,)]
+    source.unswap(place)
+    assert database.rows("SELECT (v).b FROM mine") == [(3,)]
