@@ -16,6 +16,8 @@ from jsonschema import Draft7Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT7
 
+from runner.errors import StepFailed
+from runner.target.local import LocalTarget
 from tests.inside import Inside
 from tests.service import SPEC, Service
 from tests.tools import ROOT, Answer
@@ -277,6 +279,23 @@ class TestExitCodes:
         verdicts = {(one["target"], one["source"]): one["verdict"] for one in document["results"]}
         assert verdicts["disk", "db"] == "FAIL"
         assert verdicts["offsite", "db"] == "PASS"
+
+    def test_what_cannot_be_recorded_is_told_all_the_same(
+        self, holdfast: Inside, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put = LocalTarget.put
+
+        def read_only(target: LocalTarget, key: str, *more: Any, **options: Any) -> Any:
+            if "/.records/" in key:
+                raise StepFailed(f"Target {target.name} is read-only.")
+            return put(target, key, *more, **options)
+
+        monkeypatch.setattr(LocalTarget, "put", read_only)
+        document = assert_contract(holdfast("verify", "--json", status=4), "verify")
+        assert {one["verdict"] for one in document["results"]} == {"PASS"}
+        assert "cannot be kept there: Target disk is read-only." in document["error"]["message"]
+        answer = holdfast("drill", status=0)
+        assert "The drill's result is not kept at disk: Target disk is read-only." in answer.stdout
 
     def test_5_for_a_missed_rpo(self, service: Service, holdfast: Inside) -> None:
         (service.folder / "backup.yaml").write_text(SPEC.replace("rpo: 26h", "rpo: 1ms"))

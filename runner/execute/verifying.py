@@ -1,11 +1,11 @@
-"""Verify a snapshot as a step asks, and record what it proved at that target."""
+"""Verify a snapshot as a step asks, and record at that target what it proved."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
+from runner.errors import StepFailed
 from runner.execute.asking import environment_of
 from runner.execute.context import Context
 from runner.plan.facts import host_name
@@ -20,12 +20,12 @@ from runner.target.protection import protecting, words
 CLOCK_TOLERANCE = timedelta(seconds=2)
 
 
-def verify_and_record(step: Step, context: Context) -> list[dict[str, Any]]:
-    """The findings as JSON. A record is written for all of them, whatever they say."""
+def verified(step: Step, context: Context) -> list[Finding]:
+    """What reading the snapshot back showed."""
     spec, params = context.spec, step.params
     target = context.target(params["target"])
     with scratch_folder(spec.state / "scratch", f"{context.token}-{step.id}") as scratch:
-        findings = verify(
+        return verify(
             params["level"],
             target,
             spec.project,
@@ -42,8 +42,6 @@ def verify_and_record(step: Step, context: Context) -> list[dict[str, Any]]:
             progress=context.progress(step),
             signers=context.signers(),
         )
-    _record(step, context, findings)
-    return [asdict(one) for one in findings]
 
 
 def unlocked(step: Step, context: Context) -> list[str]:
@@ -64,7 +62,8 @@ def unlocked(step: Step, context: Context) -> list[str]:
     return found
 
 
-def _record(step: Step, context: Context, findings: list[Finding]) -> None:
+def record(step: Step, context: Context, findings: Sequence[Finding]) -> StepFailed | None:
+    """Write one record for all findings, whatever they say; return why the target takes none."""
     spec = context.spec
     now = datetime.now(UTC)
     proofs = [
@@ -84,4 +83,8 @@ def _record(step: Step, context: Context, findings: list[Finding]) -> None:
         for one in findings
     ]
     target = context.target(step.params["target"])
-    write_record(target, spec.project, spec.profile, "proofs", proofs_body(proofs), now)
+    try:
+        write_record(target, spec.project, spec.profile, "proofs", proofs_body(proofs), now)
+    except StepFailed as error:
+        return error
+    return None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.durable import make_folder
-from runner.errors import ObjectiveMissed, PersonNeeded
+from runner.errors import ObjectiveMissed, PersonNeeded, StepFailed
 from runner.execute import journal
 from runner.execute.runs import Finished
 from runner.execute.session import Session
@@ -98,7 +98,7 @@ def _conclude(drilled: _Drilled) -> Outcome:
     facts = _facts(drilled, rto, rpo, code, catalog)
     folder = drilled.rehearsal.folder or session.spec.state / "drills"
     written = write_reports(session.spec, folder, drilled.run, facts)
-    _record(drilled, code, facts, written.hashes, catalog)
+    unrecorded = _record(drilled, code, facts, written.hashes, catalog)
     forget(session.spec)
     shown = ("rto", "rpo", "checks", "isolation", "cleanup", "phases", "scenario", "repeat")
     outcome = results.recovery_outcome(plan, finished)
@@ -109,6 +109,7 @@ def _conclude(drilled: _Drilled) -> Outcome:
     }
     swept = [f"Swept what a killed run had left: {one}." for one in drilled.swept]
     notes = (*outcome.notes, *swept, *filter(None, [facts["findings_trouble"], written.trouble]))
+    notes += tuple(f"The drill's result is not kept at {one}" for one in unrecorded)
     return replace(
         outcome,
         command="drill",
@@ -192,7 +193,8 @@ def _record(
     facts: Mapping[str, Any],
     hashes: Mapping[str, str],
     catalog: Catalog,
-) -> None:
+) -> list[str]:
+    """Write the drill's result to each target; return which take none, and why."""
     session, spec = drilled.session, drilled.session.spec
     at = session.facts.now
     sizes = {name: one["bytes"] for name, one in facts["snapshots"].items()}
@@ -205,6 +207,12 @@ def _record(
         "reports": dict(hashes),
     }
     result = DrillResult(drilled.run, at, code == 0, details)
+    unrecorded = []
     for name, target in session.targets.items():
-        if name not in catalog.unreachable:
+        if name in catalog.unreachable:
+            continue
+        try:
             write_record(target, spec.project, spec.profile, "drill", body_of(result), at)
+        except StepFailed as error:
+            unrecorded.append(f"{name}: {error.message}")
+    return unrecorded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from runner.errors import Locked, PersonNeeded, StepFailed
@@ -74,10 +75,12 @@ class VerifySnapshot(Simple):
         ]
 
     def perform(self, step: Step, context: Context) -> Outputs:
-        """Verify; raise StepFailed when anything is not as it was written."""
-        from runner.execute.verifying import unlocked, verify_and_record
+        """Verify; raise StepFailed when anything is not as it was written, or nobody will know."""
+        from runner.execute.verifying import record, unlocked, verified
 
-        findings = verify_and_record(step, context)
+        found = verified(step, context)
+        unrecorded = record(step, context, found)
+        findings = [asdict(one) for one in found]
         failed = [one for one in findings if one["verdict"] == "FAIL"]
         outputs = {"results": findings, "verdict": _worst(findings)}
         if failed:
@@ -96,6 +99,13 @@ class VerifySnapshot(Simple):
                 f"not locked as declared: {'; '.join(loose[:3])}.",
                 remedy="It was written before `lock` was declared, or somebody took the lock "
                 "away: look at who may do that. New snapshots are locked.",
+                outputs=outputs,
+            )
+        if unrecorded is not None:
+            raise StepFailed(
+                f"What was found of {step.params['snapshot']} at {step.params['target']} cannot be "
+                f"kept there: {unrecorded.message}",
+                remedy=unrecorded.remedy,
                 outputs=outputs,
             )
         return outputs
