@@ -305,7 +305,7 @@ def _flags(context: Any, values: Mapping[str, Any], *, needs_spec: bool) -> Flag
         again=_again(values),
         listeners=() if quiet or wants_json else (_reporter(),),
     )
-    return Flags(call, wants_json, quiet, dry, Path(plan_file) if plan_file else None)
+    return Flags(call, wants_json, quiet, dry, _place(plan_file) if plan_file else None)
 
 
 def _again(values: Mapping[str, Any]) -> str:

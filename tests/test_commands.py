@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import shutil
 import subprocess
 import sys
@@ -89,6 +90,17 @@ class TestDry:
         text = holdfast("restore", "--source", "db", "--dry-run", status=0).stdout
         assert "$ sha256sum --check --quiet SHA256SUMS" in text
         assert "because the newest of db" in text
+
+    def test_the_plan_is_saved_where_a_shell_would_have_put_it(
+        self, service: Service, holdfast: Inside
+    ) -> None:
+        (service.folder / "my plans").mkdir()
+        at_home = Inside(service.folder, {"HOME": str(service.folder / "my plans")})
+        answer = at_home("backup", "--dry-run", "--out=~/plan.json", status=0)
+        line = next(one for one in answer.stdout.splitlines() if one.startswith("Saved."))
+        typed = shlex.split(line.removeprefix("Saved. Next: holdfast "))
+        assert typed == ["apply", "--plan", str(service.folder / "my plans" / "plan.json")]
+        holdfast(*typed, status=0)
 
     def test_out_needs_it(self, holdfast: Inside) -> None:
         assert_polite(holdfast("backup", "--out", "plan.json"), 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
 from runner.report.lines import Lines, seconds, table
@@ -63,7 +64,8 @@ def _plan(outcome: Outcome) -> Lines:
     yield from outcome.notes
     yield f"Plan {data['plan'][:16]}. Nothing was done."
     if data["saved"]:
-        yield f"Saved. Next: holdfast apply --plan {data['saved']}"
+        flag = f" --profile {data['profile']}" if profile else ""
+        yield f"Saved. Next: holdfast apply --plan {shlex.quote(data['saved'])}{flag}"
 
 
 def _backup(outcome: Outcome) -> Lines:
