@@ -24,8 +24,9 @@ class AskPerson(Simple):
             report = context.reported[step.id]
             return {"by": report.get("by"), "at": report.get("at")}
         listed = "".join(f"\n  [ ] {line}" for line in step.params.get("checklist", ()))
+        end = "" if listed or step.title.endswith((".", "!", "?")) else "."
         raise PersonNeeded(
-            f"By hand: {step.title}{listed}",
+            f"By hand: {step.title}{end}{listed}",
             remedy=f"Then go on with --resume {context.run} --done {step.id}",
         )
 
