@@ -328,6 +328,20 @@ class TestBackup:
         holdfast("dr-restore", "--confirm", "quaybot", status=0)
         assert service.observe() == before
 
+    def test_calls_nothing_unchanged_whose_copies_are_all_damaged(self, fresh: Fresh) -> None:
+        service, holdfast = fresh(policy="nightly: {skip_unchanged: true}")
+        first = holdfast.json("backup")["snapshots"][0]
+        holdfast("backup", status=0)
+        for target in ("backups", "elsewhere"):
+            (artifact,) = (service.folder / target).rglob(f"{first['id']}/db.sqlite.zst*")
+            artifact.write_bytes(artifact.read_bytes()[:-1] + b"!")
+        holdfast("verify", "--snapshot", first["id"], status=4)
+        behind = [one["behind"] for one in holdfast.json("status", status=4)["targets"]]
+        assert behind == [2, 2]
+        again = holdfast.json("backup")["snapshots"][0]
+        assert "db" not in again["unchanged"]
+        holdfast("status", status=0)
+
     def test_two_at_once_make_one_and_a_clear_refusal(self, fresh: Fresh) -> None:
         service, holdfast = fresh()
         with service.program.start("backup") as one, service.program.start("backup") as other:

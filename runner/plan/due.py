@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from runner.plan.backup import Due
+from runner.plan.outstanding import whole_at
 from runner.spec.model import Policy, Spec
 from runner.spec.schedule import Schedule
 from runner.spec.units import format_duration
@@ -75,13 +76,16 @@ def last_marks(
 ) -> dict[str, tuple[str, str]]:
     """For each source whose policy skips the unchanged: the newest holder's mark, and its id.
 
-    `marks` are those that the manifests say, by (snapshot, source).
+    `marks` are those that the manifests say, by (snapshot, source). One that is known to be damaged
+    wherever it lies has none: only the source itself has its content whole.
     """
     found = {}
     for policy in policies:
         for source in policy.sources if policy.skip_unchanged else ():
             newest = catalog.newest(source, policy=policy.name)
-            if newest is not None and (newest.id, source) in marks:
+            if newest is None or not any(whole_at(newest, one) for one in newest.targets):
+                continue
+            if (newest.id, source) in marks:
                 found[source] = (marks[newest.id, source], newest.id)
     return found
 

@@ -128,9 +128,12 @@ def _missed(
 
 
 def _newer(catalog: Catalog, policy: Policy, target: str) -> Iterator[Snapshot]:
-    """The policy's snapshots, newest first, down to the newest that is whole at a target."""
+    """The policy's snapshots, newest first, down to the newest that is whole at a target, with
+    what it calls unchanged.
+    """
     for one in catalog.snapshots:
         if one.policy == policy.name:
-            if whole_at(one, target):
+            holders = [catalog.holder(one, source) for source in one.unchanged]
+            if all(each is not None and whole_at(each, target) for each in (one, *holders)):
                 return
             yield one
