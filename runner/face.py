@@ -22,7 +22,7 @@ from runner.journeys import Prepared
 from runner.light import Executor, Exit, Task
 from runner.report.outcome import Outcome
 from runner.secret import SCRUBBER
-from runner.streams import open_streams, put
+from runner.streams import open_streams, put, speak_utf8
 
 ACTS, DECRYPTS, ASKS, TESTS = 1, 2, 4, 8
 TOLD = ("backup", "verify", "prune", "drill", "rekey")  # the spec's `notify` names them
@@ -355,6 +355,8 @@ def _split(value: Any, default: Any) -> Any:
 def _print(outcome: Outcome, *, wants_json: bool, quiet: bool) -> int:
     """Print an outcome; return the exit code, which is a failure's where stdout did not take it."""
     found, mended = _texts(outcome, wants_json=wants_json, quiet=quiet)
+    if wants_json:
+        speak_utf8(sys.stdout)
     unread = put(sys.stdout, found) if found else None
     if unread is not None:
         mended += f"Error: Standard output takes nothing: {unread.strerror}.\n"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import TextIO
 
 
 def open_streams() -> None:
-    """Lead those that the caller closed nowhere.
+    """Lead those that the caller closed nowhere; show what the terminal's encoding lacks.
 
     The next file that is opened would else get the number of one, and take in what programs that
     are started print.
@@ -17,6 +18,14 @@ def open_streams() -> None:
         if getattr(sys, name) is None:
             _lead_nowhere(number)
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def speak_utf8(stream: TextIO) -> None:
+    """As JSON is written, whatever the terminal's encoding."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(encoding="utf-8")
 
 
 def put(stream: TextIO, text: str) -> OSError | None:
