@@ -291,6 +291,8 @@ def _notes(found: Mapping[str, Any]) -> Iterator[str]:
         yield "large objects are counted, not hashed: the role may not read pg_largeobject"
     if counted and any("sum" in table for table in found["tables"].values()):
         yield f"counted, not hashed: {', '.join(counted[:10])}"
+    if needs := found.get("needs"):
+        yield f"cannot be restored by itself, it needs what is left out: {', '.join(needs[:5])}"
     unread = found.get("unread", {})
     if "subscriptions" in unread:
         yield f"{unread['subscriptions']} subscriptions not included: the role is no superuser"

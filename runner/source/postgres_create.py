@@ -101,6 +101,14 @@ def make_schemas(server: Server, names: Sequence[str], described: Mapping[str, A
             session.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}{whose}")
 
 
+def make_extensions(server: Server, schemas: Mapping[str, str]) -> None:
+    """Make extensions in a new database, where the role may. A part may do without them."""
+    for name, schema in schemas.items():
+        with contextlib.suppress(ServerSaid), open_session(server) as session:
+            session.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
+            session.execute(f"CREATE EXTENSION {identifier(name)} SCHEMA {identifier(schema)}")
+
+
 def drop_database(session: Session, name: str) -> None:
     """Drop a database that a restore made, whoever is connected to it."""
     _forget_subscriptions(session, name)

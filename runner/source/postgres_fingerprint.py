@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.source.postgres_moment import Moment, held, join
+from runner.source.postgres_needs import needed
 from runner.source.postgres_objects import objects
 from runner.source.postgres_rows import LARGE_OBJECTS, Rows, measure, tasks
 from runner.source.postgres_server import Server
@@ -98,6 +99,8 @@ def take(
     )
     if chosen.whole and not chosen.rows_alone and value(first, _SUPERUSER) != "t":
         found["unread"] = {str(what): int(many or 0) for what, many in first.rows(_UNREAD)}
+    if left_out := needed(first, chosen):
+        found["needs"] = left_out
     whole = json.dumps(found["objects"], sort_keys=True).encode()
     found["schema"] = hashlib.sha256(whole).hexdigest()
     if level != "none":

@@ -30,6 +30,7 @@ from runner.source.postgres_create import (
     create_database,
     describe,
     drop_database,
+    make_extensions,
     make_schemas,
 )
 from runner.source.postgres_load import (
@@ -41,6 +42,7 @@ from runner.source.postgres_load import (
     unpacking,
     write_list,
 )
+from runner.source.postgres_needs import missing_extensions
 from runner.source.postgres_place import (
     Member,
     Note,
@@ -264,6 +266,7 @@ def _fill(
     try:
         encoding = str(described.get("encoding") or "UTF8")
         entries = postgres_toc.read(restoring.server, restoring.programs, dump, encoding)
+        make_extensions(into, missing_extensions(entries, described))
         make_schemas(into, missing_schemas(entries, described), described)
         lines = wanted_entries(entries, described, restoring.include)
         load(

@@ -223,3 +223,48 @@ def test_nothing_is_dropped_in_place_that_cannot_be_made_again(
     assert database.rows("SELECT (v).b FROM mine") == [(2,)]
     source.unswap(place)
     assert database.rows("SELECT (v).b FROM mine") == [(3,)]
+
+
+def test_a_part_gets_the_extensions_that_it_uses(database: Database, tmp_path: Path) -> None:
+    database.execute(
+        "CREATE EXTENSION pg_trgm",
+        "CREATE SCHEMA shop",
+        "CREATE TABLE shop.words (v text, near float DEFAULT public.similarity('a', 'b'))",
+        "CREATE INDEX ON shop.words USING gin (v public.gin_trgm_ops)",
+        "INSERT INTO shop.words VALUES ('x')",
+    )
+    for option, name in (("schemas", "shop"), ("tables", "shop.words")):
+        folder = tmp_path / option
+        source = opened(database, folder, "postgres", **{option: [name]})
+        stored = FolderCapture(folder / "notes", "main")
+        assert source.capture(stored).notes == ()
+        proven(source, captured(source, folder), place_at(folder, option))
+
+
+USED = ["type public.mood", "type public.mood[]"]
+
+
+def test_what_a_part_needs_and_lacks_is_told(database: Database, tmp_path: Path) -> None:
+    database.execute(
+        "CREATE TYPE mood AS ENUM ('a')",
+        "CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TABLE people (id serial PRIMARY KEY)",
+        "CREATE TABLE days (id serial, mood mood, who int REFERENCES people, more mood[])",
+        "CREATE TRIGGER touch BEFORE UPDATE ON days FOR EACH ROW EXECUTE FUNCTION touch()",
+        "CREATE VIEW seen AS SELECT id FROM days",
+    )
+    for options, told in (
+        ({"tables": ["public.days"]},
+         ["function public.touch()", "table public.people", *USED]),
+        ({"exclude_tables": ["public.people"]}, ["table public.people"]),
+        ({"exclude_tables": ["public.seen"]}, None),
+        ({"schemas": ["public"]}, None),
+        ({"tables": ["public.people"]}, None),
+        ({"tables": ["public.seen"]}, ["table public.days"]),
+        ({}, None),
+    ):  # fmt: skip
+        source = opened(database, tmp_path, "postgres", **options)
+        stored = FolderCapture(tmp_path / str(options), "main")
+        found = source.capture(stored)
+        assert found.fingerprint["databases"][database.name].get("needs") == told
+        assert any("cannot be restored by itself" in one for one in found.notes) == bool(told)
