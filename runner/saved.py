@@ -73,6 +73,11 @@ def resume(
         raise UsageError(
             f"The run {run} is a {plan.kind}, not a {kind}.", remedy="`history --runs` lists runs."
         )
+    if plan.profile != session.spec.profile:
+        raise PersonNeeded(
+            f"{run} was started with the profile {plan.profile}, not {session.spec.profile}.",
+            remedy=f"Go on with --profile {plan.profile}.",
+        )
     if plan.spec_digest != session.spec.digest:
         raise PersonNeeded(
             f"The spec is not the one that {run} was started with.",

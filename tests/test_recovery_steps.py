@@ -115,6 +115,18 @@ def test_who_did_it_is_the_user_and_the_host_unless_told(service: Service) -> No
     assert "@" in document["manual"][0]["by"]
 
 
+def test_a_run_goes_on_with_the_profile_that_it_began_with(service: Service) -> None:
+    path = service.folder / "backup.yaml"
+    twin = yaml.safe_load(path.read_text()) | {"profiles": {"twin": {}}}
+    path.write_text(yaml.safe_dump(twin, sort_keys=False))
+    program = declared(service, {"name": "dns", "manual": "Point it here."})
+    program("dr-restore", "--confirm", "quaybot", status=7)
+    waiting = program.json("history", "--runs")["runs"][0]["run"]
+    resumed = ("dr-restore", "--resume", waiting, "--done", "dns")
+    assert "--profile default" in program(*resumed, "--profile", "twin", status=7).stderr
+    program(*resumed, status=0)
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     require_program("openssl")
