@@ -271,7 +271,7 @@ def _refuse_missing_values(values: Mapping[str, Any]) -> None:
     words = sys.argv[1:]
     for word, follower in zip(words, [*words[1:], ""], strict=True):
         flag, given, value = word.partition("=")
-        if flag in flags and not (value if given else follower):
+        if flag in flags and not (value if given else follower).strip(", "):
             raise UsageError(f"{flag} has no value.")
         if flag in flags and not given and follower.startswith("-"):
             raise UsageError(f"{flag} has no value: `{follower}` follows it.")

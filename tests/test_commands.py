@@ -120,6 +120,9 @@ class TestFlags:
         assert "--policy has no value" in answer.json["error"]["message"]
         assert_polite(holdfast("backup", "--policy"), 1)
         assert_polite(holdfast("backup", "--policy="), 1)
+        for empty in (",", " ", ", ,"):  # as of variables that are not set: not all of them
+            assert_polite(holdfast("backup", "--source", empty), 1)
+            assert_polite(holdfast("dr-restore", f"--steps={empty}", "--confirm", "quaybot"), 1)
         assert_polite(holdfast("dr-restore", "--at", "", "--confirm", "quaybot"), 1)
         assert service.log() == []
         assert snapshots(service) == 1

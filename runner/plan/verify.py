@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 from runner.errors import StepFailed, UsageError
 from runner.plan.choose import LATEST
@@ -33,7 +34,7 @@ def compile_verify(
         level = SAMPLED
     for name in sources:
         spec.source(name)
-    chosen, damaged = _asked(spec, catalog, snapshot)
+    chosen, damaged = _asked(spec, catalog, snapshot, sources)
     if sources:
         chosen = [one for one in chosen if set(sources) & set(one.sources)]
     steps = [
@@ -53,26 +54,33 @@ def compile_verify(
 
 
 def _asked(
-    spec: Spec, catalog: Catalog, snapshot: str
+    spec: Spec, catalog: Catalog, snapshot: str, sources: Sequence[str]
 ) -> tuple[list[Snapshot], list[tuple[str, str, str]]]:
     """The snapshots that were asked for, and the copies of them that are known to be damaged."""
     if snapshot == LATEST:
-        return _newest(spec, catalog), list(catalog.damaged)
+        return _newest(spec, catalog, sources), list(catalog.damaged)
     known = snapshot not in catalog.by_id and any(one[1] == snapshot for one in catalog.damaged)
     chosen = [] if known else [catalog.find(snapshot)]
     names = {snapshot, *(one.id for one in chosen)}
     return chosen, [one for one in catalog.damaged if one[1] in names]
 
 
-def _newest(spec: Spec, catalog: Catalog) -> list[Snapshot]:
-    """The newest snapshot of each policy at each target, and those that hold its content."""
+def _newest(spec: Spec, catalog: Catalog, sources: Sequence[str]) -> list[Snapshot]:
+    """The newest snapshot of each policy at each target, or of each source there where some are
+    asked for: the newest of all may lack it. And those that hold its content.
+    """
     found: dict[str, Snapshot] = {}
-    for policy in spec.policies.values():
-        for target in spec.targets:
-            own = (one for one in catalog.at_target(target) if one.policy == policy.name)
-            newest = next(own, None)
-            if newest is None:
-                continue
+    each: Sequence[str | None] = sources or [None]
+    for policy, target, wanted in product(spec.policies, spec.targets, each):
+        newest = next(
+            (
+                one
+                for one in catalog.at_target(target)
+                if one.policy == policy and (wanted is None or wanted in one.covers)
+            ),
+            None,
+        )
+        if newest is not None:
             found[newest.id] = newest
             for source in newest.unchanged:
                 holder = catalog.holder(newest, source)
