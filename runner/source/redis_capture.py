@@ -70,7 +70,7 @@ def _take(address: Address, part: str, options: Mapping[str, Any], capture: Capt
             with redis_sync.begin(address, _note_of(address, capture)) as snapshot:
                 return _take_rdb(snapshot, _has_one_database(address), part, capture)
         except Rejected as error:
-            if method == "sync" or not (error.forbidden or error.code == "ERR"):
+            if method == "sync" or not redis_sync.sends_none(error):
                 raise
             refused = (f"the server sends no RDB ({error.text[:100]}), so each key was read alone",)
     return _take_keys(address, part, options.get("pause"), refused, capture)

@@ -167,7 +167,7 @@ def _keep(spot: Spot) -> Path:
         with redis_sync.begin(spot.address, spot.delay) as snapshot:
             write_chunks(path, snapshot.chunks())
     except Rejected as error:
-        if not error.forbidden:
+        if not redis_sync.sends_none(error):
             raise
         from runner.source.redis_keys import dump_keys
 

@@ -74,6 +74,11 @@ class Snapshot:
                 del block[:-MARK]
 
 
+def sends_none(error: Rejected) -> bool:
+    """Whether it says that no RDB is sent: a provider's server has words of its own for that."""
+    return error.forbidden or error.code == "ERR"
+
+
 def begin(address: Address, note: Path | None = None) -> Snapshot:
     """Ask for a snapshot, and wait until the server begins to send it.
 

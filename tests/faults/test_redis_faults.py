@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,13 @@ def test_a_user_with_too_few_rights(service: RedisService) -> None:
     assert any(one["key"].startswith("cache.rdb") for one in snapshot["artifacts"])
 
 
-def test_a_managed_server_that_sends_no_rdb(tmp_path: Path) -> None:
-    with running(*MANAGED) as server:
+# ECHO has too few arguments then.
+ODD = ("--rename-command", "SYNC", "", "--rename-command", "ECHO", "SYNC")
+
+
+@pytest.mark.parametrize("words", [MANAGED, ODD], ids=["unknown", "words of its own"])
+def test_a_managed_server_that_sends_no_rdb(tmp_path: Path, words: Sequence[str]) -> None:
+    with running(*words) as server:
         fill(server)
         with server.connect() as client:
             before = look(client)
