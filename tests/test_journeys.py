@@ -317,6 +317,20 @@ class TestBackup:
         assert len(holdfast.json("backup", "--due")["snapshots"]) == 1
         assert holdfast.json("backup", "--due")["snapshots"] == []
 
+    def test_fetch_takes_the_latest_of_each_source(self, fresh: Fresh, tmp_path: Path) -> None:
+        service, holdfast = fresh(policy="nightly: {skip_unchanged: true}")
+        service.change()
+        holdfast("backup", "--source", "db", status=0)
+        holdfast(
+            "backup", "--source", "db", status=0
+        )  # unchanged: its content is in the one before
+        wanted = ("--source", "db,config", "--to", tmp_path / "both", "--decrypt")
+        holdfast("fetch", *wanted, status=0)
+        assert (tmp_path / "both" / "config.tar").exists()
+        database = sqlite3.connect(tmp_path / "both" / "db.sqlite")
+        assert database.execute("select name from players where name = 'late'").fetchone()
+        database.close()
+
     def test_records_what_did_not_change(self, fresh: Fresh) -> None:
         service, holdfast = fresh(policy="nightly: {skip_unchanged: true}")
         first = holdfast.json("backup")["snapshots"][0]

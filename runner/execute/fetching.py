@@ -28,13 +28,34 @@ from runner.target import Target
 def fetch_artifacts(
     session: Session, wanted: str, sources: Sequence[str], folder: Path, *, decrypt: bool
 ) -> list[Path]:
-    """Write the artifacts of a snapshot into `folder`; return the files.
+    """Write the artifacts of a snapshot into `folder`; return the files. The latest is chosen for
+    each source, where some are asked for.
 
     What is stored is copied with all that makes it checkable; with `decrypt`, contents are
     written under their plain names, checked on the way. Existing files are never overwritten.
     """
-    spec, catalog = session.spec, session.catalog()
-    one = _found(catalog, wanted)
+    catalog = session.catalog()
+    holders: dict[str, list[str]] = {} if sources else {catalog.find(wanted).id: []}
+    for name in sources:
+        holders.setdefault(_holder(catalog, wanted, name).id, []).append(name)
+    return [
+        file
+        for snapshot, names in holders.items()
+        for file in _fetched(session, catalog.find(snapshot), names, folder, decrypt=decrypt)
+    ]
+
+
+def _holder(catalog: Catalog, wanted: str, source: str) -> Snapshot:
+    """The snapshot that has the content of a source, which the one that is meant may only name."""
+    newest = catalog.newest(source) if wanted == LATEST else None
+    one = newest or catalog.find(wanted)
+    return catalog.find(one.unchanged[source]) if source in one.unchanged else one
+
+
+def _fetched(
+    session: Session, one: Snapshot, sources: Sequence[str], folder: Path, *, decrypt: bool
+) -> list[Path]:
+    spec = session.spec
     target = session.targets[one.targets[0]]
     manifest, _ = read_manifest(target, spec.project, spec.profile, one.id)
     place = folder_of(spec.project, spec.profile, one.id)
@@ -68,14 +89,6 @@ def fetch_artifacts(
     if signature is not None:
         written.append(_write(folder / SIGNATURE, iter([signature])))
     return written + [_write(folder / name, target.get(f"{place}/{name}")) for name in names]
-
-
-def _found(catalog: Catalog, wanted: str) -> Snapshot:
-    if wanted != LATEST:
-        return catalog.find(wanted)
-    if not catalog.snapshots:
-        raise UsageError("There is no snapshot yet.", remedy="`backup` makes one.")
-    return catalog.snapshots[0]
 
 
 def _plain_name(artifact: ArtifactEntry) -> str:
