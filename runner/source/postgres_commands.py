@@ -94,7 +94,10 @@ _LOAD_FILE = r"""
         <<< 'SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS :"schema"'
     done
   fi
-  LISTED | sed '/ SCHEMA - public /d' > "$list"
+  LISTED > "$list"
+  if pg_restore --section=pre-data --file=- "$dump" | grep -cx 'CREATE SCHEMA "public";'; then
+    sed -i '/ SCHEMA - public /d' "$list"
+  fi > /dev/null
   restore --jobs="$(nproc)" --section=pre-data --section=data -d "$into"
   restore --jobs="$(nproc)" --section=post-data -d "$into"
   rm -- "$list"

@@ -20,6 +20,10 @@ _TABLESPACES = (
     "AND pg_catalog.has_tablespace_privilege(oid, 'CREATE')"
 )
 _TEMPLATES = "SELECT datname FROM pg_catalog.pg_database WHERE datistemplate"
+_PUBLIC = (
+    "SELECT pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace "
+    "WHERE nspname = 'public'"
+)
 _SUBSCRIPTIONS = (
     "SELECT s.subname FROM pg_catalog.pg_subscription s "
     "JOIN pg_catalog.pg_database d ON d.oid = s.subdbid"
@@ -99,6 +103,14 @@ def make_schemas(server: Server, names: Sequence[str], described: Mapping[str, A
     with open_session(server) as session:
         for name in names:
             session.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}{whose}")
+
+
+def own_public(server: Server, described: Mapping[str, Any]) -> None:
+    """Give the schema `public` of a new database the owner that it had."""
+    owner = described.get("rights", {}).get("schema public", ("", ""))[0]
+    with open_session(server) as session:
+        if owner and session.rows(_PUBLIC) not in ([], [(owner,)]):
+            session.execute(f"ALTER SCHEMA public OWNER TO {identifier(owner)}")
 
 
 def make_extensions(server: Server, schemas: Mapping[str, str]) -> None:

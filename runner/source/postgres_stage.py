@@ -32,6 +32,7 @@ from runner.source.postgres_create import (
     drop_database,
     make_extensions,
     make_schemas,
+    own_public,
 )
 from runner.source.postgres_load import (
     OutOfOrder,
@@ -56,6 +57,7 @@ from runner.source.postgres_place import (
 from runner.source.postgres_programs import Programs, available, programs_for
 from runner.source.postgres_server import Server
 from runner.source.postgres_session import Session, open_session
+from runner.source.postgres_toc import PUBLIC
 from runner.swap import remove_tree
 
 GLOBALS = "globals"
@@ -266,6 +268,8 @@ def _fill(
     try:
         encoding = str(described.get("encoding") or "UTF8")
         entries = postgres_toc.read(restoring.server, restoring.programs, dump, encoding)
+        if not restoring.include and any(one.text.startswith(PUBLIC) for one in entries):
+            own_public(into, described)
         make_extensions(into, missing_extensions(entries, described))
         make_schemas(into, missing_schemas(entries, described), described)
         lines = wanted_entries(entries, described, restoring.include)

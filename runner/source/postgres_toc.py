@@ -20,7 +20,8 @@ _NEEDS = ";\tdepends on: "
 # How a restore speaks, whatever it restores.
 _ALWAYS = ("ENCODING ", "STDSTRINGS ", "SEARCHPATH ")
 
-# A dump of chosen schemas makes it; a new database has it already.
+# A dump of chosen schemas makes it, and a new database has it already; a dump of everything has it
+# where another owns it than usually.
 PUBLIC = "SCHEMA - public "
 
 # What is a part of a table: it comes with the table, and what it needs comes with it.

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from runner.errors import StepFailed
+from runner.source import Source
 from tests.postgres_server import Database, Servers, fresh_database
 from tests.source.postgres_restored import captured, opened, place_at, proven
 from tests.source.stack import FolderArtifacts, FolderCapture
@@ -67,15 +68,7 @@ def test_the_printed_commands_bring_tables_alone_back(database: Database, tmp_pa
     database.execute(*SHOP)
     source = opened(database, tmp_path, tables=["my_Shop.*"])
     artifacts = captured(source, tmp_path)
-    folder = tmp_path / "restored"
-    folder.mkdir()
-    (folder / "database.pgdump").write_bytes(b"".join(artifacts.read()))
-    database.cluster.execute(f"DROP DATABASE {database.name}")
-    subprocess.run(
-        ["bash", "-e", "-c", "\n".join(source.load_commands(str(folder)))],
-        env=os.environ | database.cluster.environment(),
-        check=True,
-    )
+    loaded(database, source, artifacts, tmp_path / "restored")
     assert database.rows('SELECT v FROM "my_Shop".seen') == [("x",)]
 
 
@@ -268,3 +261,27 @@ def test_what_a_part_needs_and_lacks_is_told(database: Database, tmp_path: Path)
         found = source.capture(stored)
         assert found.fingerprint["databases"][database.name].get("needs") == told
         assert any("cannot be restored by itself" in one for one in found.notes) == bool(told)
+
+
+def loaded(database: Database, source: Source, artifacts: FolderArtifacts, folder: Path) -> None:
+    """Restore a snapshot as the printed commands do, where the database was."""
+    folder.mkdir()
+    (folder / "database.pgdump").write_bytes(b"".join(artifacts.read()))
+    database.cluster.execute(f"DROP DATABASE {database.name}")
+    subprocess.run(
+        ["bash", "-e", "-c", "\n".join(source.load_commands(str(folder)))],
+        env=os.environ | database.cluster.environment(),
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"schemas": ["public"]}], ids=["all", "part"])
+def test_the_schema_public_has_its_owner_again(
+    database: Database, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    database.execute(f"ALTER SCHEMA public OWNER TO {database.owner}", "CREATE TABLE t (v int)")
+    source = opened(database, tmp_path, **options)
+    artifacts = captured(source, tmp_path)
+    proven(source, artifacts, place_at(tmp_path, "copy"))
+    loaded(database, source, artifacts, tmp_path / "restored")
+    assert database.rows("SELECT 't'::regclass::text") == [("t",)]
