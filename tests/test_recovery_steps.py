@@ -181,3 +181,10 @@ def test_a_probe_has_the_environment_and_the_folder_of_its_step(service: Service
 def test_what_makes_no_sense_is_refused(service: Service, step: Any, words: str) -> None:
     answer = declared(service, {"name": "odd", **step})("validate", status=3)
     assert words in answer.stdout
+
+
+def test_what_could_not_be_asked_says_why(service: Service) -> None:
+    emptied = {"sql": "delete from players", "source": "db"}  # a probe only reads
+    program = declared(service, {"name": "odd", "probe": emptied})
+    document = program.json("dr-restore", "--confirm", "quaybot", status=7)
+    assert "attempt to write a readonly database" in document["error"]["message"]

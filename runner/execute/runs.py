@@ -301,6 +301,11 @@ def _error_of(code: int, results: Mapping[str, StepResult]) -> Mapping[str, Any]
 def _unverified(step: str, outputs: Mapping[str, Any]) -> str:
     reasons = [outputs.get("why", "")]
     reasons += [one["reason"] for one in outputs.get("results", ()) if one["verdict"] != "PASS"]
+    reasons += [
+        f"{one['name']}: {one['actual']}."
+        for one in outputs.get("checks", ())
+        if one["verdict"] == "COULD-NOT-VERIFY"
+    ]
     return f"{step} could not verify what it was to. {next(filter(None, reasons), '')}".strip()
 
 
