@@ -24,7 +24,6 @@ TAIL_BYTES = 4096
 _running: dict[subprocess.Popen[bytes], str] = {}  # with the scope that each was started in
 _stoppable: dict[object, tuple[str, Callable[[], None]]] = {}  # with their scopes
 _running_lock = threading.Lock()
-_stopping = threading.Event()
 _scope: ContextVar[str] = ContextVar("scope", default="")
 
 
@@ -58,22 +57,6 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def stop_all() -> None:
-    """Kill every group that this process started: called when a run is interrupted."""
-    _stopping.set()
-    _stop(None)
-
-
-def _stop(scope: str | None) -> None:
-    with _running_lock:
-        processes = [one for one, other in _running.items() if scope in (None, other)]
-        stops = [stop for other, stop in _stoppable.values() if scope in (None, other)]
-    for stop in stops:
-        stop()
-    for process in processes:
-        kill_group(process)
-
-
 @contextlib.contextmanager
 def stoppable(stop: Callable[[], None]) -> Iterator[None]:
     """`stop` is called when the processes that the block could start are killed.
@@ -105,18 +88,16 @@ def scope(name: str) -> Iterator[None]:
 
 
 def stop_scope(name: str) -> None:
-    """Kill the groups that were started in one scope: called when a step's time is over."""
-    _stop(name)
-
-
-def allow_again() -> None:
-    """Let processes start again after `stop_all`: compensation has commands to run too."""
-    _stopping.clear()
-
-
-def _refuse_while_stopping(arguments: Sequence[str | bytes | Path]) -> None:
-    if _stopping.is_set():
-        raise StepFailed(f"{_name(arguments)} was not started: the run is being stopped.")
+    """Kill the groups that were started in one scope: called when a step's time is over, or its
+    run is interrupted. Others may start there afterwards: the step has to tidy up.
+    """
+    with _running_lock:
+        processes = [one for one, scope in _running.items() if scope == name]
+        stops = [stop for scope, stop in _stoppable.values() if scope == name]
+    for stop in stops:
+        stop()
+    for process in processes:
+        kill_group(process)
 
 
 def _not_started(
@@ -142,7 +123,6 @@ def started(
     folder: Path | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A process in a group of its own, which is killed if the block is left before it ended."""
-    _refuse_while_stopping(arguments)
     try:
         process = subprocess.Popen(
             list(arguments),
@@ -158,7 +138,6 @@ def started(
     with _running_lock:
         _running[process] = _scope.get()
     try:
-        _refuse_while_stopping(arguments)
         yield process
     finally:
         if process.poll() is None:

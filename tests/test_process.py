@@ -7,7 +7,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ import pytest
 from runner import process
 from runner.errors import StepFailed
 from runner.process import CommandFailed
-
-
-@pytest.fixture(autouse=True)
-def may_start_again() -> Iterator[None]:
-    yield
-    process.allow_again()
 
 
 def alive(pid: int) -> bool:
@@ -174,27 +167,6 @@ def test_a_process_that_ignores_the_first_signal_is_killed(
         assert stubborn.stdout is not None
         stubborn.stdout.readline()
     assert stubborn.returncode == -signal.SIGKILL
-
-
-def test_stopping_ends_what_runs_and_refuses_what_comes(tmp_path: Path) -> None:
-    failures: list[StepFailed] = []
-
-    def work() -> None:
-        try:
-            process.run(["bash", "-c", f"echo $$ > {tmp_path}/pid; exec sleep 1000"])
-        except StepFailed as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    wait_for(tmp_path / "pid")
-    process.stop_all()
-    thread.join()
-    assert "ended by signal 15" in failures[0].message
-    with pytest.raises(StepFailed, match="true was not started: the run is being stopped"):
-        process.run(["true"])
-    process.allow_again()
-    assert process.run(["true"]).status == 0
 
 
 def test_one_scope_is_stopped_alone(tmp_path: Path) -> None:

@@ -142,26 +142,44 @@ class Driver:
             ended = None
         if self._context.interrupted.is_set() and not self._stopped:
             self._stopped = True
-            process.stop_all()
-            process.allow_again()
-            given_up = time.monotonic() + GRACE_SECONDS
-            self._ends_at = {
-                name: min(self._ends_at.get(name, given_up), given_up) for name in self._running
-            }
+            self._stop_running()
         if ended is not None and ended.step.id in self._running:
             self._end_running(ended)
-        self._give_up_hanging()
+        self._end_overdue()
+
+    def _stop_running(self) -> None:
+        """Stop what an interrupt means; what takes back or cleans up goes on to its end."""
+        given_up = time.monotonic() + GRACE_SECONDS
+        for step in self._running.values():
+            if step.when == "success":
+                self._stop(step)
+            if step.when == "success" or step.waits_for is not None:
+                self._ends_at[step.id] = min(self._ends_at.get(step.id, given_up), given_up)
+
+    def _stop(self, step: Step) -> None:
+        # Not by this thread: a process that waits for a dead disk ends for no signal.
+        threading.Thread(target=process.stop_scope, args=(self._scope(step),), daemon=True).start()
+
+    def _scope(self, step: Step) -> str:
+        return f"{self._context.run}/{step.id}"
 
     def _end_running(self, ended: Ended) -> None:
         del self._running[ended.step.id]
         self._ends_at.pop(ended.step.id, None)
         self._record(ended)
 
-    def _give_up_hanging(self) -> None:
-        """Go on without the steps that wait for a target beyond their time."""
+    def _end_overdue(self) -> None:
+        """Go on without the steps that wait for a target beyond their time; stop once more what
+        else goes on: it may have been between two processes when it was stopped.
+        """
         now = time.monotonic()
         for step in list(self._running.values()):
-            if step.waits_for is not None and now > self._ends_at.get(step.id, now):
+            if now <= self._ends_at.get(step.id, now):
+                continue
+            if step.waits_for is None:
+                self._ends_at[step.id] = now + GRACE_SECONDS
+                self._stop(step)
+            else:
                 self._hanging.add(step.waits_for)
                 interrupted = self._context.interrupted.is_set() and step.when == "success"
                 error = Interrupted(f"{step.id} hangs.") if interrupted else too_late(step)
@@ -231,7 +249,7 @@ class Driver:
         return ended
 
     def _attempt(self, step: Step) -> Ended:
-        scope = f"{self._context.run}/{step.id}"
+        scope = self._scope(step)
         late = self._context.late
         with Deadline(step, scope, late) as deadline, process.scope(scope):
             try:

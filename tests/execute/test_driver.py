@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.execute import driver
 from runner.execute.journal import read_run
 from runner.execute.runs import Finished
 from runner.plan.model import Step
@@ -185,6 +186,34 @@ class TestInterrupt:
         finished = execute(slow, step("stop", "interrupt", seconds=0.3))
         assert finished.results["slow"].status == "interrupted"
         assert (finished.seconds) < 25
+
+    def test_lets_what_takes_back_go_on(self, execute: Execute, tmp_path: Path) -> None:
+        undoing = tmp_path / "undoing"
+        line = f"touch {undoing}; while ! test -e enough; do sleep 0.1; done; touch back"
+        finished = execute(
+            step("swap", "fail"),
+            step(
+                "undo",
+                "shell",
+                line=line,
+                folder=str(tmp_path),
+                after=("swap",),
+                when="failure",
+                undoes="swap",
+            ),
+            step("stop", "interrupt_once", there=str(undoing), then=str(tmp_path / "enough")),
+        )
+        assert finished.results["undo"].status == "done"
+        assert (tmp_path / "back").exists()
+
+    def test_ends_what_began_when_it_was_stopped(
+        self, execute: Execute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(driver, "GRACE_SECONDS", 0.5)
+        first = "touch first; sleep 600"
+        slow = step("slow", "shells", lines=[first, "sleep 600"], folder=str(tmp_path))
+        stop = step("stop", "interrupt_once", there=str(tmp_path / "first"), then="")
+        assert execute(slow, stop).results["slow"].status == "interrupted"
 
 
 def test_the_journal_says_the_same(execute: Execute, spec: Spec) -> None:

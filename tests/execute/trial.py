@@ -13,6 +13,7 @@ from runner import process
 from runner.errors import Interrupted, PersonNeeded, StepFailed, UsageError
 from runner.execute.actions.base import Outputs, Simple, Skipped
 from runner.execute.context import Context
+from runner.execute.driver import TICK_SECONDS
 from runner.plan.model import Step
 from runner.spec.model import Spec
 
@@ -91,6 +92,26 @@ class Try(Simple):
         process.run(["bash", "-c", step.params["line"]], folder=Path(step.params["folder"]))
         return {}
 
+    def shells(self, step: Step, context: Context) -> Outputs:
+        """Run each of the lines, whether or not those before it ended well."""
+        for line in step.params["lines"]:
+            ended = process.run(
+                ["bash", "-c", line],
+                folder=Path(step.params["folder"]),
+                accept=range(-15, 1) if line != step.params["lines"][-1] else (0,),
+            )
+        return {"status": ended.status}
+
+    def interrupt_once(self, step: Step, context: Context) -> Outputs:
+        """Interrupt the run as soon as one file is there; a moment later, make another one."""
+        while not Path(step.params["there"]).exists():
+            time.sleep(0.01)
+        context.interrupted.set()
+        if step.params["then"]:
+            time.sleep(10 * TICK_SECONDS)
+            Path(step.params["then"]).touch()
+        return {}
+
     def interrupt(self, step: Step, context: Context) -> Outputs:
         context.interrupted.set()
         return {}
@@ -101,5 +122,5 @@ class Try(Simple):
 
 
 VERBS = ("work", "fail", "ask", "misuse", "skip", "doubt", "crash", "recover", "shell",
-         "interrupt", "stopped")  # fmt: skip
+         "shells", "interrupt", "interrupt_once", "stopped")  # fmt: skip
 ACTIONS = {verb: Try(verb) for verb in VERBS}
