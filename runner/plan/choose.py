@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runner.errors import StepFailed, UsageError
+from runner.plan.outstanding import whole_at
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog, Snapshot
 from runner.store.snapshot import SnapshotId
@@ -83,6 +84,7 @@ def _choose(spec: Spec, catalog: Catalog, source: str, asked: Asked) -> Choice |
             f" not after {asked.at.isoformat()}" if asked.at else ""
         )
     targets = [name for name in spec.targets if name in snapshot.targets]
+    targets.sort(key=lambda name: not whole_at(snapshot, name))
     if asked.target is not None:
         targets = [name for name in targets if name == asked.target]
     return Choice(source, snapshot, targets[0], reason) if targets else None

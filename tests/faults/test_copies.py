@@ -322,6 +322,18 @@ class TestMissingCopies:
         assert behind(holdfast)["offsite"] == 0
         assert {one["verdict"] for one in holdfast.json("verify")["results"]} == {"PASS"}
 
+    def test_that_are_damaged_are_not_restored_where_another_is_whole(
+        self, two: tuple[Service, Steady]
+    ) -> None:
+        service, holdfast = two
+        newest = snapshots(service)[-1]
+        flip(newest, "db.sqlite*")
+        before = service.observe()
+        holdfast("verify", status=4)
+        service.destroy()
+        holdfast("dr-restore", "--confirm", "quaybot", status=0)
+        assert service.observe() == before
+
     def test_are_not_taken_from_a_damaged_one(self, two: tuple[Service, Steady]) -> None:
         service, holdfast = two
         scheduled(service)
