@@ -17,16 +17,22 @@ from runner.errors import Interrupted, StepFailed
 GRACE_SECONDS = 5.0
 
 
+def stop_signals() -> list[signal.Signals]:
+    """What is to stop this process, but for what it was started to ignore: `nohup` means it."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP raise Interrupted in the block, so that it cleans up.
+    """Let what is to stop this process raise Interrupted in the block, so that it cleans up.
 
     While it cleans up, further ones are ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = stop_signals()
 
     def stop(_number: int, _frame: object) -> None:
         for number in numbers:

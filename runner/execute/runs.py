@@ -20,6 +20,7 @@ from runner.execute.driver import Driver, exit_code
 from runner.execute.guards import require_same_destinations
 from runner.execute.journal import Journal, Listener, RunState, StepResult
 from runner.execute.locks import REKEY_LOCK, RUN_LOCK, SETTLE_LOCK, SNAPSHOT_LOCK, held
+from runner.foreground import stop_signals
 from runner.plan.model import Plan, Step
 from runner.prove.scratch import sweep
 
@@ -321,7 +322,9 @@ def _published(plan: Plan, finished: Finished) -> bool:
 
 @contextlib.contextmanager
 def _stoppable(interrupted: threading.Event) -> Iterator[None]:
-    """SIGINT and SIGTERM interrupt the run politely; a second one is ignored while it ends."""
+    """What is to stop this process interrupts the run politely; a second one is ignored while it
+    ends.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -329,8 +332,7 @@ def _stoppable(interrupted: threading.Event) -> Iterator[None]:
     def stop(_number: int, _frame: object) -> None:
         interrupted.set()
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
+    before = {number: signal.signal(number, stop) for number in stop_signals()}
     try:
         yield
     finally:

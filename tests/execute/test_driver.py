@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -180,6 +181,18 @@ class TestInterrupt:
 
     def test_after_the_last_step_changes_nothing(self, execute: Execute) -> None:
         assert execute(step("a"), step("b", "interrupt", needs=("a",))).exit_code == 0
+
+    def test_by_a_signal(self, execute: Execute) -> None:
+        hung_up = step("a", "signal", number=signal.SIGHUP)
+        assert statuses(execute(hung_up, step("b", needs=("a",)))) == {"a": "done", "b": "blocked"}
+
+    def test_by_a_signal_that_is_to_be_ignored_is_none(self, execute: Execute) -> None:
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        try:
+            finished = execute(step("a", "signal", number=signal.SIGHUP), step("b", needs=("a",)))
+        finally:
+            signal.signal(signal.SIGHUP, before)
+        assert finished.exit_code == 0
 
     def test_ends_a_process_that_runs(self, execute: Execute, tmp_path: Path) -> None:
         slow = step("slow", "shell", line="sleep 30; touch late", folder=str(tmp_path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -112,6 +113,12 @@ class Try(Simple):
             Path(step.params["then"]).touch()
         return {}
 
+    def signal(self, step: Step, context: Context) -> Outputs:
+        """Send this very process a signal, and let it have its effect."""
+        os.kill(os.getpid(), step.params["number"])
+        context.interrupted.wait(10 * TICK_SECONDS)
+        return {}
+
     def interrupt(self, step: Step, context: Context) -> Outputs:
         context.interrupted.set()
         return {}
@@ -122,5 +129,5 @@ class Try(Simple):
 
 
 VERBS = ("work", "fail", "ask", "misuse", "skip", "doubt", "crash", "recover", "shell",
-         "shells", "interrupt", "interrupt_once", "stopped")  # fmt: skip
+         "shells", "interrupt", "interrupt_once", "signal", "stopped")  # fmt: skip
 ACTIONS = {verb: Try(verb) for verb in VERBS}
