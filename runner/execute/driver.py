@@ -223,6 +223,8 @@ class Driver:
         began = time.monotonic()
         try:
             ended = self._attempts(step)
+        except OSError as error:  # of the journal
+            ended = self._failed(step, StepFailed(f"{error}."), late=False)
         except BaseException as error:  # noqa: BLE001 - a lost step would hang the loop
             ended = _bug(step, error)
         seconds = time.monotonic() - began

@@ -92,9 +92,19 @@ class Journal:
         record = {"at": at.replace("+00:00", "Z"), "event": event, **values}
         clean = scrubbed(record)
         with self._lock, naming(self._folder / JOURNAL):
-            os.write(self._descriptor, canonical(clean) + b"\n")
+            self._write(canonical(clean) + b"\n")
             os.fsync(self._descriptor)
         self.tell(clean)
+
+    def _write(self, line: bytes) -> None:
+        """Write a line, or nothing: behind one that a full disk cut off the next one is lost."""
+        size = os.fstat(self._descriptor).st_size
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+        except OSError:
+            os.ftruncate(self._descriptor, size)
+            raise
 
     def tell(self, event: Event) -> None:
         """Tell the listeners alone: progress is not worth an fsync."""
@@ -133,9 +143,11 @@ def scrubbed(value: Any) -> Any:
 def create_run(state: Path, run: str, plan: Plan, listeners: Iterable[Listener]) -> Journal:
     """Make a run's folder with its plan, and open its journal."""
     folder = run_folder(state, run)
+    make_folder(state)
+    # First of all: what is there and not noted counts as the oldest, and could be dropped.
+    note_run(state, run)
     make_folder(folder)
     write_bytes(folder / PLAN, canonical(plan.as_json()))
-    note_run(state, run)
     _open(folder)
     journal = Journal(folder, listeners)
     journal.append("run", run=run, kind=plan.kind, plan=plan.id, owner=this_process().to_json())

@@ -17,7 +17,8 @@ def note_run(state: Path, run: str) -> None:
     """Note that a run begins now, after all that were noted before."""
     with _locked(state) as descriptor:
         os.lseek(descriptor, 0, os.SEEK_END)
-        os.write(descriptor, f"{run}\n".encode())
+        # A crash may have left half a line: this run is not to be lost behind it.
+        os.write(descriptor, f"\n{run}\n".encode())
 
 
 def in_order(state: Path, runs: Iterable[str]) -> list[str]:

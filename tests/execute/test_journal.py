@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.durable import write_bytes
 from runner.errors import UsageError
 from runner.execute import journal as journals
 from runner.execute.journal import JOURNAL, Journal, fold, read_events, read_run, run_folder
+from runner.execute.run_order import ORDER
 from runner.owner import this_process
 from runner.plan.model import Plan, Step
 from runner.secret import Secret
@@ -56,6 +59,22 @@ def test_a_torn_last_line_is_ignored_and_the_next_event_is_whole(tmp_path: Path)
     journal.append("ended", step="a", status="done")
     journal.close()
     assert file.read_bytes().startswith(whole)
+    assert read_run(tmp_path, RUN).results["a"].status == "done"
+
+
+def test_an_event_that_a_full_disk_cuts_off_is_told_and_harms_no_other(tmp_path: Path) -> None:
+    journal = begun(tmp_path)
+    whole = (run_folder(tmp_path, RUN) / JOURNAL).read_bytes()
+    no_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, no_limit[1]))
+    try:
+        with pytest.raises(OSError, match=JOURNAL):
+            journal.append("started", step="a", attempt=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, no_limit)
+    assert (run_folder(tmp_path, RUN) / JOURNAL).read_bytes() == whole
+    journal.append("ended", step="a", status="done")
+    journal.close()
     assert read_run(tmp_path, RUN).results["a"].status == "done"
 
 
@@ -141,3 +160,29 @@ def test_other_folders_among_the_runs_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "open-runs" / "notes").touch()
     assert journals.list_runs(tmp_path) == [RUN]
     assert journals.open_runs(tmp_path) == [RUN]
+
+
+def test_a_run_keeps_its_place_behind_a_note_that_a_crash_cut_off(tmp_path: Path) -> None:
+    earlier, later = RUN, RUN.replace("trial-7", "trial-0")
+    for run in (earlier, later):
+        journals.create_run(tmp_path, run, PLAN, ()).close()
+        with (tmp_path / ORDER).open("a") as noted:
+            noted.write("20261120T0215")
+    assert journals.list_runs(tmp_path) == [earlier, later]
+
+
+def test_a_run_that_begins_is_never_taken_for_an_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path).close()
+    journals.drop_old_runs(tmp_path, 1)
+    new = RUN.replace("trial-7", "trial-0")
+
+    def drop_old_ones(path: Path, data: bytes) -> None:
+        (tmp_path / journals.OPEN / RUN).unlink(missing_ok=True)
+        journals.drop_old_runs(tmp_path, 1)
+        write_bytes(path, data)
+
+    monkeypatch.setattr(journals, "write_bytes", drop_old_ones)
+    journals.create_run(tmp_path, new, PLAN, ()).close()
+    assert journals.list_runs(tmp_path) == [new]
