@@ -92,7 +92,8 @@ def judge(probe: Probe, value: Any) -> Reply:
 
 def _same(value: Any, expected: Any) -> bool:
     if isinstance(expected, bool):
-        return _is_true(value) == expected
+        # NULL, or no row at all, says neither.
+        return value is not None and _is_true(value) == expected
     # A spec's `3`, a database's 3 and its '3' are the same to whoever wrote the check.
     return bool(value == expected) or (value is not None and str(value) == str(expected))
 
