@@ -12,6 +12,7 @@ import yaml
 from tests.chat_server import serving
 from tests.faults.bad_day import Steady
 from tests.service import Service
+from tests.test_journeys import run_blocks
 from tests.tools import require_program, run
 
 SECRET = "T0K3N-of-the-chat"
@@ -188,3 +189,56 @@ def test_what_could_not_be_asked_says_why(service: Service) -> None:
     program = declared(service, {"name": "odd", "probe": emptied})
     document = program.json("dr-restore", "--confirm", "quaybot", status=7)
     assert "attempt to write a readonly database" in document["error"]["message"]
+
+
+def test_a_probe_looks_in_the_same_tree_live_and_in_a_drill(service: Service) -> None:
+    """The paths of a restored tree begin in the spec's folder, and a clone's in the clone."""
+    program = declared(
+        service,
+        {"name": "settings", "probe": {"file": "config/app.toml", "source": "config"}},
+        {"name": "hidden", "probe": {"file": ".env", "source": "config"}},
+        {"name": "reads", "probe": {"run": "test -s config/app.toml", "source": "config"}},
+        {"name": "program", "probe": {"file": "bot.py", "source": "code"}},
+        {"name": "stands", "probe": {"run": "test -s bot.py", "source": "code"}},
+        {"name": "beside", "probe": {"run": "test -s quaybot.db", "source": "db"}},
+    )
+    path = service.folder / "backup.yaml"
+    spec = yaml.safe_load(path.read_text())
+    for step in spec["recovery"][1:]:
+        step["drill"] = "same"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    program("drill", status=0)
+    program("dr-restore", "--confirm", "quaybot", status=0)
+
+
+def test_the_runbook_does_what_the_recovery_does(service: Service, tmp_path: Path) -> None:
+    told = {"text": "All is back.", "run": 'echo "$WHOM: $HOLDFAST_TEXT" >> ../told'}
+    program = declared(
+        service,
+        {"name": "looks", "probe": {"run": 'test "$WHOM" = mara && test -s app.toml'}},
+        {"name": "refuses", "probe": {"run": "exit 3", "expect": 3}},
+        {"name": "settings", "probe": {"file": "config/app.toml", "source": "config"}},
+        {"name": "tells", "notify": told},
+        {"name": "gives-up", "run": "echo lost >> ../told", "when": "failure"},
+        {"name": "ends", "run": "echo ended >> ../told", "when": "always"},
+    )
+    path = service.folder / "backup.yaml"
+    spec = yaml.safe_load(path.read_text())
+    surroundings = {"env": {"WHOM": "mara"}, "working_dir": "config"}
+    for step in spec["recovery"][1:]:
+        if "source" not in step.get("probe", {}):
+            step.update({"working_dir": "config"} if "run" in step else surroundings)
+    bot = {"stop": "echo stop $WHOM >> ../told", "start": "echo start $WHOM >> ../told"}
+    spec["services"] = {"bot": {**bot, "sources": ["db"], **surroundings}}
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    document = program.json("runbook")["document"]
+    program("dr-restore", "--confirm", "quaybot", status=0)
+    by_the_tool = (service.folder / "told").read_text()
+    assert by_the_tool == "stop mara\nstart mara\nmara: All is back.\nended\n"
+    (service.folder / "told").unlink()
+    service.destroy()  # where nothing is, nothing can be stopped
+    workshop = tmp_path / "workshop"
+    workshop.mkdir()
+    run_blocks(document, workshop)
+    assert (service.folder / "told").read_text() == by_the_tool.removeprefix("stop mara\n")
+    assert "echo lost" in document

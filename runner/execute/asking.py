@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from runner.errors import StepFailed, UsageError
@@ -14,6 +14,7 @@ from runner.execute.mirror import env_file_values, mirrored, restored_place
 from runner.prove.command import DRILL
 from runner.prove.probes import Asked, ask
 from runner.prove.restored import asked_of
+from runner.registry import open_source
 from runner.source import Source
 from runner.spec.model import Probe, RecoveryStep, Spec
 
@@ -63,7 +64,7 @@ def ask_probe(probe: Probe, entry: RecoveryStep, context: Context) -> dict[str, 
         asked = Asked(path=folder, environment=environment, isolated=isolated)
     else:
         source = context.source(probe.source)
-        where = _where(source, context)
+        where = _where(source, probe, context)
         asked = asked_of(source, where, environment, isolated=isolated)
         if asked.path is None:
             asked = replace(asked, path=mirrored(context.spec.folder, context))
@@ -71,9 +72,38 @@ def ask_probe(probe: Probe, entry: RecoveryStep, context: Context) -> dict[str, 
     return {"source": probe.source, **asdict(answer)}
 
 
-def _where(source: Source, context: Context) -> Path | str:
+def live_folder(entry: RecoveryStep, spec: Spec) -> Path:
+    """Where the probe of a step is asked of what is live."""
+    probe = entry.probe
+    assert probe is not None
+    if probe.source is None:
+        return entry.working_dir
+    live = _live(open_source(spec.source(probe.source)), probe)
+    if live is None:
+        return spec.folder
+    # A database is a file, and is asked in the folder that holds it.
+    return live.parent if probe.kind == "run" and live.is_file() else live
+
+
+def _where(source: Source, probe: Probe, context: Context) -> Path | str:
     """What `Source.ask` is told of: a drill's copy, or what is live."""
     if context.scratch is not None:
         place = restored_place(source.name, context)
         return Path(place) if source.paths else place
-    return source.paths[0] if source.paths else ""
+    return _live(source, probe) or ""
+
+
+def _live(source: Source, probe: Probe) -> Path | None:
+    """What a restored tree is called when it is live: the folder that its paths begin in, of the
+    root that the probe names, else of the first. None for a server.
+    """
+    roots = {path: source.placed(path, ".") for path in source.paths}
+    named = PurePath(probe.value)
+    for path, stored in roots.items():
+        if named.is_relative_to(stored) or stored.is_relative_to(named):
+            return _begin(path, stored)
+    return next((_begin(*one) for one in roots.items()), None)
+
+
+def _begin(path: Path, stored: Path) -> Path:
+    return (path, *path.parents)[len(stored.parts)]

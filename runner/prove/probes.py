@@ -158,10 +158,23 @@ def _http_words(probe: Probe) -> list[str]:
     follow = "" if str(status).startswith("3") else "L"
     tls = "-k " if probe.options.get("insecure") else ""
     tls += f"--cacert {shlex.quote(probe.options['ca'])} " if "ca" in probe.options else ""
-    asking = (
-        f"""curl -s{follow} {tls}-m 60 -o /dev/null -w '%{{http_code}}' --noproxy '*' -- "$1\""""
-    )
-    return ["bash", "-c", f'test "$({asking})" = "$2"', "http", probe.value, str(status)]
+    body = probe.options.get("body")
+    unread = "-o /dev/null " if body is None else ""
+    asking = f"""curl -s{follow} {tls}-m 60 {unread}-w '%{{http_code}}' --noproxy '*' -- "$1\""""
+    if body is None:
+        return ["bash", "-c", f'test "$({asking})" = "$2"', "http", probe.value, str(status)]
+    # The status is the last three characters of what is printed.
+    holds = 'test "${answer: -3}" = "$2" && [[ "${answer%???}" == *"$3"* ]]'
+    asked = f"answer=$({asking} | tr -d '\\0'); {holds}"
+    return ["bash", "-c", asked, "http", probe.value, str(status), body]
+
+
+def _run_words(probe: Probe) -> list[str]:
+    words = [*SHELL, "--", probe.value]
+    if probe.expect is None or str(probe.expect) == "0":
+        return words
+    ending = 'status=0; "${@:2}" || status=$?; test "$status" = "$1"'
+    return ["bash", "-c", ending, "run", str(probe.expect), *words]
 
 
 def _tcp_words(probe: Probe) -> list[str]:
@@ -174,6 +187,6 @@ def _tcp_words(probe: Probe) -> list[str]:
 _SHELL_FORMS: dict[str, Callable[[Probe], list[str]]] = {
     "file": lambda probe: ["test", "-s", probe.value],
     "http": _http_words,
-    "run": lambda probe: [*SHELL, "--", probe.value],
+    "run": _run_words,
     "tcp": _tcp_words,
 }

@@ -202,6 +202,8 @@ def _all_steps(spec: Spec, plan: Plan, seconds: Mapping[str, float]) -> Iterable
         yield f"- [ ] done at ______ by ______{_expected(step, seconds.get(step.id))}"
         if step.action == "recovery.swap":
             yield f"- To undo it: {text(_undo(spec, step))}"
+        if step.when == "failure":
+            yield "- Only if a step before it failed; it is no part of the script."
         yield ""
         yield from _block(spec, step, action_named(step.action).commands(step, spec))
 
@@ -230,7 +232,8 @@ def _block(spec: Spec, step: Step, commands: Sequence[str]) -> Iterable[str]:
     if words:
         yield ""
     if lines:
-        yield from fence(["(", *_surroundings(spec, step), *lines, ")"])
+        language = "text" if step.when == "failure" else "sh"
+        yield from fence(["(", *_surroundings(spec, step), *lines, ")"], language)
         yield ""
 
 
@@ -248,4 +251,4 @@ def _surroundings(spec: Spec, step: Step) -> list[str]:
         return []
     load = [f"if test -e {file}; then set -a; . {file}; set +a; fi" for file in files]
     folder = shlex.quote(str(spec.folder))
-    return [f"mkdir -p {folder}", f"cd {folder}", *load]
+    return ["set -o pipefail", f"mkdir -p {folder}", f"cd {folder}", *load]

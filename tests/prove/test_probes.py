@@ -122,6 +122,12 @@ def test_sql_is_held_against_what_is_expected(
     assert (answer.verdict, answer.expected, answer.actual) == (verdict, expected, 8)
 
 
+@pytest.mark.parametrize("query", ["select null", "select max(gold) > 9 from players where 0"])
+@pytest.mark.parametrize("expect", [True, False])
+def test_null_is_neither_true_nor_false(database: Path, query: str, *, expect: bool) -> None:
+    assert ask(Probe("sql", query, expect=expect), of(database)).verdict == FAIL
+
+
 @given(st.none() | st.integers() | st.floats() | st.text() | st.binary())
 def test_any_value_of_a_database_can_be_judged(value: Any) -> None:
     for probe in (Probe("sql", "q"), Probe("sql", "q", expect=1), Probe("sql", "q", at_least=1)):
@@ -405,6 +411,8 @@ def test_the_shell_form_asks_the_same(tmp_path: Path) -> None:
             Probe("http", f"{url}/moved"),
             Probe("http", f"{url}/moved", expect=302),
             Probe("http", f"{url}/health", within=60),
+            Probe("http", f"{url}/home", options={"body": "is well"}),
+            Probe("run", "exit 3", expect=3),
             Probe("tcp", address),
         ]
         for probe in holding:
@@ -414,6 +422,10 @@ def test_the_shell_form_asks_the_same(tmp_path: Path) -> None:
             Probe("run", "false; true"),
             Probe("http", f"{url}/home", expect=404),
             Probe("http", f"{url}/home", expect="200$(touch oops)"),
+            Probe("http", f"{url}/home", options={"body": "$(touch oops)*"}),
+            Probe("http", f"{url}/home", options={"body": "200"}),
+            Probe("run", "exit 4", expect=3),
+            Probe("run", "true", expect=3),
             Probe("tcp", "$(touch oops):80"),
         ]
         for probe in failing:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from runner.execute.context import Context
@@ -39,6 +41,12 @@ class Action(Protocol):
 
     def observe(self, step: Step, context: Context, result: StepResult) -> str:
         """After an interruption: is its effect done, absent or partial?"""
+
+
+def typed(lines: Sequence[str], folder: Path, environment: Mapping[str, str]) -> list[str]:
+    """Lines of the user's own as a person types them: in their folder, with their environment."""
+    settings = [f"export {name}={shlex.quote(str(value))}" for name, value in environment.items()]
+    return [f"cd {shlex.quote(str(folder))}", *settings, *lines]
 
 
 class Simple:

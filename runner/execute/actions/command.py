@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-
-from runner.execute.actions.base import Outputs
+from runner.execute.actions.base import Outputs, typed
 from runner.execute.asking import entry_named, environment_of
 from runner.execute.context import Context
 from runner.execute.journal import StepResult
@@ -20,11 +18,8 @@ class RunCommand:
     def commands(self, step: Step, spec: Spec) -> list[str]:
         """The command itself, in its folder, with its environment."""
         entry = entry_named(spec, step.params["entry"])
-        settings = [
-            f"export {name}={shlex.quote(str(value))}" for name, value in entry.environment.items()
-        ]
-        folder = shlex.quote(str(entry.working_dir))
-        return [f"cd {folder}", *settings, step.params["command"].rstrip("\n")]
+        command = step.params["command"].rstrip("\n")
+        return typed([command], entry.working_dir, entry.environment)
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Run it; an interrupted one runs again only if a person said so."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-
 from runner.errors import HoldfastError
-from runner.execute.actions.base import Outputs, Simple, Skipped
+from runner.execute.actions.base import Outputs, Simple, Skipped, typed
 from runner.execute.asking import entry_named, environment_of
 from runner.execute.context import Context
 from runner.execute.telling import send
@@ -18,11 +16,13 @@ class Tell(Simple):
 
     def commands(self, step: Step, spec: Spec) -> list[str]:
         """The command with its text; an address is for a person to use."""
-        told = entry_named(spec, step.params["entry"]).notify
+        entry = entry_named(spec, step.params["entry"])
+        told = entry.notify
         assert told is not None
         if told.run is None:
             return [f"# tell them: {line}" for line in told.text.splitlines()]
-        return [f"export HOLDFAST_TEXT={shlex.quote(told.text)}", told.run.rstrip("\n")]
+        environment = {**entry.environment, "HOLDFAST_TEXT": told.text}
+        return typed([told.run.rstrip("\n")], entry.working_dir, environment)
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Tell them, or be skipped with the reason why nobody was told."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runner.errors import StepFailed
-from runner.execute.actions.base import Outputs, Simple
-from runner.execute.asking import ask_probe, entry_named
+from runner.execute.actions.base import Outputs, Simple, typed
+from runner.execute.asking import ask_probe, entry_named, live_folder
 from runner.execute.context import Context
 from runner.plan.model import Step
 from runner.spec.model import Spec
@@ -14,12 +14,15 @@ class AskProbe(Simple):
     """One `probe` of the recovery."""
 
     def commands(self, step: Step, spec: Spec) -> list[str]:
-        """The question in shell words where there are any."""
+        """The question in shell words where there are any, in its folder."""
         from runner.prove.probes import shell_form
 
-        probe = entry_named(spec, step.params["entry"]).probe
-        assert probe is not None
-        return shell_form(probe)
+        entry = entry_named(spec, step.params["entry"])
+        assert entry.probe is not None
+        lines = shell_form(entry.probe)
+        if all(line.startswith("#") for line in lines):
+            return lines
+        return typed(lines, live_folder(entry, spec), entry.environment)
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Ask; raise StepFailed when the answer is no."""

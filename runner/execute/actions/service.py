@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
+
 from runner.errors import PersonNeeded, StepFailed
-from runner.execute.actions.base import Outputs, Simple
+from runner.execute.actions.base import Outputs, Simple, typed
 from runner.execute.asking import environment_of
 from runner.execute.context import Context
 from runner.execute.journal import StepResult
 from runner.plan.model import Step
 from runner.prove.command import run_command
-from runner.spec.model import Spec
+from runner.spec.model import Service, Spec
 
 
 class StopService(Simple):
     """Run a service's stop command."""
 
     def commands(self, step: Step, spec: Spec) -> list[str]:
-        """As declared."""
-        return _lines(spec.services[step.params["service"]].stop)
+        """As declared, in its folder, with its environment."""
+        service = spec.services[step.params["service"]]
+        lines = _lines(service, service.stop)
+        if not lines or service.working_dir == spec.folder:
+            return lines
+        folder = shlex.quote(str(service.working_dir))
+        return [f"test -d {folder} || exit 0  # nothing of it is here yet", *lines]
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Stop it; on a bare host, where none of its sources exist, a failure is expected."""
@@ -50,8 +57,9 @@ class StartService(Simple):
     """Run a service's start command, if what it writes to is sound."""
 
     def commands(self, step: Step, spec: Spec) -> list[str]:
-        """As declared."""
-        return _lines(spec.services[step.params["service"]].start)
+        """As declared, in its folder, with its environment."""
+        service = spec.services[step.params["service"]]
+        return _lines(service, service.start)
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Start it; raise PersonNeeded when a source is neither proven nor as it was."""
@@ -89,8 +97,10 @@ def _status(result: StepResult | None) -> str:
     return "pending" if result is None else result.status
 
 
-def _lines(command: str | None) -> list[str]:
-    return [] if command is None else [command.rstrip("\n")]
+def _lines(service: Service, command: str | None) -> list[str]:
+    if command is None:
+        return []
+    return typed([command.rstrip("\n")], service.working_dir, service.environment)
 
 
 ACTIONS = {"stop": StopService(), "start": StartService()}
