@@ -56,6 +56,8 @@ def rehearse(
 ) -> Outcome:
     """Run a drill as `acting`, write its report and its record, and judge it."""
     run = session.facts.run_id("drill")
+    # A drill takes hours: that its report cannot be kept is to be known before it.
+    make_folder(rehearsal.folder or session.spec.state / "drills")
     parent = session.spec.state / "scratch"
     left = [one for one in parent.glob(f"{PREFIX}*") if one.is_dir()]
     session.settle()

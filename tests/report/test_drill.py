@@ -237,6 +237,16 @@ def test_what_nobody_can_tell_is_never_passed(service: Service, holdfast: Inside
     assert 540 < measured < 600
 
 
+def test_where_no_report_can_be_written_nothing_is_drilled(
+    service: Service, holdfast: Inside
+) -> None:
+    (service.folder / "reports").write_text("no folder")
+    answer = holdfast("drill", "--report-dir", "reports", status=4)
+    assert "reports" in answer.stderr
+    assert "stage" not in answer.stderr
+    assert not list((service.folder / ".holdfast" / "runs").glob("*-drill-*"))
+
+
 def test_open_findings_are_carried_over(service: Service, holdfast: Inside) -> None:
     findings = service.folder / ".holdfast" / "drills" / "findings.yaml"
     assert drill(holdfast)["facts"]["findings"] == []
