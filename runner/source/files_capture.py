@@ -43,6 +43,9 @@ CREATE = (
 # Raw names and English words, whatever the user's locale is, and none of the user's own options.
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC0", "TAR_OPTIONS": ""}
 MOST_NOTES = 10
+# PATH_MAX, and room for the folder below which a restore unpacks: tar stores what no program could
+# open by its path, and cannot bring it back.
+MOST_NAME_BYTES = 4096 - 256
 
 # What tar says of a file that was not still while it was read.
 _MOVED = ("file changed as we read it", "File shrank by", "File removed before we read it")
@@ -152,6 +155,12 @@ class Recorder:
     def begin(self, member: Member) -> int | None:
         """Drop what may not be in a backup."""
         stored = member.name
+        if len(stored) > MOST_NAME_BYTES:
+            raise StepFailed(
+                f"{shown(text(stored[:100]))}… leads to a path of {len(stored)} bytes, "
+                "which cannot be brought back.",
+                remedy="Move it up, or name the folder in `exclude`.",
+            )
         name = text(stored[2:] if stored.startswith(b"./") else stored).rstrip("/") or "."
         if self._missing:
             self._missing.discard(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
@@ -36,6 +37,22 @@ class TestCapture:
     def test_an_exclude_that_leaves_nothing_fails(self, app: Path, snapshots: Snapshots) -> None:
         with pytest.raises(StepFailed, match="config"):
             snapshots.take(source_of(app, "config", "logs", exclude=["c*g"]))
+
+    def test_a_path_that_no_program_could_open_fails(self, app: Path, snapshots: Snapshots) -> None:
+        folder = os.open(app / "config", os.O_RDONLY)
+        for _ in range(20):
+            os.mkdir("x" * 250, dir_fd=folder)
+            deeper = os.open("x" * 250, os.O_RDONLY, dir_fd=folder)
+            os.close(folder)
+            folder = deeper
+        os.close(folder)
+        try:
+            with pytest.raises(StepFailed, match="cannot be brought back"):
+                snapshots.take(source_of(app, "config"))
+            without = source_of(app, "config", exclude=["x" * 250])
+            assert "config/app.yml" in names_in(without, snapshots.take(without))
+        finally:
+            subprocess.run(["rm", "-rf", app / "config" / ("x" * 250)], check=True)
 
     @pytest.mark.parametrize(
         ("glob", "gone"),
