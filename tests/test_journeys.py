@@ -356,6 +356,19 @@ class TestBackup:
         assert "db" not in again["unchanged"]
         holdfast("status", status=0)
 
+    def test_is_not_well_while_the_newest_did_not_pass_its_checks(self, fresh: Fresh) -> None:
+        service, holdfast = fresh()
+        with sqlite3.connect(service.folder / "data" / "quaybot.db") as database:
+            database.execute("delete from players")
+        database.close()
+        holdfast("backup", status=0)
+        holdfast("verify", "--level", "restored", "--target", "disk", status=4)
+        answer = holdfast("status", status=4)
+        assert "did not pass when it was restored" in answer.stdout
+        assert "players exist" in answer.stdout
+        holdfast("backup", status=0)
+        holdfast("status", status=0)
+
     def test_two_at_once_make_one_and_a_clear_refusal(self, fresh: Fresh) -> None:
         service, holdfast = fresh()
         with service.program.start("backup") as one, service.program.start("backup") as other:

@@ -13,7 +13,7 @@ from runner.execute.journal import RunState
 from runner.execute.remembering import missing_links
 from runner.execute.session import Session
 from runner.plan.due import next_due
-from runner.plan.outstanding import behind
+from runner.plan.outstanding import behind, whole_at
 from runner.report.foresight import remember
 from runner.report.opened import not_for_the_declared
 from runner.report.outcome import Outcome, stamp
@@ -27,7 +27,8 @@ from runner.report.targets import (
     last_measured,
 )
 from runner.spec.model import Objective
-from runner.store.catalog import Catalog
+from runner.store.catalog import Catalog, Snapshot
+from runner.store.records import FAIL, PASS
 from runner.store.retention import FUTURE
 
 # A run's journal is looked for among this many of the newest.
@@ -188,6 +189,7 @@ def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[
         (4, f"{gap.snapshot} at {gap.target}: {gap.reason}.")
         for gap in missing_links(session.spec, catalog)
     ]
+    found += [(4, line) for line in _proof_troubles(session, catalog)]
     found += [(5, line) for source in data["sources"] for line in _source_troubles(source)]
     found += [(7, line) for line in _future_troubles(session, catalog)]
     return found + list(_drill_troubles(session, catalog))
@@ -241,6 +243,31 @@ def _target_troubles(targets: list[dict[str, Any]], catalog: Catalog) -> Iterato
         elif lacks:
             count = "1 snapshot" if lacks == 1 else f"{lacks} snapshots"
             yield f"The target {name} is {count} behind. Next: holdfast backup"
+
+
+def _proof_troubles(session: Session, catalog: Catalog) -> Iterator[str]:
+    """Newest snapshots that were restored to be verified, and were not what they should be."""
+    for name in session.spec.sources:
+        newest = catalog.newest(name)
+        if newest is None:
+            continue
+        for target in newest.targets:
+            reason = _disproved(newest, name, target)
+            # Of a copy that is damaged it is said that the target lacks it.
+            if reason is not None and whole_at(newest, target):
+                yield (
+                    f"{name} of {newest.id} at {target} did not pass when it was restored: "
+                    f"{reason}. Next: holdfast verify --level restored --source {name}"
+                )
+
+
+def _disproved(snapshot: Snapshot, source: str, target: str) -> str | None:
+    """Why a source did not pass, if that was the last verdict on what was restored of it."""
+    wanted = (target, source, "restored")
+    for one in snapshot.proofs:  # newest first
+        if (one.target, one.source, one.level) == wanted and one.verdict in (PASS, FAIL):
+            return one.reason if one.verdict == FAIL else None
+    return None
 
 
 def _source_troubles(source: dict[str, Any]) -> Iterator[str]:
