@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.durable import PRIVATE_FILE, make_folder, naming, sync_folder, write_bytes
-from runner.errors import UsageError
+from runner.errors import Locked, UsageError
 from runner.execute.run_order import forget_runs, in_order, note_run
 from runner.owner import Owner, alive, this_process
 from runner.plan.model import Plan, canonical, plan_from_json
@@ -75,7 +76,11 @@ class RunState:
 
 
 class Journal:
-    """Appends events durably, scrubbed of secrets, and tells the listeners."""
+    """Appends events durably, scrubbed of secrets, and tells the listeners.
+
+    Of one run there is one at a time, whose process may be one that cannot be seen from here, in a
+    container: another one raises Locked.
+    """
 
     def __init__(self, folder: Path, listeners: Iterable[Listener] = ()) -> None:
         self._folder = folder
@@ -83,8 +88,18 @@ class Journal:
         self._lock = threading.Lock()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         self._descriptor = os.open(folder / JOURNAL, flags, PRIVATE_FILE)
-        sync_folder(folder)
-        self._end_torn_line()
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            sync_folder(folder)
+            self._end_torn_line()
+        except BlockingIOError as error:
+            self.close()
+            raise Locked(
+                f"The run {folder.name} is still going on.", remedy="Wait until it has ended."
+            ) from error
+        except BaseException:
+            self.close()
+            raise
 
     def append(self, event: str, **values: Any) -> None:
         """Write one event; it is durable when this returns."""
@@ -155,7 +170,7 @@ def create_run(state: Path, run: str, plan: Plan, listeners: Iterable[Listener])
 
 
 def continue_run(state: Path, run: str, listeners: Iterable[Listener]) -> tuple[Plan, Journal]:
-    """Open the plan and the journal of a run that ended early."""
+    """Open the plan and the journal of a run that ended early. Raises Locked if it goes on."""
     plan = read_plan(state, run)
     _open(run_folder(state, run))
     journal = Journal(run_folder(state, run), listeners)

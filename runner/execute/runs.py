@@ -71,16 +71,17 @@ def execute(plan: Plan, context: Context, settings: Settings, *, guarded: bool =
 def resume(context: Context, settings: Settings, *, again: Iterable[str] = ()) -> Finished:
     """Go on with a run that ended early. Steps in `again` run anew, whatever is known of them.
 
-    Raises PersonNeeded when nobody can tell how far an interrupted step got.
+    Raises PersonNeeded when nobody can tell how far an interrupted step got, and Locked when the
+    run goes on.
     """
     plan = context.plan
     with _locks(plan, context, settings):
-        state = journals.read_run(context.spec.state, context.run)
-        if state.ended_at is None and not state.killed:
-            raise UsageError(f"The run {context.run} is still going on.")
-        if state.status == "done":
-            raise UsageError(f"The run {context.run} is done; there is nothing to resume.")
-        _, journal = journals.continue_run(context.spec.state, context.run, settings.listeners)
+        # Another command may just take it back.
+        with held(context.spec.state, SETTLE_LOCK, context.run, wait=settings.wait):
+            state = journals.read_run(context.spec.state, context.run)
+            if state.status == "done":
+                raise UsageError(f"The run {context.run} is done; there is nothing to resume.")
+            _, journal = journals.continue_run(context.spec.state, context.run, settings.listeners)
         for step, report in context.reported.items():
             if step not in state.reported:
                 journal.append("reported", step=step, by=report.get("by"))
@@ -130,7 +131,7 @@ def settle_killed(
             # Another command may have done it meanwhile.
             if journals.read_run(state, run).killed:
                 plan = journals.read_plan(state, run)
-                settled.append(_settle(context_of(plan, run), settings))
+                settled += _settle(context_of(plan, run), settings)
     sweep(state / "scratch")
     journals.drop_old_runs(state, MOST_RUNS)
     for folder in (state, state / "scratch", state / "cache"):
@@ -138,9 +139,14 @@ def settle_killed(
     return settled
 
 
-def _settle(context: Context, settings: Settings) -> Finished:
-    """Take back one killed run. Raises PersonNeeded when that fails; it is tried again then."""
-    plan, journal = journals.continue_run(context.spec.state, context.run, settings.listeners)
+def _settle(context: Context, settings: Settings) -> list[Finished]:
+    """Take back one killed run; nothing where it goes on in a process that cannot be seen from
+    here. Raises PersonNeeded when that fails; it is tried again then.
+    """
+    try:
+        plan, journal = journals.continue_run(context.spec.state, context.run, settings.listeners)
+    except Locked:
+        return []
     known = journals.read_run(context.spec.state, context.run).results
     again = {step.id for step in plan.steps if step.when != "success"}
     kept = ("done", "skipped", "started")
@@ -160,7 +166,7 @@ def _settle(context: Context, settings: Settings) -> Finished:
                     remedy=f"Mend that, or go on with it: holdfast {plan.kind} --resume "
                     f"{context.run}",
                 )
-        return _end(context, journal, settings, began, interrupted=True)
+        return [_end(context, journal, settings, began, interrupted=True)]
     finally:
         journal.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,39 @@ class TestAfterAKill:
                 lambda _plan, _run: context_of(*self.steps()), spec.state, Settings()
             )
         assert log.events == []
+
+    def test_one_that_goes_on_in_another_container_is_left_alone(
+        self, context_of: Callable[..., Context], resume: Run, log: Log, spec: Spec
+    ) -> None:
+        abandoned(context_of(*self.steps()), ("stop", "done"), ("swap", "started"))
+        folder = journals.run_folder(spec.state, RUN)
+        before = (folder / journals.JOURNAL).read_text()
+        with (folder / journals.JOURNAL).open() as theirs:
+            fcntl.flock(theirs, fcntl.LOCK_EX)
+            assert not runs.settle_killed(
+                lambda _plan, _run: context_of(*self.steps()), spec.state, Settings()
+            )
+            with pytest.raises(Locked, match="still going on"):
+                resume(*self.steps())
+        assert (folder / journals.JOURNAL).read_text() == before
+        assert log.events == []
+
+    def test_one_is_not_resumed_while_it_is_taken_back(
+        self, context_of: Callable[..., Context], resume: Run, log: Log, spec: Spec
+    ) -> None:
+        abandoned(context_of(*self.steps()), ("stop", "done"), ("swap", "started"))
+        with held(spec.state, SETTLE_LOCK, RUN), pytest.raises(Locked):
+            resume(*self.steps())
+        assert log.events == []
+
+    def test_one_of_a_host_that_is_gone_is_resumed(
+        self, context_of: Callable[..., Context], resume: Run, log: Log, spec: Spec
+    ) -> None:
+        abandoned(context_of(*self.steps()), ("stop", "done"), ("swap", "started"))
+        file = journals.run_folder(spec.state, RUN) / journals.JOURNAL
+        file.write_text(file.read_text().replace('"host":"', '"host":"the-container-before-'))
+        assert not read_run(spec.state, RUN).killed
+        assert resume(*self.steps()).exit_code == 0
 
     def test_the_run_that_is_to_be_resumed_is_left_alone(
         self, context_of: Callable[..., Context], resume: Run, log: Log, spec: Spec
