@@ -315,7 +315,8 @@ def unprivileged() -> pwd.struct_passwd:
 
 
 def _environment() -> dict[str, str]:
-    return {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    found = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+    return found | {name: os.environ[name] for name in ("LOCPATH",) if name in os.environ}
 
 
 def free_port() -> int:

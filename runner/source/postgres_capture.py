@@ -10,7 +10,7 @@ import re
 import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from runner.source.postgres_errors import ServerSaid
 from runner.source.postgres_fingerprint import (
     ALGORITHM,
     CONNECTIONS,
+    has_money,
     readers,
     sequences,
     settled,
@@ -45,6 +46,8 @@ from runner.swap import remove_tree
 
 OLDEST_MAJOR = 12
 BLOCK = 1024 * 1024
+
+_MONETARY = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'lc_monetary'"
 
 # What pg_dump says when it cannot lock a table, and what its helpers say.
 _LOCKING = re.compile(r"timeout.*LOCK TABLE|could not obtain lock on relation")
@@ -156,6 +159,8 @@ class _Capturing:
             ]
             first = sessions[0]
             encoding = value(first, "SELECT pg_catalog.getdatabaseencoding()")
+            money = has_money(first)
+            local = money and value(first, _MONETARY) not in ("C", "POSIX")
             moment = stack.enter_context(held(first, wanted.selection, wanted.lock_seconds))
             del sessions[readers(moment.chosen) :]
             for other in sessions[1:]:
@@ -165,12 +170,13 @@ class _Capturing:
                 take, sessions, moment.chosen, wanted.level, wanted.counted
             )
             with Beside(describe, sessions) as described:
-                self._store(moment, encoding, part, described)
+                dumped = replace(self, server=server.having({"lc_monetary": "C"} if local else {}))
+                dumped.store(moment, encoding, part, described)
                 found = described.result()
             after = sequences(first, moment.chosen)
-        return moment.at, {**found, "sequences": settled(before, after)}
+        return moment.at, {**found, "sequences": settled(before, after), "money": money}
 
-    def _store(
+    def store(
         self, moment: Moment, encoding: str, part: str, described: Beside[dict[str, Any]]
     ) -> None:
         """Dump and store. Raises Overtaken, before anything is stored, as `join` does."""

@@ -55,9 +55,9 @@ if [ -e FOLDER/globals.sql ]; then
 fi
 """
 
-# A restored database may be one that by itself only reads.
+# A restored database may be one that by itself only reads, or writes sums of money otherwise.
 _DATABASES = r"""
-export PGOPTIONS="${PGOPTIONS-} -c default_transaction_read_only=off"
+export PGOPTIONS="${PGOPTIONS-} -c default_transaction_read_only=off -c lc_monetary=C"
 for dump in FOLDER/*; do
   case "$dump" in *globals.sql) continue ;; esac
   name=$(LISTED | sed -n 's/^; *dbname: //p' | sed -n 1p)

@@ -72,6 +72,12 @@ WHERE d.datname = current_database() HAVING count(*) > 0
 UNION ALL SELECT 'options', count(*) FROM pg_user_mappings WHERE umoptions IS NULL
 HAVING count(*) > 0
 """
+_MONEY = """
+SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+               JOIN pg_type t ON t.oid = a.atttypid
+               WHERE c.oid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped
+                 AND 'money'::regtype IN (t.oid, t.typelem, t.typbasetype))
+"""
 _SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
 # The names that majors gave to one thing: what collates where the provider is not libc.
 _LOCALES = ("datlocale", "daticulocale")
@@ -107,6 +113,11 @@ def take(
         rows = measure(sessions, tasks(first, chosen, level, counted))
         found |= _rows(rows, chosen, hashed=level == "content")
     return found
+
+
+def has_money(session: Session) -> bool:
+    """Whether the database has sums of money, which are written in many ways."""
+    return value(session, _MONEY) == "t"
 
 
 def database_fingerprint(server: Server, like: Mapping[str, Any], level: str) -> dict[str, Any]:

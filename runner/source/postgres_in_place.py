@@ -100,7 +100,9 @@ def write(spot: Spot, safety: Path | None) -> list[str]:
         write_bytes(_record(spot), json.dumps(record).encode())
     if record["state"] != "done":
         for number, one in enumerate(members):
-            _replace(spot, one, next(folder_of(spot, number).iterdir()), record)
+            described = document(spot.expected_file)["databases"][one.origin]
+            dump = next(folder_of(spot, number).iterdir())
+            _replace(spot, one, dump, record, money=bool(described.get("money")))
         write_bytes(_record(spot), json.dumps({**record, "state": "done"}).encode())
     return list(record["kept"])
 
@@ -175,7 +177,9 @@ def _keep(spot: Spot, member: Member, safety: Path) -> Path:
     return path
 
 
-def _replace(spot: Spot, member: Member, dump: Path, record: dict[str, Any]) -> None:
+def _replace(
+    spot: Spot, member: Member, dump: Path, record: dict[str, Any], *, money: bool = False
+) -> None:
     def about_to_clear() -> None:
         record["cleared"] = sorted({*record.get("cleared", ()), member.live})
         write_bytes(_record(spot), json.dumps(record).encode())
@@ -189,7 +193,15 @@ def _replace(spot: Spot, member: Member, dump: Path, record: dict[str, Any]) -> 
         listed = write_list(spot.workspace, _lines(session, server, programs, dump))
         more = ["--no-owner"] if _foreign(spot, session, member) else []
         try:
-            load(server, programs, dump, listed=listed, no_tablespaces=True, more=more)
+            load(
+                server,
+                programs,
+                dump,
+                listed=listed,
+                no_tablespaces=True,
+                more=more,
+                money=money,
+            )
         except OutOfOrder:
             _clear(session, about_to_clear)
             load(
@@ -200,6 +212,7 @@ def _replace(spot: Spot, member: Member, dump: Path, record: dict[str, Any]) -> 
                 no_tablespaces=True,
                 more=more,
                 one_by_one=True,
+                money=money,
             )
         analyze(session)
 

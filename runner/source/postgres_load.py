@@ -7,7 +7,6 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
@@ -17,7 +16,7 @@ from runner.source import postgres_behind
 from runner.source.postgres_errors import ServerSaid
 from runner.source.postgres_programs import Programs, feeding_client, run_client
 from runner.source.postgres_server import Server
-from runner.source.postgres_session import Session, open_session
+from runner.source.postgres_session import Session, literal, open_session
 
 MOST_JOBS = 4
 ANALYZED_AT_ONCE = 100
@@ -34,11 +33,13 @@ WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1
 """
 # What must not be as a role or a database may have set it for its new sessions.
-_NEEDED = {"idle_session_timeout": "0", "default_transaction_read_only": "off"}
-_GIVEN = """
-SELECT name, reset_val FROM pg_catalog.pg_settings
-WHERE name IN ('idle_session_timeout', 'default_transaction_read_only')
-"""
+_NEEDED = {
+    "idle_session_timeout": "0",
+    "default_transaction_read_only": "off",
+    "array_nulls": "on",
+    "transform_null_equals": "off",
+}
+_GIVEN = "SELECT name, reset_val FROM pg_catalog.pg_settings WHERE name IN ({names})"
 # What calls a function, an index for one, calls it without a search path while it is made again.
 _NO_SCHEMA = re.compile(r" does not exist .*\bCONTEXT: .*\bfunction ", re.DOTALL)
 # With several jobs at once the trigger of a partitioned table may come before the rows of its
@@ -173,6 +174,7 @@ def load(
     more: Sequence[str] = (),
     unpacked: Iterator[bytes] | None = None,
     one_by_one: bool = False,
+    money: bool = False,
 ) -> None:
     """Restore a dump into a database, with several processes where the file can be reached, unless
     `one_by_one` is asked. Raises OutOfOrder where that may help, in an empty database again.
@@ -180,8 +182,9 @@ def load(
     With `listed`, from `write_list`, nothing but those entries.
     With `unpacked`, from `unpacking`, one process restores the rows while they are unpacked. In
     one transaction: rows of a table that it has made itself need no log of their own.
+    `money`: sums of money in it are as in the locale C.
     """
-    server = _prepared(server)
+    server = _prepared(server, _NEEDED | ({"lc_monetary": "C"} if money else {}))
     arguments = ["--exit-on-error", *more]
     if no_tablespaces:
         arguments.append("--no-tablespaces")
@@ -203,18 +206,16 @@ def load(
             )
 
 
-def _prepared(server: Server) -> Server:
+def _prepared(server: Server, needed: Mapping[str, str]) -> Server:
     """The server, asked not to end idle connections, since those of pg_restore wait for each
-    other, and to let them write.
+    other, to let them write, and to read what pg_dump wrote as that was meant.
 
     pg_restore switches every other timeout off itself.
     """
+    names = ", ".join(map(literal, needed))
     with open_session(server) as session:
-        wrong = [str(name) for name, given in session.rows(_GIVEN) if given != _NEEDED[str(name)]]
-    if not wrong:
-        return server
-    words = [server.keywords().get("options", ""), *(f"-c {one}={_NEEDED[one]}" for one in wrong)]
-    return replace(server, fields={**server.fields, "options": " ".join(words).strip()})
+        given = {str(name): str(to) for name, to in session.rows(_GIVEN.format(names=names))}
+    return server.having({name: needed[name] for name in given if given[name] != needed[name]})
 
 
 @contextlib.contextmanager

@@ -74,6 +74,14 @@ class Server:
         """Another database of the same server."""
         return replace(self, fields={**self.fields, "dbname": name})
 
+    def having(self, settings: Mapping[str, str]) -> Server:
+        """The same, for sessions that begin with these settings."""
+        if not settings:
+            return self
+        words = [f"-c {name}={to}" for name, to in settings.items()]
+        options = " ".join([self.keywords().get("options", ""), *words]).strip()
+        return replace(self, fields={**self.fields, "options": options})
+
     def at(self, destination: str) -> Server:
         """What a destination names: a URL another server, a plain name a database of this one."""
         if not destination:

@@ -281,6 +281,7 @@ def _fill(
             no_tablespaces=restoring.no_tablespaces,
             unpacked=unpacked,
             one_by_one=one_by_one,
+            money=bool(described.get("money")),
         )
     except OutOfOrder:
         raise

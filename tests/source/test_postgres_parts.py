@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from runner.errors import StepFailed
 from runner.source import Source
-from tests.postgres_server import Database, Servers, fresh_database
+from tests.postgres_server import (
+    Database,
+    Servers,
+    debian_programs,
+    fresh_database,
+    new_database,
+    start_cluster,
+)
 from tests.source.postgres_restored import captured, opened, place_at, proven
 from tests.source.stack import FolderArtifacts, FolderCapture
+from tests.tools import cannot_run, require_program
 
 IDENTITY = (
     "CREATE TABLE log (id int GENERATED ALWAYS AS IDENTITY, words text)",
@@ -285,3 +296,31 @@ def test_the_schema_public_has_its_owner_again(
     proven(source, artifacts, place_at(tmp_path, "copy"))
     loaded(database, source, artifacts, tmp_path / "restored")
     assert database.rows("SELECT 't'::regclass::text") == [("t",)]
+
+
+def test_sums_of_money_mean_the_same_in_every_locale(tmp_path: Path) -> None:
+    """What `1,50` is depends on lc_monetary, which pg_dump leaves as it finds it."""
+    with tempfile.TemporaryDirectory(prefix="locales-", dir="/tmp") as folder:
+        Path(folder).chmod(0o755)  # the server is another user's
+        make = [require_program("localedef"), "-i", "de_DE", "-f", "UTF-8", f"{folder}/de_DE.UTF-8"]
+        if subprocess.run(make, capture_output=True, check=False).returncode != 0:
+            cannot_run("the sources of locales are missing: apt-get install locales")
+        with patch.dict(os.environ, {"LOCPATH": folder}):
+            cluster = start_cluster(debian_programs(), {"lc_monetary": "de_DE.UTF-8"})
+        try:
+            database = new_database(cluster)
+            database.execute(
+                "CREATE TABLE t AS SELECT '1234,56'::money AS v, '{\"1,5\"}'::money[] AS a"
+            )
+            source = opened(database, tmp_path)
+            artifacts = captured(source, tmp_path)
+            proven(source, artifacts, place_at(tmp_path, "copy"))
+            scratch = source.scratch_destination(tmp_path / "scratch")
+            place = place_at(tmp_path / "second", scratch)
+            try:
+                proven(source, artifacts, place)
+            finally:
+                source.discard(place)
+            assert database.rows("SELECT v::numeric FROM t") == [(Decimal("1234.56"),)]
+        finally:
+            cluster.stop()
