@@ -135,12 +135,18 @@ def restore(
     destination: str = "",
     include: Sequence[str] = (),
     running: bool = False,
-    existing_keys: str = "skip",
+    existing_keys: str = "",
 ) -> Prepared:
     """One source, staged, proven and swapped in, with a safety copy of what it replaces."""
     from runner.report.danger import restore_danger
 
     session = Session.open(call)
+    kind = session.spec.source(source).type
+    if existing_keys and kind != "redis":
+        raise UsageError(
+            f"--existing says what becomes of the keys of a Redis server, and {source} is {kind}.",
+            remedy="Leave it out: what is there is kept as a safety copy.",
+        )
     wanted = wanted_recovery(session, "restore", [source], choosing)
     wanted = replace(
         wanted,
@@ -149,7 +155,7 @@ def restore(
         else "",
         include=include,
         running=running,
-        existing=existing_keys,
+        existing=existing_keys or "skip",
     )
     plan = compile_wanted(session, wanted)
     danger = restore_danger(session, plan, wanted)

@@ -176,6 +176,16 @@ class TestFlags:
             assert holdfast.json("show", "--snapshot", short)["id"] == identifier
 
 
+def test_files_that_are_to_be_skipped_are_not_replaced(service: Service, holdfast: Inside) -> None:
+    before = service.observe()
+    arguments = ("--source", "config", "--existing", "skip", "--confirm", "config")
+    answer = holdfast("restore", *arguments)
+    assert_polite(answer, 1)
+    assert "config is files" in answer.stderr
+    assert service.observe() == before
+    assert service.log() == []
+
+
 class TestSpec:
     def test_is_found_in_a_folder_above(self, service: Service) -> None:
         below = Inside(service.folder / "config" / "deep")

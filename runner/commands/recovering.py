@@ -26,7 +26,7 @@ from runner.target.address import is_address
         "from_": "Target to restore from. Default: the first that has the snapshot.",
         "to": "Where to: a file, a folder. Default: in place, which asks for --confirm SOURCE.",
         "include": "Globs over names: restore only these.",
-        "existing": "What to do with keys that exist: skip | overwrite | flush.",
+        "existing": "Redis: what to do with keys that exist: skip (default) | overwrite | flush.",
         "live": "Write into the running application's database instead of swapping it.",
     },
 )
@@ -39,11 +39,11 @@ def restore(
     from_: str = "",
     to: str = "",
     include: tuple[str, ...] = (),
-    existing: str = "skip",
+    existing: str = "",
     live: bool = False,
 ) -> Outcome | journeys.Prepared:
     """Bring one source back, proven equal, with a safety copy of what it replaces."""
-    if existing not in ("skip", "overwrite", "flush"):
+    if existing not in ("", "skip", "overwrite", "flush"):
         raise UsageError(f"--existing cannot be `{existing}`.", remedy="skip, overwrite or flush.")
     return journeys.restore(
         flags.call,
