@@ -78,11 +78,11 @@ class Leases:
 
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
-        self._valid_until: dict[str, float] = {}  # by claim; of the monotonic clock
+        self._valid_until: dict[str, float] = {}  # by claim; of `_since_boot`
 
     def require(self) -> None:
         """Raise StepFailed if a lock that is held here may be another's by now."""
-        if any(until < time.monotonic() for until in self._valid_until.values()):
+        if any(until < _since_boot() for until in self._valid_until.values()):
             raise StepFailed(
                 f"The lock at {self._shelf.name} was not renewed in time: another may hold it.",
                 remedy="Nothing more was removed. Look at the connection, and try again.",
@@ -111,7 +111,7 @@ class Leases:
         claim = f"{folder}/.{secrets.token_hex(8)}.lock"
         try:
             for attempt in itertools.count(1):
-                began = time.monotonic()
+                began = _since_boot()
                 self._shelf.write_claim(claim, _note(owner, held=False))
                 others = self._living(folder, claim)
                 while others and not _gives_way(claim, others) and time.monotonic() < deadline:
@@ -174,16 +174,26 @@ class Leases:
 
     def _renew(self, claim: str, owner: str, ended: threading.Event) -> None:
         while not ended.wait(RENEW_SECONDS):
-            began = time.monotonic()
+            began = _since_boot()
             if began > self._valid_until[claim]:
                 return
             # Without an answer the lease runs out, and `require` says so.
-            with contextlib.suppress(HoldfastError, FileNotFoundError):
-                self._shelf.read_claim(claim)  # one that was taken away is not written again
+            with contextlib.suppress(HoldfastError):
+                try:
+                    self._shelf.read_claim(claim)
+                except FileNotFoundError:
+                    # Whoever took it away holds the lock now.
+                    self._valid_until[claim] = 0.0
+                    return
                 self._shelf.write_claim(claim, _note(owner, held=True))
                 # What was written too late may stand beside the claim of a new holder.
-                if time.monotonic() < self._valid_until[claim]:
+                if _since_boot() < self._valid_until[claim]:
                     self._valid_until[claim] = began + LEASE_SECONDS - MARGIN_SECONDS
+
+
+def _since_boot() -> float:
+    """Seconds, also those in which this machine slept: the target's clock went on."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _gives_way(claim: str, others: list[_Claim]) -> bool:

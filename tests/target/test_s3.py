@@ -614,6 +614,36 @@ class TestLock:
                 target.delete("a")
         assert keys(target) == ["a"]
 
+    def test_a_lock_is_lost_while_the_machine_sleeps(
+        self, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = opened()
+        target.put("a", [b"x"])
+        with target.lock("shop/.prune", "me"):
+            awake = time.clock_gettime
+            slept = {time.CLOCK_BOOTTIME: lease.LEASE_SECONDS}
+            monkeypatch.setattr(time, "clock_gettime", lambda one: awake(one) + slept.get(one, 0.0))
+            with pytest.raises(StepFailed, match="not renewed"):
+                target.delete("a")
+            monkeypatch.undo()
+
+    def test_a_lock_is_lost_with_its_claim(
+        self, opened: Opened, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import obstore
+
+        monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
+        target = opened()
+        with target.lock("shop/.prune", "me"):
+            (claim,) = target._leases._valid_until
+            obstore.delete(target._bucket.writer, claim)
+            deadline = time.monotonic() + 60
+            while target._leases._valid_until[claim] > 0.0:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            with pytest.raises(StepFailed, match="not renewed"):
+                target.delete("none")
+
     def test_a_lock_is_renewed(self, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(lease, "RENEW_SECONDS", 0.01)
         target = opened()
