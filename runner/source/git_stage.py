@@ -61,7 +61,9 @@ class Staging:
 
 
 def stage(artifacts: Artifacts, found: extras.Extras, staging: Staging, owner: Path | None) -> None:
-    """Make the repository of a snapshot; its files belong to whom `owner` belongs."""
+    """Make the repository of a snapshot; its files belong to whom `owner` belongs, the folder that
+    it goes to.
+    """
     make_folder(staging.folder)
     bare = found.files["bare"].strip() == b"true"
     listed, pack = read_bundle(artifacts.read())
@@ -79,6 +81,7 @@ def stage(artifacts: Artifacts, found: extras.Extras, staging: Staging, owner: P
         recorded = _check_out(repository, artifacts, found)
     recorded["refs"] = refs_state(repository)
     if owner is not None:
+        _keep_submodules(owner, repository)
         give(itertools.chain([tree], tree.rglob("*")), owner)
     process.run(["sync", "-f", "--", staging.folder])
     write_bytes(staging.recorded, json.dumps(recorded).encode())
@@ -107,6 +110,14 @@ def _index_pack(repository: Repository, pack: Iterator[bytes]) -> None:
     ) as stdin:
         for chunk in pack:
             stdin.write(chunk)
+
+
+def _keep_submodules(live: Path, repository: Repository) -> None:
+    """Submodules' working copies stay, and without their repositories git refuses every command."""
+    old = find(live)
+    if old is not None and (old.git_dir / "modules").is_dir():
+        modules = old.git_dir / "modules"
+        process.run(["cp", "-a", "--reflink=auto", "--", modules, repository.git_dir])
 
 
 def _set_refs(repository: Repository, listed: Refs, found: extras.Extras) -> None:

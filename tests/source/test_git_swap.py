@@ -201,6 +201,8 @@ def test_a_submodules_working_copy_stays(tmp_path: Path, root: Path) -> None:
     swapped(source, artifacts)
     assert (root / "sub" / "inner.txt").read_text() == "of the submodule\n"
     assert (root / KEPT / ".git" / "modules" / "sub" / "HEAD").exists()
+    assert git(root / "sub", "status", "--porcelain") == ""
+    assert "sub" not in git(root, "status", "--porcelain")
 
 
 def test_only_the_git_folder_is_lost(tmp_path: Path, root: Path) -> None:
