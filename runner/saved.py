@@ -13,6 +13,7 @@ from runner.execute.session import Call, Session
 from runner.plan.model import Plan, plan_from_json
 from runner.prepare import Danger, Prepared, complete_by_plan, concluding, details, store_runbooks
 from runner.report.outcome import Outcome
+from runner.store.catalog import Catalog
 
 
 def apply(call: Call, *, file: Path) -> Prepared:
@@ -44,14 +45,21 @@ def apply(call: Call, *, file: Path) -> Prepared:
             remedy="Plan again with --dry-run --out, and look at what differs.",
         )
     catalog = session.catalog()
+    _require_newest(plan, catalog)
+    # Another run may be waited for, and it may be one of this very plan.
+    session.require = lambda: _require_newest(plan, session.catalog())
+    store_runbooks(session, catalog.drills)
+    danger = plan_danger(session, plan)
+    return Prepared(session, plan, concluding(plan), danger and Danger(*danger))
+
+
+def _require_newest(plan: Plan, catalog: Catalog) -> None:
+    """Raise PersonNeeded where a backup would use the id and the number of another snapshot."""
     newest = catalog.snapshots
     if plan.kind == "backup" and plan.facts["newest"] != (newest[0].id if newest else None):
         raise PersonNeeded(
             "The plan is stale: there is a newer snapshot than it knew.", remedy="Plan again."
         )
-    store_runbooks(session, catalog.drills)
-    danger = plan_danger(session, plan)
-    return Prepared(session, plan, concluding(plan), danger and Danger(*danger))
 
 
 def resume(

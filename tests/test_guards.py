@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.errors import PersonNeeded
+from runner.execute.session import Call
+from runner.prepare import perform
+from runner.saved import apply
 from tests.inside import Inside
 from tests.service import SPEC, Service
 from tests.tools import run
@@ -129,6 +133,18 @@ class TestASavedRecovery:
 def commit(repository: Path) -> None:
     run("git", "add", ".", folder=repository)
     run("git", "commit", "-q", "-m", "settings", folder=repository)
+
+
+def test_a_backup_of_one_plan_at_once_is_made_once(service: Service, holdfast: Inside) -> None:
+    holdfast("backup", "--dry-run", "--out", "plan.json", status=0)
+    # Both look at the targets, and the second one waits for the first.
+    call = Call(service.folder / "backup.yaml")
+    first, second = (apply(call, file=service.folder / "plan.json") for _ in range(2))
+    assert perform(first).exit_code == 0
+    (service.folder / "config" / "app.conf").write_text("changed = since\n")
+    with pytest.raises(PersonNeeded, match="newer snapshot"):
+        perform(second)
+    holdfast("verify", status=0)
 
 
 def test_a_resumed_run_is_not_held_to_what_was_there_at_its_beginning(

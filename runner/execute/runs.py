@@ -54,6 +54,8 @@ class Settings:
 
     listeners: tuple[Listener, ...] = ()
     wait: float = 0.0  # seconds to wait for a lock
+    # Raises what keeps a plan that was made before from being executed; the locks are held.
+    require: Callable[[], None] = lambda: None
     # What the journal's end remembers for `status`; given how the run ended.
     details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {}
 
@@ -64,6 +66,7 @@ def execute(plan: Plan, context: Context, settings: Settings, *, guarded: bool =
         if guarded:
             # Another run may have been waited for.
             require_same_destinations(plan, context.spec)
+        settings.require()
         journal = journals.create_run(context.spec.state, context.run, plan, settings.listeners)
         return _drive(plan, context, journal, settings)
 

@@ -54,6 +54,8 @@ class Session:
     reload: Callable[[Mapping[str, str]], Spec] | None = None
     lost: Mapping[str, str] = field(default_factory=dict)  # said by env files that are not there
     runbook: Runbook | None = None  # what backups store of the recovery; None: nothing
+    # raises what keeps a saved plan from being executed, once its locks are held
+    require: Callable[[], None] = lambda: None
 
     @classmethod
     def open(cls, call: Call) -> Session:
@@ -144,7 +146,7 @@ class Session:
         self, details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {}
     ) -> Settings:
         """How this command executes."""
-        return Settings(self.call.listeners, self.call.wait, details)
+        return Settings(self.call.listeners, self.call.wait, self.require, details)
 
     def settle(self, *, but: str | None = None) -> list[Finished]:
         """Take back what killed runs left half done, except the one that is to be resumed."""
