@@ -90,6 +90,8 @@ def restore_text(context: Context, manifest: Manifest, sealed: list[StoredFile])
         host=manifest.host,
         encrypted=manifest.encrypted,
         sections=sections,
+        unchanged=manifest.unchanged,
+        missing=manifest.missing,
         documents={one.key: decode_command(one.key, one.key) for one in sealed},
         signed=context.spec.signing is not None and context.spec.signing.key is not None,
     )

@@ -98,6 +98,8 @@ def instructions(
     host: str,
     encrypted: bool,
     sections: Sequence[Section],
+    unchanged: Mapping[str, str] | None = None,
+    missing: Sequence[str] = (),
     documents: Mapping[str, str] | None = None,
     signed: bool = False,
 ) -> bytes:
@@ -105,8 +107,9 @@ def instructions(
 
     Its blocks fenced as exactly `sh`, run in order by `bash -e` in the snapshot's folder, write
     `restored/<source>`; where it is encrypted, `AGE_IDENTITY` names the identity's file.
-    Nothing from the spec or the data can open or close a fence. `documents` are the shell lines
-    that print the spec and the runbook, by file; `signed` ones have a SHA256SUMS.sig.
+    Nothing from the spec or the data can open or close a fence. `unchanged` says which snapshot has
+    the content of a source, and `missing` ones could not be captured. `documents` are the shell
+    lines that print the spec and the runbook, by file; `signed` ones have a SHA256SUMS.sig.
     """
     told = {"snapshot": snapshot, "project": project, "profile": profile}
     told |= {"created_at": created_at, "host": host}
@@ -114,7 +117,7 @@ def instructions(
     check = [f"sha256sum -c {SUMS}", *identity, "mkdir -p restored"]
     parts = [
         _HEAD.format_map({name: _prose(text) for name, text in told.items()}),
-        "\n".join(f"- {_is(one)}" for one in sections),
+        "\n".join(f"- {one}" for one in _held(sections, unchanged or {}, missing)),
         "## What you need",
         "\n".join(f"- {one}" for one in _needs(encrypted, sections)),
         _GO_ON,
@@ -128,6 +131,20 @@ def instructions(
         _RESULT,
     ]
     return ("\n\n".join(parts) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _held(
+    sections: Iterable[Section], unchanged: Mapping[str, str], missing: Iterable[str]
+) -> Iterator[str]:
+    """What a snapshot holds, and what a person could look for in vain."""
+    yield from map(_is, sections)
+    for source, holder in unchanged.items():
+        yield (
+            f"not {_prose(source)}, which was unchanged: it is in the snapshot {_prose(holder)}, "
+            "the folder of that name beside this one, and so is how to bring it back"
+        )
+    for source in missing:
+        yield f"not {_prose(source)}, which could not be captured: take an older snapshot's"
 
 
 def _is(section: Section) -> str:

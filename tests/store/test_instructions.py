@@ -78,6 +78,14 @@ def snapshot_folder(folder: Path, *files: Path) -> Path:
     return folder
 
 
+def test_it_says_what_is_not_in_the_folder_and_where_to_look() -> None:
+    holder = "20261119T021500Z-nightly-1a2b3c"
+    facts: dict[str, Any] = {**FACTS, "unchanged": {"db": holder}, "missing": ["code"]}
+    text = instructions(**facts, encrypted=False, sections=[CONFIG]).decode()
+    assert f"- not db, which was unchanged: it is in the snapshot {holder}, the folder" in text
+    assert "- not code, which could not be captured: take an older snapshot's" in text
+
+
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
     """A snapshot folder that holds a tree with one file."""
