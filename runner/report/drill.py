@@ -183,7 +183,9 @@ def _verdict(
     if finished.exit_code == 0 and unknown:
         doubt = PersonNeeded(
             f"Nobody can tell whether this is met: {', '.join(unknown)}.",
-            remedy="Give each recovery step that a drill leaves out its `expected` time.",
+            remedy="Give each recovery step that a drill leaves out its `expected` time."
+            if any(one.startswith("RTO") for one in unknown)
+            else "Snapshots are dated in the future: look at the clock, and back up again.",
         )
         return doubt.exit_code, doubt.as_json()
     return finished.exit_code, None

@@ -10,6 +10,7 @@ from runner.plan.model import Plan
 from runner.report.timeline import Span, timeline
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog
+from runner.store.retention import FUTURE
 
 SYSTEM = "system"
 
@@ -48,10 +49,14 @@ def recovery_points(
     points = {}
     for name in plan.facts["snapshots"]:
         fresh = catalog.fresh_at(name, at=bound)
-        age = None if fresh is None else max(0.0, (incident - fresh).total_seconds())
+        # What only a wrong clock can have dated has no age that anybody knows.
+        doubtful = fresh is not None and fresh - now > FUTURE
+        age = None
+        if fresh is not None and not doubtful:
+            age = max(0.0, (incident - fresh).total_seconds())
         objective = spec.objectives.get(name)
         promised = objective.rpo if objective else None
-        points[name] = _judged(promised, age, failed=age is None)
+        points[name] = _judged(promised, age, failed=fresh is None)
     return points
 
 

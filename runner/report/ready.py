@@ -15,9 +15,13 @@ from runner.plan.choose import Asked, Choice, choose
 from runner.plan.facts import manifests
 from runner.plan.recover import recovery_entries
 from runner.prove.artifacts import SnapshotArtifacts
+from runner.prove.restored import told
+from runner.prove.stored import file_problem, look, own_problems
 from runner.registry import open_source
 from runner.report.outcome import Outcome, stamp
+from runner.report.status import from_the_future, newest_before, past_drills
 from runner.report.targets import STATUS_SECONDS
+from runner.spec.foreign import lacking
 from runner.spec.model import Objective, SourceSpec
 from runner.spec.units import format_duration, format_size
 from runner.store.catalog import Catalog
@@ -51,6 +55,7 @@ def judge_readiness(session: Session) -> Outcome:
     points = [
         *_targets(session, catalog),
         *_programs(session),
+        *(_bad("spec", one) for one in lacking(session.spec)),
         *_drills(session, catalog),
         *_proofs(session, catalog),
     ]
@@ -106,6 +111,10 @@ def _stale(session: Session, catalog: Catalog, target: str, source: str) -> Iter
     if fresh is None:
         yield _bad(what, f"no snapshot. Next: holdfast backup --source {source}")
         return
+    if from_the_future(fresh, session.facts.now):
+        words = f"dated {stamp(fresh)}, in the future: some clock is wrong"
+        yield Point(what, COULD_NOT_VERIFY, words, 7)
+        return
     rpo = (session.spec.objectives.get(source) or Objective(source)).rpo
     age = (session.facts.now - fresh).total_seconds()
     if rpo is not None and age > rpo:
@@ -115,9 +124,9 @@ def _stale(session: Session, catalog: Catalog, target: str, source: str) -> Iter
 
 def _programs(session: Session) -> Iterator[Point]:
     for name, source in session.spec.sources.items():
-        lacking = _lacking(source)
-        if lacking:
-            yield _bad(f"programs for {name}", f"missing: {', '.join(lacking)}")
+        missing = _lacking(source)
+        if missing:
+            yield _bad(f"programs for {name}", f"missing: {', '.join(missing)}")
     if not any(_lacking(source) for source in session.spec.sources.values()):
         yield Point("programs", PASS, "what a restore runs is here")
 
@@ -143,7 +152,7 @@ def _search_path(source: SourceSpec) -> str:
 
 
 def _drills(session: Session, catalog: Catalog) -> Iterator[Point]:
-    last = catalog.drills[0] if catalog.drills else None
+    last = next(iter(past_drills(session, catalog)), None)
     every = (session.spec.objectives.get("system") or Objective("system")).drill_every
     if last is not None and not last.ok:
         yield _bad("drill", f"{last.run} did not pass. Next: holdfast drill")
@@ -164,7 +173,7 @@ def _proofs(session: Session, catalog: Catalog) -> Iterator[Point]:
             continue
         proofs = [one.best_proof(name) for one in catalog.snapshots]
         restored = [one.at for one in proofs if one is not None and one.level == "restored"]
-        proved = max(restored, default=None)
+        proved = newest_before(session.facts.now, restored)
         if proved is None or (session.facts.now - proved).total_seconds() > objective.proof_every:
             words = f"overdue; the last one: {stamp(proved) if proved else 'never'}. Next: "
             words += f"holdfast verify --level restored --source {name}"
@@ -180,29 +189,51 @@ def _readable(session: Session, choices: list[Choice]) -> Iterator[Point]:
     except HoldfastError as error:
         yield _bad("manifests", f"{error.message} {error.remedy}")
         return
+    yield from _whole(session, choices)
     yield _identity(session, choices, read)
     yield from _space(session, choices, read)
 
 
+def _whole(session: Session, choices: list[Choice]) -> Iterator[Point]:
+    """Whether each snapshot's files are there, of their sizes, and the small ones as written."""
+    spec = session.spec
+    sources: dict[tuple[str, str], list[str]] = {}
+    for one in choices:
+        sources.setdefault((one.snapshot.id, one.target), []).append(one.source)
+    for (snapshot, target), names in sources.items():
+        what = f"{snapshot} at {target}"
+        try:
+            folder = look(session.targets[target], spec.project, spec.profile, snapshot)
+            problems = own_problems(folder, None, session.aside("ready").signers())
+        except HoldfastError as error:
+            yield _bad(what, f"{error.message} {error.remedy}")
+            continue
+        for entry in (entry for name in names for entry in folder.manifest.of(name)):
+            problem = file_problem(folder, entry, None, read=False)
+            problems += [] if problem is None else [f"{entry.key}: {problem}"]
+        yield _bad(what, told(problems)) if problems else Point(what, PASS, "its files are there")
+
+
 def _identity(session: Session, choices: list[Choice], read: Mapping[str, Manifest]) -> Point:
-    """Whether the identity opens the newest snapshot: a fingerprint, which is small, is opened."""
-    sealed = [one for one in choices if one.snapshot.encrypted]
+    """Whether the identity opens each snapshot: one fingerprint, which is small, is opened."""
+    sealed = {one.snapshot.id: one for one in choices if one.snapshot.encrypted}
     if not sealed:
         return Point("identity", SKIP, "nothing is encrypted")
-    spec, first = session.spec, sealed[0]
-    context = session.aside("ready")
-    artifacts = SnapshotArtifacts(
-        session.targets[first.target],
-        folder_of(spec.project, spec.profile, first.snapshot.id),
-        read[first.snapshot.id],
-        first.source,
-        context.identities,
-    )
-    try:
-        _ = artifacts.fingerprint
-    except HoldfastError as error:
-        return Point("identity", COULD_NOT_VERIFY, f"{error.message} {error.remedy}".strip(), 7)
-    return Point("identity", PASS, f"opens {first.snapshot.id}")
+    spec, context = session.spec, session.aside("ready")
+    for snapshot, one in sealed.items():
+        artifacts = SnapshotArtifacts(
+            session.targets[one.target],
+            folder_of(spec.project, spec.profile, snapshot),
+            read[snapshot],
+            one.source,
+            context.identities,
+        )
+        try:
+            _ = artifacts.fingerprint
+        except HoldfastError as error:
+            words = f"{snapshot}: {error.message} {error.remedy}".strip()
+            return Point("identity", COULD_NOT_VERIFY, words, 7)
+    return Point("identity", PASS, f"opens {', '.join(sealed)}")
 
 
 def _space(

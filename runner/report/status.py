@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -28,7 +28,7 @@ from runner.report.targets import (
 )
 from runner.spec.model import Objective
 from runner.store.catalog import Catalog, Snapshot
-from runner.store.records import FAIL, PASS
+from runner.store.records import FAIL, PASS, DrillResult
 from runner.store.retention import FUTURE
 
 # A run's journal is looked for among this many of the newest.
@@ -107,14 +107,14 @@ def _source(session: Session, catalog: Catalog, name: str) -> dict[str, Any]:
     objective = session.spec.objectives.get(name) or Objective(name)
     age = None if fresh is None else max(0.0, (now - fresh).total_seconds())
     met = None if objective.rpo is None else age is not None and age <= objective.rpo
-    if _from_the_future(fresh, now):
+    if from_the_future(fresh, now):
         met = None
     proofs = [
         proof
         for one in catalog.snapshots
         if (proof := one.best_proof(name)) is not None and proof.level == "restored"
     ]
-    proved = max((proof.at for proof in proofs), default=None)
+    proved = newest_before(now, (proof.at for proof in proofs))
     return {
         "source": name,
         "newest": None if newest is None else {"id": newest.id, "age": age},
@@ -122,7 +122,7 @@ def _source(session: Session, catalog: Catalog, name: str) -> dict[str, Any]:
         "proved_at": stamp(proved),
         "proof_age": None if proved is None else max(0.0, (now - proved).total_seconds()),
         "proof_overdue": _overdue(proved, objective.proof_every, now),
-        "rto": _last_drill(catalog, name, objective),
+        "rto": _last_drill(past_drills(session, catalog), name, objective),
     }
 
 
@@ -132,8 +132,8 @@ def _overdue(last: datetime | None, every: float | None, now: datetime) -> bool 
     return last is None or (now - last).total_seconds() > every
 
 
-def _last_drill(catalog: Catalog, name: str, objective: Objective) -> dict[str, Any]:
-    for drill in catalog.drills:
+def _last_drill(drills: Sequence[DrillResult], name: str, objective: Objective) -> dict[str, Any]:
+    for drill in drills:
         measured = drill.details.get("rto", {}).get(name)
         if measured is not None:
             seconds = measured["measured"]
@@ -203,19 +203,30 @@ def _typeable(trouble: str, again: str) -> str:
 def _future_troubles(session: Session, catalog: Catalog) -> Iterator[str]:
     for name in session.spec.sources:
         fresh = catalog.fresh_at(name)
-        if _from_the_future(fresh, session.facts.now):
+        if from_the_future(fresh, session.facts.now):
             yield (
                 f"The newest snapshot of {name} is dated {stamp(fresh)}, in the future: some clock "
                 f"is wrong, so nobody knows its age. Next: holdfast backup --source {name}"
             )
 
 
-def _from_the_future(at: datetime | None, now: datetime) -> bool:
+def from_the_future(at: datetime | None, now: datetime) -> bool:
+    """Whether only a wrong clock can have dated it."""
     return at is not None and at - now > FUTURE
 
 
+def newest_before(now: datetime, instants: Iterable[datetime]) -> datetime | None:
+    """The newest instant, without those that a wrong clock told: they would stay the newest."""
+    return max((one for one in instants if not from_the_future(one, now)), default=None)
+
+
+def past_drills(session: Session, catalog: Catalog) -> list[DrillResult]:
+    """The drills, newest first, without those that a wrong clock dated."""
+    return [one for one in catalog.drills if not from_the_future(one.at, session.facts.now)]
+
+
 def _drill_troubles(session: Session, catalog: Catalog) -> Iterator[tuple[int, str]]:
-    last = catalog.drills[0] if catalog.drills else None
+    last = next(iter(past_drills(session, catalog)), None)
     if last is not None and not last.ok:
         yield 4, f"The last drill, {last.run}, did not pass. Next: holdfast drill"
     system = session.spec.objectives.get("system") or Objective("system")

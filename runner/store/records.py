@@ -32,7 +32,9 @@ SKIP = "SKIP"
 COULD_NOT_VERIFY = "COULD-NOT-VERIFY"
 
 # What odd JSON raises while it is read.
-ODD = (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError)
+ODD = (
+    ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, UsageError,
+)  # fmt: skip
 
 _KEY = re.compile(r"[0-9]{8}T[0-9]{12}Z-(proofs|pin|unpin|drill)-[0-9a-f]{6}\.json")
 
@@ -310,6 +312,9 @@ def _take_unpin(found: _Found, key: str, body: Mapping[str, Any]) -> None:
 
 def _take_drill(found: _Found, key: str, body: Mapping[str, Any]) -> None:
     details = dict(body.get("details", {}))
+    for one in dict(details.get("rto", {})).values():
+        if not isinstance(one["measured"], int | float | None) or one["met"] not in _MET:
+            raise ValueError("its recovery times are none")
     found.drills.append(
         DrillResult(str(body["run"]), instant(body["at"]), body["ok"] is True, details)
     )
@@ -320,6 +325,7 @@ def _id(body: Mapping[str, Any]) -> str:
     return str(SnapshotId.parse(body["snapshot"]))
 
 
+_MET = (True, False, None)
 _PROOF_FIELDS = ("snapshot", "source", "target", "level", "verdict", "at", "host", "basis")
 _PARSERS: Mapping[str, Callable[[_Found, str, Any], None]] = {
     "proofs": _take_proofs,

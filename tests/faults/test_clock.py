@@ -102,6 +102,36 @@ def test_a_snapshot_from_the_future_is_neither_trusted_nor_lost(fresh: Fresh) ->
     assert future in [one["id"] for one in holdfast.json("list")["snapshots"]]
 
 
+def test_what_a_wrong_clock_dated_is_no_news_for_years(fresh: Fresh) -> None:
+    service, holdfast = fresh("two")
+    spec = service.folder / "backup.yaml"
+    promises = "{rto: 1h, drill_every: 90d}"
+    text = (
+        spec.read_text().replace("{rto: 1h}", promises).replace("26h}", "9000d, proof_every: 7d}")
+    )
+    spec.write_text(text)
+    at(service, 800 * DAY, "drill")
+    at(service, 800 * DAY, "verify", "--level", "restored")
+    troubles = holdfast("status", status=5).stdout
+    assert "A drill is overdue (the last one: never)" in troubles
+    assert "The proof of db is overdue" in troubles
+    points = holdfast.json("status", "--ready", status=5)["points"]
+    assert {"drill", "proof of db"} <= {one["what"] for one in points if one["verdict"] == "FAIL"}
+    spec.write_text(text.replace("select count(*) > 0", "select count(*) < 0"))
+    holdfast("drill", status=4)
+    assert "did not pass" in holdfast("status", status=4).stdout
+
+
+def test_the_age_of_a_snapshot_from_the_future_is_never_promised(fresh: Fresh) -> None:
+    service, holdfast = fresh("two")
+    back_up(service, 300 * DAY)
+    points = holdfast.json("status", "--ready", status=7)["points"]
+    assert "some clock is wrong" in next(p["found"] for p in points if p["what"] == "db at disk")
+    document = holdfast.json("drill", status=7)
+    assert document["rpo"]["db"] == {"objective": 93600.0, "measured": None, "met": None}
+    assert "the clock" in document["error"]["message"]
+
+
 def test_status_speaks_of_the_run_that_was_last(fresh: Fresh) -> None:
     service, holdfast = fresh("two")
     (service.folder / "data").rename(service.folder / "gone")

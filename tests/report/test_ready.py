@@ -96,6 +96,44 @@ def test_the_key_must_open_what_is_stored(tmp_path: Path) -> None:
     assert troubles(holdfast, 0, "--identity", tmp_path / "escrow") == {}
 
 
+def test_each_snapshot_that_is_needed_must_open(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    (old, old_public), (new, new_public) = keygen(), keygen()
+    key = tmp_path / "quay.key"
+    text = f'{SPEC}encryption: {{recipients: [KEY], identity: {{secret: "file:{key}"}}}}\n'
+    holdfast = Inside(service.folder)
+    for identity, public, source in ((old, old_public, "config"), (new, new_public, "db")):
+        (service.folder / "backup.yaml").write_text(text.replace("KEY", public))
+        key.write_text(identity)
+        holdfast("backup", "--source", source, *(["--source", "code"] * (source == "db")), status=0)
+    assert "opens" in troubles(holdfast, 7)["identity"]
+    key.write_text(old + new)
+    assert troubles(holdfast, 0) == {}
+
+
+@pytest.mark.parametrize("name", ["db.sqlite.zst", "SHA256SUMS"])
+@pytest.mark.parametrize("content", [None, b""])
+def test_what_a_recovery_would_refuse_is_not_ready(
+    service: Service, holdfast: Inside, name: str, content: bytes | None
+) -> None:
+    (file,) = (service.folder / "backups").rglob(name)
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    (words,) = troubles(holdfast, 4).values()
+    assert words.startswith(name)
+
+
+def test_a_variable_that_a_recovery_would_miss(service: Service, holdfast: Inside) -> None:
+    step = '  - {name: provision, run: "true", env: {REGION: "${REGION}"}}\n'
+    spec = SPEC.replace("recovery:\n", f"recovery:\n{step}").replace("env_file: [.env]\n", "")
+    (service.folder / "backup.yaml").write_text(spec)
+    assert "REGION" in troubles(holdfast, 4)["spec"]
+    holdfast("dr-restore", "--confirm", "quaybot", status=4)
+    given = Inside(service.folder, {"REGION": "fra"})
+    assert troubles(given, 0) == {}
+
+
 def test_a_program_that_is_missing(
     service: Service, holdfast: Inside, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -61,7 +61,8 @@ def read(target: LocalTarget) -> Records:
 
 def test_what_is_written_is_read_back(disk: LocalTarget) -> None:
     proofs = [proof(), proof(source="config", verdict="FAIL", key="none")]
-    drill = DrillResult("run-1", AT, True, {"rto": {"system": 12.5}, "met": True})
+    times = {"system": {"objective": 60, "measured": 12.5, "met": True}}
+    drill = DrillResult("run-1", AT, True, {"rto": times})
     write(disk, "proofs", proofs_body(proofs))
     write(disk, "pin", body_of(Pin(FIRST, AT, "ada", AT + timedelta(days=90))))
     write(disk, "unpin", body_of(Unpin(SECOND, AT, "ada")))
@@ -79,6 +80,16 @@ def test_its_name_says_when_and_what(disk: LocalTarget) -> None:
     assert key.startswith(f"{FOLDER}/20261120T022000123456Z-proofs-")
     assert key.endswith(".json")
     assert write(disk, "proofs", proofs_body([proof()])) != key
+
+
+@pytest.mark.parametrize(
+    "times", [None, ["x"], {"db": "soon"}, {"db": {"measured": "soon", "met": True}}, {"db": {}}]
+)
+def test_a_drill_of_odd_times_is_ignored_and_told(disk: LocalTarget, times: object) -> None:
+    write(disk, "drill", body_of(DrillResult("run-1", AT, True, {"rto": times})))
+    found = read(disk)
+    assert found.drills == ()
+    assert "is damaged and ignored" in found.notes[0]
 
 
 def test_there_are_none_where_nothing_was_written(disk: LocalTarget) -> None:
