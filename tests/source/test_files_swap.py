@@ -14,7 +14,7 @@ import pytest
 
 from runner.errors import StepFailed
 from runner.source import Place
-from tests.source.stack import TOKEN, tree
+from tests.source.stack import TOKEN, bash, decode, tree
 from tests.source.tree import Snapshots, restore, source_of
 from tests.tools import ROOT, cannot_run, require_program
 
@@ -218,6 +218,20 @@ class TestMounts:
                 source.stage(artifacts, Place(TOKEN))
             assert "--to" in raised.value.remedy
             source.discard(Place(TOKEN))
+
+    def test_commands_carry_no_mount_away(
+        self, app: Path, snapshots: Snapshots, tmp_path: Path
+    ) -> None:
+        source = source_of(app, "data")
+        (app / "data/uploads").mkdir(parents=True)
+        artifacts = snapshots.take(source)
+        folder = artifacts.capture.folder
+        bash(source.restore_commands(artifacts.capture.stored, decode, "restored/app"), folder)
+        with mounted(app / "data/uploads", tmp_path / "disk"):
+            (tmp_path / "disk/picture").write_text("on a disk of its own")
+            with pytest.raises(AssertionError, match="a disk is mounted in"):
+                bash(source.place_commands("restored/app"), folder)
+            assert (app / "data/uploads/picture").is_file()
 
     def test_two_volumes_of_one_disk(self, app: Path, snapshots: Snapshots, tmp_path: Path) -> None:
         source = source_of(app, "one", "two")
