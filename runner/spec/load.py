@@ -17,7 +17,12 @@ from runner.spec.expand import read_env_file
 from runner.spec.marks import Marks, Place, Problem, nearest
 from runner.spec.model import DEFAULT_PROFILE, Spec
 from runner.spec.profile import FIXED, merge
-from runner.spec.references import check_passwords, check_references, check_schedules
+from runner.spec.references import (
+    check_passwords,
+    check_recipients,
+    check_references,
+    check_schedules,
+)
 from runner.spec.schema import Schemas, load_schemas
 from runner.spec.validate import Complaint, Validation, remember, remembered
 from runner.spec.values import Completion, Expansion
@@ -180,6 +185,7 @@ class _Loading:
         if not self.cached or not remembered(cache, digest):
             before = len(self.problems)
             self._complain(check_schedules(declared), pending)
+            self._complain(check_recipients(declared), pending)
             self._complain(Validation(schemas, whole, expansion.written).complaints(), pending)
             if len(self.problems) == before == 0 and not pending and self.cached:
                 remember(cache, digest)

@@ -64,6 +64,25 @@ def check_schedules(document: Mapping[str, Any]) -> Iterator[Complaint]:
                 yield ("policies", name, "schedule"), str(error), False
 
 
+def check_recipients(document: Mapping[str, Any]) -> Iterator[Complaint]:
+    """Public keys with a letter too few: what is encrypted for them at night is nothing at all."""
+    listed = _mapping(document.get("encryption")).get("recipients")
+    keys = [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
+    if not keys:
+        return
+    try:
+        import pyrage
+    except ImportError:
+        return  # there is no wheel for this machine, and the program `age` is asked when it is used
+    for index, key in enumerate(keys):
+        family = pyrage.ssh if key.startswith("ssh-") else pyrage.x25519
+        try:
+            family.Recipient.from_str(key)
+        except pyrage.RecipientError as error:
+            message = f"This is no public key: {error}. Write one of age, ssh-ed25519 or ssh-rsa."
+            yield ("encryption", "recipients", index), message, False
+
+
 def check_passwords(value: Any, place: Place = ()) -> Iterator[Complaint]:
     """URLs that hold a password. It is not repeated."""
     if isinstance(value, Mapping):

@@ -33,6 +33,8 @@ from tests.spec.builders import SMALL, problems_of, told
         ("recovery: [{probe: {sql: select 1}}]", "recovery[0].probe", "source: NAME"),
         ("recovery: [{probe: {sql: a, source: dv}}]", "recovery[0].probe.source", "`db`"),
         ("services: {bot: {sources: [db], env: {1A: b}}}", "services.bot.env.1A", "letters"),
+        ("encryption: {recipients: [age1typo]}", "encryption.recipients[0]", "no public key"),
+        ("encryption: {recipients: [ssh-rsa AA]}", "encryption.recipients[0]", "no public key"),
         ("timezone: Europe/Berln", "timezone", "Europe/Berlin"),
         ("timezone: ../../etc/passwd", "timezone", "not known"),
         ("policies: {n: {schedule: hourly}}", "policies.n.schedule", "cron"),
