@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.durable import PRIVATE_FILE, make_folder, naming, sync_folder, write_bytes
-from runner.errors import Locked, UsageError
+from runner.errors import HoldfastError, Interrupted, Locked, UsageError
 from runner.execute.run_order import forget_runs, in_order, note_run
 from runner.owner import Owner, alive, this_process
 from runner.plan.model import Plan, canonical, plan_from_json
@@ -178,6 +178,25 @@ def continue_run(state: Path, run: str, listeners: Iterable[Listener]) -> tuple[
     return plan, journal
 
 
+def give_up(state: Path, run: str, error: HoldfastError) -> None:
+    """Write down that a run that was killed has ended, though its plan cannot be read any more."""
+    journal = Journal(run_folder(state, run))
+    try:
+        journal.end(
+            status="interrupted",
+            exit_code=Interrupted.exit_code,
+            error=error.as_json(),
+            seconds=0.0,
+        )
+    finally:
+        journal.close()
+
+
+def kind_of(run: str) -> str:
+    """What a run is, by its id: backup, restore and so on."""
+    return run.partition("-")[2].rpartition("-")[0]
+
+
 def run_folder(state: Path, run: str) -> Path:
     """Where a run's plan and journal lie. Raises UsageError for what is not a run's id."""
     if not RUN_ID.fullmatch(run):
@@ -257,6 +276,11 @@ def fold(run: str, events: Iterable[Event]) -> RunState:
     return state
 
 
+def open_mark(state: Path, run: str) -> Path:
+    """The file that is there as long as a run has not ended."""
+    return state / OPEN / run
+
+
 def _open(folder: Path) -> None:
     mark = _open_mark(folder)
     make_folder(mark.parent)
@@ -265,7 +289,7 @@ def _open(folder: Path) -> None:
 
 
 def _open_mark(folder: Path) -> Path:
-    return folder.parent.parent / OPEN / folder.name
+    return open_mark(folder.parent.parent, folder.name)
 
 
 def _unknown(state: RunState, _event: Event) -> RunState:

@@ -26,6 +26,8 @@ from runner.prove.scratch import sweep
 
 # Kinds of runs that read or replace live sources never overlap; the others may.
 EXCLUSIVE = ("backup", "restore", "dr-restore", "rollback", "safety")
+# Kinds of runs that replace live sources.
+RECOVERIES = ("restore", "dr-restore", "rollback")
 # So many runs are remembered: three years of nightly backups, and more than a year of drills.
 MOST_RUNS = 1500
 
@@ -133,13 +135,30 @@ def settle_killed(
         with held(state, SETTLE_LOCK, run, wait=settings.wait):
             # Another command may have done it meanwhile.
             if journals.read_run(state, run).killed:
-                plan = journals.read_plan(state, run)
-                settled += _settle(context_of(plan, run), settings)
+                settled += _settle_one(context_of, state, run, settings)
     sweep(state / "scratch")
     journals.drop_old_runs(state, MOST_RUNS)
     for folder in (state, state / "scratch", state / "cache"):
         sweep_partials(folder, ABANDONED_SECONDS)
     return settled
+
+
+def _settle_one(
+    context_of: Callable[[Plan, str], Context], state: Path, run: str, settings: Settings
+) -> list[Finished]:
+    try:
+        plan = journals.read_plan(state, run)
+    except UsageError as error:
+        if journals.kind_of(run) in RECOVERIES:
+            raise PersonNeeded(
+                f"{error.message} It was killed, and may have left live sources half replaced.",
+                remedy="Look at them and at what stands beside them. When all is as it should be, "
+                f"remove {journals.open_mark(state, run)}.",
+            ) from error
+        # What it left at targets is swept once it is old.
+        journals.give_up(state, run, error)
+        return []
+    return _settle(context_of(plan, run), settings)
 
 
 def _settle(context: Context, settings: Settings) -> list[Finished]:

@@ -164,6 +164,28 @@ class TestAfterAKill:
         assert (folder / journals.JOURNAL).read_text() == before
         assert log.events == []
 
+    @pytest.mark.parametrize("kind", ["backup", "restore"])
+    def test_one_whose_plan_is_of_another_version_keeps_no_backup_from_its_work(
+        self, context_of: Callable[..., Context], spec: Spec, kind: str
+    ) -> None:
+        run = RUN.replace("trial", kind)
+        abandoned(context_of(*self.steps(), run=run), ("stop", "done"), ("swap", "started"))
+        plan = journals.run_folder(spec.state, run) / journals.PLAN
+        plan.write_text(plan.read_text().replace('"format":1', '"format":2'))
+
+        def settle() -> None:
+            assert not runs.settle_killed(
+                lambda _plan, _run: pytest.fail("it was settled"), spec.state, Settings()
+            )
+
+        if kind == "restore":
+            with pytest.raises(PersonNeeded, match="format 1") as asked:
+                settle()
+            Path(asked.value.remedy.rpartition(" ")[2].rstrip(".")).unlink()
+        settle()
+        assert journals.open_runs(spec.state) == []
+        assert (read_run(spec.state, run).ended_at is None) is (kind == "restore")
+
     def test_one_is_not_resumed_while_it_is_taken_back(
         self, context_of: Callable[..., Context], resume: Run, log: Log, spec: Spec
     ) -> None:
