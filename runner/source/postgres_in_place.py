@@ -27,10 +27,11 @@ from runner.source.postgres_session import Session, identifier, open_session, va
 from runner.source.postgres_swap import end_clients
 from runner.source.postgres_tables import Selection, choose
 
-# What a role owns in a database. The schema `public` is nobody's; what is in it goes one by one.
+# What a role owns in a database. The schema `public` stays, since no dump makes it anew: what
+# is in it goes one by one.
 _OWNED = """
 WITH owned(class, oid, owner) AS (
-  SELECT 'pg_namespace'::regclass, oid, nspowner FROM pg_namespace
+  SELECT 'pg_namespace'::regclass, oid, nspowner FROM pg_namespace WHERE nspname <> 'public'
   UNION ALL SELECT 'pg_extension'::regclass, oid, extowner FROM pg_extension
   UNION ALL SELECT 'pg_class'::regclass, oid, relowner FROM pg_class
     WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND relpersistence <> 't'
@@ -256,6 +257,8 @@ def _lines(session: Session, server: Server, programs: Programs, dump: Path) -> 
             f"{kind} - SCHEMA {one} " for kind in ("COMMENT", "ACL") for one in _spelt("public")
         }
     entries = postgres_toc.read(server, programs, dump)
+    if not session.rows(_PUBLIC) and any(" public " in one.text for one in entries):
+        session.execute("CREATE SCHEMA public")
     return [one.line for one in entries if not one.text.startswith(tuple(texts))]
 
 

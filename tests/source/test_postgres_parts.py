@@ -324,3 +324,29 @@ def test_sums_of_money_mean_the_same_in_every_locale(tmp_path: Path) -> None:
             assert database.rows("SELECT v::numeric FROM t") == [(Decimal("1234.56"),)]
         finally:
             cluster.stop()
+
+
+@pytest.mark.parametrize("after", ["SELECT", "DROP SCHEMA public CASCADE"], ids=["there", "gone"])
+def test_a_schema_public_that_was_made_anew_is_restored_into(
+    database: Database, tmp_path: Path, after: str
+) -> None:
+    """No dump makes it, whoever owns it: what drops it in place has to make it."""
+    role = database.role()
+    database.execute(
+        f'ALTER DATABASE {database.name} OWNER TO "{role}"', "DROP SCHEMA public CASCADE"
+    )
+    with database.connect(role) as connection:
+        connection.execute("CREATE SCHEMA public")
+        connection.execute("CREATE TABLE public.t AS SELECT 1 AS v")
+    source, place = opened(database, tmp_path, role), place_at(tmp_path)
+    artifacts = captured(source, tmp_path)
+    proven(source, artifacts, place)
+    with database.connect(role) as connection:
+        connection.execute("UPDATE public.t SET v = 2")
+        connection.execute(after.encode())
+    source.swap(place)
+    source.confirm(place)
+    assert database.rows("SELECT v FROM public.t") == [(1,)]
+    source.unswap(place)
+    gone = "DROP" in after
+    assert database.rows("SELECT to_regclass('public.t') IS NULL") == [(gone,)]
