@@ -163,7 +163,8 @@ def _settle_one(
 
 def _settle(context: Context, settings: Settings) -> list[Finished]:
     """Take back one killed run; nothing where it goes on in a process that cannot be seen from
-    here. Raises PersonNeeded when that fails; it is tried again then.
+    here. Raises PersonNeeded when that fails for live sources; it is tried again then. What stays
+    at a target is swept once it is old.
     """
     try:
         plan, journal = journals.continue_run(context.spec.state, context.run, settings.listeners)
@@ -180,7 +181,8 @@ def _settle(context: Context, settings: Settings) -> list[Finished]:
         Driver(plan, context, journal, parallel=1).compensate()
         for step in plan.steps:
             result = context.results[step.id]
-            if step.when != "success" and result.status == "failed":
+            failed = step.when != "success" and result.status == "failed"
+            if failed and plan.kind in RECOVERIES:
                 words = (result.error or {}).get("message", "")
                 raise PersonNeeded(
                     f"The run {context.run} was killed, and {step.id}, which takes it back, "

@@ -165,6 +165,26 @@ class TestAfterAKill:
         assert log.events == []
 
     @pytest.mark.parametrize("kind", ["backup", "restore"])
+    def test_a_target_that_cannot_be_swept_keeps_no_backup_from_its_work(
+        self, context_of: Callable[..., Context], spec: Spec, kind: str
+    ) -> None:
+        steps = (step("work"), step("sweep", "fail", after=("work",), when="failure"))
+        run = RUN.replace("trial", kind)
+        context = context_of(*steps, run=run, kind=kind)
+        abandoned(context, ("work", "started"))
+
+        def settle() -> list[Finished]:
+            return runs.settle_killed(lambda _plan, _run: context, spec.state, Settings())
+
+        if kind == "restore":
+            with pytest.raises(PersonNeeded, match="cannot be done"):
+                settle()
+            return
+        (settled,) = settle()
+        assert settled.status == "interrupted"
+        assert journals.open_runs(spec.state) == []
+
+    @pytest.mark.parametrize("kind", ["backup", "restore"])
     def test_one_whose_plan_is_of_another_version_keeps_no_backup_from_its_work(
         self, context_of: Callable[..., Context], spec: Spec, kind: str
     ) -> None:
