@@ -49,9 +49,11 @@ def held(
                 say(f"Took over the lock `{name}` of run {earlier[0]}, whose process died.")
             with naming(path):
                 _write(descriptor, {"run": run, "owner": this_process().to_json()})
-        yield
-        if not shared:
-            _write(descriptor, None)
+        try:
+            yield
+        finally:
+            if not shared:
+                _write(descriptor, None)
     finally:
         os.close(descriptor)
 

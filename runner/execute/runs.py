@@ -202,9 +202,8 @@ def _kept(plan: Plan, context: Context, state: RunState, again: set[str]) -> dic
         result = state.results.get(step.id)
         if result is None or step.id in again:
             continue
-        if step.id in context.reported:
-            if step.action != "person.ask":
-                kept[step.id] = replace(result, status="done", error=None)
+        if step.id in context.reported and step.action != "person.ask":
+            kept[step.id] = replace(result, status="done", error=None)
             continue
         if step.when != "success":
             if result.status in ("done", "skipped") and {*step.after, step.undoes} <= {*kept, None}:
@@ -237,7 +236,10 @@ def _locks(plan: Plan, context: Context, settings: Settings) -> Iterator[None]:
     state = context.spec.state
 
     def say(message: str) -> None:
-        context.tell({"event": "note", "message": message})
+        # There is no journal yet that could tell them.
+        for listener in settings.listeners:
+            with contextlib.suppress(Exception):
+                listener({"event": "note", "message": message})
 
     with contextlib.ExitStack() as stack:
         if plan.kind in EXCLUSIVE:

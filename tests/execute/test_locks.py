@@ -83,6 +83,15 @@ def test_a_killed_owners_lock_is_taken_over_aloud(tmp_path: Path) -> None:
     assert len(said) == 1
 
 
+def test_whoever_ended_badly_did_not_die(tmp_path: Path) -> None:
+    with contextlib.suppress(ValueError), held(tmp_path, "run", "mine"):
+        raise ValueError
+    said: list[str] = []
+    with held(tmp_path, "run", "another", say=said.append):
+        pass
+    assert said == []
+
+
 def test_readers_share_and_a_remover_waits_for_them(tmp_path: Path) -> None:
     with another(tmp_path, "shared"):
         with held(tmp_path, "run", "mine", shared=True):

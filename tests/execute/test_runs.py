@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from runner.execute import journal as journals
 from runner.execute import runs
 from runner.execute.context import Context
 from runner.execute.journal import read_run
-from runner.execute.locks import SETTLE_LOCK, held
+from runner.execute.locks import RUN_LOCK, SETTLE_LOCK, held
 from runner.execute.runs import Finished, Settings
+from runner.owner import this_process
 from runner.plan.model import Step
 from runner.spec.load import load_spec
 from runner.spec.model import Spec
@@ -233,6 +236,20 @@ class TestAfterAKill:
         assert resume(*self.steps()).exit_code == 0
         assert log.events[0] == "swap"
         assert sorted(log.events) == ["rest", "start", "swap"]
+
+
+def test_whoever_watches_hears_of_a_lock_that_was_taken_over(
+    context_of: Callable[..., Context], spec: Spec
+) -> None:
+    lock = spec.state / "locks" / f"{RUN_LOCK}.lock"
+    lock.parent.mkdir(parents=True)
+    dead = replace(this_process(), started=0)
+    lock.write_text(json.dumps({"run": "the-one-before", "owner": dead.to_json()}))
+    told: list[journals.Event] = []
+    context = context_of(step("a"), kind="backup")
+    runs.execute(context.plan, context, Settings((told.append,)))
+    assert told[0]["event"] == "note"
+    assert "the-one-before, whose process died" in told[0]["message"]
 
 
 class TestAnInterruptedCommandOfTheUser:
