@@ -89,12 +89,15 @@ SELECT 'policy', n.nspname, c.relname, p.polname,
               FROM unnest(p.polroles) r(r))
 FROM pg_policy p IN_TABLE(p.polrelid);
 
--- Those of a range type come with it.
+-- Those of a range type come with it. One that took a search path FROM CURRENT may lack its blanks.
 SELECT 'function', n.nspname, NULL,
        concat(p.proname, '(', pg_get_function_identity_arguments(p.oid), ')'),
        concat_ws('|', p.prokind, l.lanname, pg_get_function_result(p.oid), p.provolatile,
                  p.proisstrict, p.prosecdef, p.proleakproof, p.proparallel, p.prosrc, p.probin,
-                 array_to_string(p.proconfig, ',')),
+                 (SELECT string_agg(CASE WHEN s LIKE 'search_path=%'
+                                         THEN regexp_replace(s, ',\s*', ', ', 'g') ELSE s END,
+                                    ',' ORDER BY n)
+                  FROM unnest(p.proconfig) WITH ORDINALITY c(s, n))),
        OWNER(p.proowner), RIGHTS(p.proacl, f, p.proowner)
 FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
 JOIN pg_namespace n ON n.oid = p.pronamespace

@@ -141,6 +141,20 @@ def test_what_is_the_same_counts_as_such(database: Database, change: str) -> Non
     assert differences(database, expected) == []
 
 
+def test_a_search_path_that_was_taken_from_the_session_is_the_same(
+    servers: Servers, any_database: Database
+) -> None:
+    with any_database.connect() as connection:
+        connection.execute("SELECT set_config('search_path', 'public,pg_temp', false)")
+        connection.execute(
+            "CREATE FUNCTION one() RETURNS int LANGUAGE sql SET search_path FROM CURRENT "
+            "SET work_mem = '4MB' AS 'SELECT 1'"
+        )
+    expected = taken(any_database)
+    with fresh_database(any_database.cluster) as copy:
+        assert differences(copied(any_database, copy), expected) == []
+
+
 @pytest.mark.parametrize("kind", ["int", "bigint", "text", "char(3)", "numeric", "varchar"])
 def test_values_may_not_change_places(database: Database, kind: str) -> None:
     database.execute(f"CREATE TABLE t (a {kind}, b {kind})")
