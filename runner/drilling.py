@@ -51,6 +51,7 @@ def drill(call: Call, *, choosing: Choosing, asked: Drilling) -> Prepared:
     scenario = _dated(
         scenarios.drawn(scenario, catalog, sources, session.facts.token), asked.incident
     )
+    scenario = replace(scenario, target=choosing.target or "")
     chosen = replace(choosing, snapshot=scenario.snapshot, at=scenario.at, targets=targets)
     acting, chosen = _acting(session, catalog, scenario, chosen)
     sources = recovery_entries(acting.spec, (), None)

@@ -380,6 +380,8 @@ class TestExitCodes:
         assert typed == ["holdfast", *going_on, *flags, "--identity", str(key)]
         assert "holdfast" not in document["error"]["message"]  # there is one line to type
         elsewhere(*typed[1:], status=0)
+        document = elsewhere("drill", *flags, "--from", "offsite", "--json", status=7).json
+        assert document["repeat"] == "holdfast drill --from offsite --profile prod"
         (service.folder / "data" / "quaybot.db").unlink()
         document = elsewhere("backup", *flags, "--json", status=4).json
         assert shlex.split(document["next"])[-4:] == flags

@@ -35,6 +35,7 @@ class Scenario:
     lost: str = ""  # the target that counts as gone
     snapshot: str = "latest"
     at: str | None = None  # a time, as it can be typed
+    target: str = ""  # the one to recover from; empty: whichever has it
 
     @property
     def words(self) -> str:
@@ -51,6 +52,7 @@ class Scenario:
         words += ["--lost", self.lost] if self.lost else []
         words += ["--snapshot", self.snapshot] if self.snapshot != "latest" else []
         words += ["--at", f'"{self.at}"'] if self.at else []
+        words += ["--from", self.target] if self.target else []
         words += ["--identity", "FILE"] if self.name in (KEY_LOST, HOST_LOST) else []
         return " ".join(words)
 

@@ -21,7 +21,7 @@ from runner.prove.command import isolation
 from runner.report.outcome import stamp
 from runner.report.results import PUBLIC_STATUS
 from runner.report.timeline import Span, by_phase, by_source, timeline
-from runner.spec.model import Spec
+from runner.spec.model import DEFAULT_PROFILE, Spec
 from runner.store.catalog import Catalog
 from runner.store.records import ODD, DrillResult
 
@@ -32,13 +32,14 @@ MOST_PAST = 20  # drills before this one that the report shows
 
 def about(spec: Spec, plan: Plan, scenario: Scenario, began: datetime) -> dict[str, Any]:
     """Who drilled what, where, with what."""
+    profile = "" if spec.profile == DEFAULT_PROFILE else f" --profile {spec.profile}"
     return {
         "format": FORMAT,
         "project": spec.project,
         "profile": spec.profile,
         "scenario": scenario.name,
         "supposed": scenario.words,
-        "repeat": scenario.repeat,
+        "repeat": f"{scenario.repeat}{profile}",
         "at": stamp(began),
         "operator": who(),
         "trigger": _trigger(),
