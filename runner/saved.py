@@ -15,6 +15,8 @@ from runner.prepare import Danger, Prepared, complete_by_plan, concluding, detai
 from runner.report.outcome import Outcome
 from runner.store.catalog import Catalog
 
+OWN = ("recovery.", "rollback.")  # what these did is looked for, and nobody's word counts
+
 
 def apply(call: Call, *, file: Path) -> Prepared:
     """A saved plan, if the world is still as it was when it was made."""
@@ -100,6 +102,7 @@ def resume(
             f"The run has no step `{min(unknown)}`.", remedy=f"`show --run {run}` lists them."
         )
 
+    _require_reportable(plan, done)
     if plan.kind == "backup":
         store_runbooks(session, session.catalog().drills)
 
@@ -111,6 +114,16 @@ def resume(
         return concluding(plan)(plan, finished)
 
     return Prepared(session, plan, concluding(plan), carry_out=go_on)
+
+
+def _require_reportable(plan: Plan, done: Sequence[str]) -> None:
+    """Raise UsageError where somebody reports what only the disk can tell."""
+    for name in done:
+        if plan.step(name).action.startswith(OWN):
+            raise UsageError(
+                f"`{name}` is Holdfast's own step: it is done when it finds so itself.",
+                remedy="--done is for manual steps, and for commands that you looked after.",
+            )
 
 
 def _require_targets(session: Session, plan: Plan, run: str) -> None:

@@ -108,6 +108,37 @@ def test_a_person_reports_what_was_checked(service: Service) -> None:
     assert "--resume" in program("dr-restore", "--by", "Ann", status=1).stderr
 
 
+def test_what_was_done_between_two_people_is_done_once(service: Service) -> None:
+    program = declared(
+        service,
+        {"name": "dns", "manual": "Point it here."},
+        {"name": "broken", "run": "test -e mended"},
+        {"name": "alarm", "notify": {"text": "Lost.", "run": "echo x >> alarm"}, "when": "failure"},
+        {"name": "told", "notify": {"text": "x", "run": "echo $HOLDFAST_STATUS >> told"},
+         "when": "always"},
+    )  # fmt: skip
+    path = service.folder / "backup.yaml"
+    spec = yaml.safe_load(path.read_text())
+    spec["recovery"].insert(0, {"name": "hall", "manual": "Unlock the hall."})
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    wanted = service.observe()
+    service.destroy()
+    answer = program("dr-restore", "--confirm", "quaybot", status=7)
+    waiting = program.json("history", "--runs")["runs"][0]["run"]
+    resumed = ("dr-restore", "--resume", waiting)
+    assert "own step" in program(*resumed, "--done", "code.stage", status=1).stderr
+    assert "--done dns" in program(*resumed, "--done", "hall", status=7).stderr
+    assert not (service.folder / "alarm").exists(), answer
+    assert service.observe() == wanted
+    program(*resumed, "--done", "dns", status=4)
+    assert (service.folder / "alarm").read_text() == "x\n"
+    (service.folder / "mended").touch()
+    program(*resumed, status=0)
+    assert service.observe() == wanted
+    assert service.log() == ["stop", "start"]
+    assert (service.folder / "told").read_text().split() == ["running"] * 2 + ["failed", "running"]
+
+
 def test_who_did_it_is_the_user_and_the_host_unless_told(service: Service) -> None:
     program = declared(service, {"name": "dns", "manual": "Point it here."})
     program("dr-restore", "--confirm", "quaybot", status=7)
@@ -229,7 +260,7 @@ def test_the_runbook_does_what_the_recovery_does(service: Service, tmp_path: Pat
         if "source" not in step.get("probe", {}):
             step.update({"working_dir": "config"} if "run" in step else surroundings)
     bot = {"stop": "echo stop $WHOM >> ../told", "start": "echo start $WHOM >> ../told"}
-    spec["services"] = {"bot": {**bot, "sources": ["db"], **surroundings}}
+    spec["services"] = {"bot": {**bot, "sources": ["db", "config"], **surroundings}}
     path.write_text(yaml.safe_dump(spec, sort_keys=False))
     document = program.json("runbook")["document"]
     program("dr-restore", "--confirm", "quaybot", status=0)

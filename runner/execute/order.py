@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from runner.errors import PersonNeeded
 from runner.execute.journal import StepResult
 from runner.plan.model import Step
 
@@ -34,7 +35,21 @@ def decide(step: Step, results: Mapping[str, StepResult], *, interrupted: bool) 
         return Decision("skipped", f"{step.undoes} was not started")
     if step.when == "failure" and all(_status(one, results) in SATISFIED for one in step.after):
         return Decision("skipped", "nothing to take back")
+    if step.when == "failure" and step.undoes is None and _only_waits(step, results):
+        return Decision("skipped", "nothing failed: a person is waited for")
     return RUN
+
+
+def _only_waits(step: Step, results: Mapping[str, StepResult]) -> bool:
+    """Whether all that did not end well waits for a person, or for what does."""
+    known = [results[one] for one in step.after if one in results]
+    ill = [one for one in known if one.status in ("failed", "interrupted", "undone")]
+    return bool(ill) and all(waits(one) for one in ill)
+
+
+def waits(result: StepResult) -> bool:
+    """Whether a step stopped for a person to decide, and did not fail."""
+    return result.status == "failed" and (result.error or {}).get("kind") == PersonNeeded.kind
 
 
 def was_started(result: StepResult | None) -> bool:

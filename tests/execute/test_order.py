@@ -48,6 +48,18 @@ def test_what_takes_back_runs_after_an_interrupt() -> None:
         assert decide(step, results, interrupted=True).verb == "run"
 
 
+def test_a_person_who_is_waited_for_is_no_failure() -> None:
+    waits = StepResult("a", "failed", error={"kind": "person", "message": "By hand."})
+    assert decide(ON_FAILURE, {"a": waits}, interrupted=False).verb == "skipped"
+    for step in (UNDO, ALWAYS, CLEAN_UP):
+        assert decide(step, {"a": waits}, interrupted=False).verb == "run"
+    both = Step("c", "trial.work", "C", after=("a", "b"), when="failure")
+    results = {"a": waits, "b": StepResult("b", "blocked")}
+    assert decide(both, results, interrupted=False).verb == "skipped"
+    results["b"] = StepResult("b", "failed", error={"kind": "failed", "message": "No."})
+    assert decide(both, results, interrupted=False).verb == "run"
+
+
 def test_a_blocked_step_says_what_it_needed() -> None:
     decision = decide(PLAIN, {"a": StepResult("a", "failed")}, interrupted=False)
     assert decision.reason == "needs a, which failed"

@@ -6,6 +6,7 @@ from runner.errors import HoldfastError
 from runner.execute.actions.base import Outputs, Simple, Skipped, typed
 from runner.execute.asking import entry_named, environment_of
 from runner.execute.context import Context
+from runner.execute.order import waits
 from runner.execute.telling import send
 from runner.plan.model import Step
 from runner.spec.model import RecoveryStep, Spec
@@ -38,7 +39,8 @@ class Tell(Simple):
 
 def _tell(entry: RecoveryStep, context: Context) -> None:
     assert entry.notify is not None
-    failed = any(one.status in ("failed", "interrupted") for one in context.results.values())
+    known = context.results.values()
+    failed = any(one.status in ("failed", "interrupted") and not waits(one) for one in known)
     said = {
         "text": entry.notify.text,
         "project": context.spec.project,
