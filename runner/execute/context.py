@@ -53,6 +53,7 @@ class Context:
     reload: Callable[[Mapping[str, str]], Spec] | None = None
     lost: Mapping[str, str] = field(default_factory=dict)  # said by env files that are not there
     runbook: Runbook | None = None  # renders what a backup stores with each snapshot
+    resumed: bool = False  # what a step does may be done, and not written down
     results: dict[str, StepResult] = field(default_factory=dict)
     reported: dict[str, Any] = field(default_factory=dict)  # manual steps that a person did
     interrupted: threading.Event = field(default_factory=threading.Event)

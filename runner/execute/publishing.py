@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from runner import __version__
-from runner.errors import StepFailed
+from runner.errors import HoldfastError, StepFailed
 from runner.execute.actions.base import Outputs, Skipped
 from runner.execute.actions.source import capture_source, require_fit
 from runner.execute.clocks import tell_of_clock
@@ -44,6 +44,10 @@ def publish(step: Step, context: Context) -> Outputs:
         )
     passed_over: dict[str, str] = {}
     places = _places(step, captures)
+    for name in places if context.resumed else ():
+        found = _published_at(step, context, captures, name)
+        if found is not None:
+            return {**found, "passed_over": passed_over}
     for name in places:
         try:
             return {
@@ -106,14 +110,45 @@ def _publish_at(
     tell_of_clock(target, context)
     finish(target, folder, manifest, data, _signature(context, manifest, data))
     return {
+        **_outputs(context, target, manifest, data),
+        "read_again": sorted(source for source, one in here.items() if one is not captures[source]),
+    }
+
+
+def _published_at(
+    step: Step, context: Context, captures: Captures, name: str
+) -> Mapping[str, Any] | None:
+    """What the run had published at a target when it ended early, brought to its end.
+
+    Written anew it would be another one: its documents tell of now. Raises StepFailed where it is
+    not what was captured.
+    """
+    spec, target = context.spec, context.target(name)
+    try:
+        manifest, data = read_manifest(target, spec.project, spec.profile, step.params["snapshot"])
+    except HoldfastError:
+        return None  # there is none, or nobody can tell
+    captured = {one["sha256"] for out in captures.values() for one in out.get("artifacts", ())}
+    if {one.sha256 for one in manifest.artifacts} != captured:
+        raise StepFailed(
+            f"{manifest.id} was published at {name} with other content, and a snapshot is never "
+            "changed.",
+            remedy="Make a new one: holdfast backup",
+        )
+    folder = folder_of(spec.project, spec.profile, manifest.id)
+    finish(target, folder, manifest, data, stored_signature(target, folder))
+    return {**_outputs(context, target, manifest, data), "read_again": []}
+
+
+def _outputs(context: Context, target: Target, manifest: Manifest, data: bytes) -> dict[str, Any]:
+    return {
         "snapshot": manifest.id,
-        "target": name,
+        "target": target.name,
         "manifest_sha256": _remember(context, target, manifest, data),
         "missing": list(manifest.missing),
         "unchanged": dict(manifest.unchanged),
         "artifacts": [asdict(one) for one in manifest.artifacts],
         "bytes": sum(one.bytes for one in manifest.artifacts),
-        "read_again": sorted(source for source, one in here.items() if one is not captures[source]),
     }
 
 

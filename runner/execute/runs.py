@@ -93,6 +93,7 @@ def resume(context: Context, settings: Settings, *, again: Iterable[str] = ()) -
         # As the journal has it: with when it was reported.
         context.reported = dict(journals.read_run(context.spec.state, context.run).reported)
         context.results.update(state.results)
+        context.resumed = True
         try:
             context.results = _kept(plan, context, state, set(again))
         except PersonNeeded as error:
@@ -211,10 +212,18 @@ def _kept(plan: Plan, context: Context, state: RunState, again: set[str]) -> dic
             continue
         if not _holds(step, context, result):
             continue
-        if set(step.needs) & {one.id for one in plan.steps if one.id not in kept}:
+        unknown = set(step.needs) & {one.id for one in plan.steps if one.id not in kept}
+        # What stands in its place stands there, whatever before it is done anew.
+        if unknown and not _stands(step, state):
             continue
         kept[step.id] = replace(result, status="skipped" if result.status == "skipped" else "done")
     return kept
+
+
+def _stands(step: Step, state: RunState) -> bool:
+    """Whether the step belongs to a source that was put in its place, and confirmed."""
+    confirm = state.results.get(f"{step.params.get('source')}.confirm")
+    return confirm is not None and confirm.status == "done"
 
 
 def _holds(step: Step, context: Context, result: StepResult) -> bool:

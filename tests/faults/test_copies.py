@@ -357,6 +357,27 @@ class TestMissingCopies:
         assert manifest.read_bytes() == before
         assert behind(holdfast)["offsite"] == 1
 
+    @pytest.mark.parametrize("moment", ["nightly.publish:ended", "nightly.copy.offsite:ended"])
+    def test_go_on_from_what_was_published_when_the_run_was_killed(
+        self, two: tuple[Service, Steady], moment: str
+    ) -> None:
+        service, holdfast = two
+        killed = subprocess.run(
+            [sys.executable, "-P", str(KILLED), moment, "backup"],
+            cwd=service.folder,
+            env=clean_environment(service.folder),
+            capture_output=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL
+        newest = snapshots(service)[-1]
+        published = {one.name: one.read_bytes() for one in newest.iterdir()}
+        (run, *_) = holdfast.json("history", "--runs")["runs"]
+        holdfast("backup", "--resume", run["run"], status=0)
+        assert {one.name: one.read_bytes() for one in newest.iterdir()} == published
+        assert same_bytes(service, newest.name, "backups", "elsewhere")
+        holdfast("verify", status=0)
+
     def test_of_a_run_that_was_killed_between_two(self, two: tuple[Service, Steady]) -> None:
         service, holdfast = two
         scheduled(service)
