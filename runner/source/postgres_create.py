@@ -113,6 +113,21 @@ def own_public(server: Server, described: Mapping[str, Any]) -> None:
             session.execute(f"ALTER SCHEMA public OWNER TO {identifier(owner)}")
 
 
+def open_renamed(server: Server, described: Mapping[str, Any]) -> None:
+    """Give everybody again what everybody might do in a schema: of one that was `public` once,
+    pg_dump leaves out the rights that it had at first. What may not be given is told by the proof.
+    """
+    for name, (_, rights) in described.get("rights", {}).items():
+        if not name.startswith("schema ") or name == "schema public":
+            continue
+        schema = identifier(name.removeprefix("schema "))
+        for right in {"PUBLIC=USAGE", "PUBLIC=CREATE"} & set(rights.split(",")):
+            with contextlib.suppress(ServerSaid), open_session(server) as session:
+                session.execute(
+                    f"GRANT {right.removeprefix('PUBLIC=')} ON SCHEMA {schema} TO PUBLIC"
+                )
+
+
 def make_extensions(server: Server, schemas: Mapping[str, str]) -> None:
     """Make extensions in a new database, where the role may. A part may do without them."""
     for name, schema in schemas.items():

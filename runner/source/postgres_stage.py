@@ -32,6 +32,7 @@ from runner.source.postgres_create import (
     drop_database,
     make_extensions,
     make_schemas,
+    open_renamed,
     own_public,
 )
 from runner.source.postgres_load import (
@@ -283,6 +284,8 @@ def _fill(
             one_by_one=one_by_one,
             money=bool(described.get("money")),
         )
+        if not restoring.include:
+            open_renamed(into, described)
     except OutOfOrder:
         raise
     except StepFailed as error:

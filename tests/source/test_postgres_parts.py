@@ -326,6 +326,14 @@ def test_sums_of_money_mean_the_same_in_every_locale(tmp_path: Path) -> None:
             cluster.stop()
 
 
+def test_a_schema_that_was_public_stays_open(database: Database, tmp_path: Path) -> None:
+    database.execute(
+        "ALTER SCHEMA public RENAME TO former", "CREATE SCHEMA public", "CREATE TABLE former.t ()"
+    )
+    source = opened(database, tmp_path)
+    proven(source, captured(source, tmp_path), place_at(tmp_path, "copy"))
+
+
 @pytest.mark.parametrize("after", ["SELECT", "DROP SCHEMA public CASCADE"], ids=["there", "gone"])
 def test_a_schema_public_that_was_made_anew_is_restored_into(
     database: Database, tmp_path: Path, after: str
