@@ -17,6 +17,9 @@ from runner.store.catalog import Catalog
 
 OWN = ("recovery.", "rollback.")  # what these did is looked for, and nobody's word counts
 
+# Actions that write a snapshot under the id that the plan gave it.
+WRITING = ("snapshot.publish", "rekey.write")
+
 
 def apply(call: Call, *, file: Path) -> Prepared:
     """A saved plan, if the world is still as it was when it was made."""
@@ -47,21 +50,29 @@ def apply(call: Call, *, file: Path) -> Prepared:
             remedy="Plan again with --dry-run --out, and look at what differs.",
         )
     catalog = session.catalog()
-    _require_newest(plan, catalog)
+    _require_unused(plan, catalog)
     # Another run may be waited for, and it may be one of this very plan.
-    session.require = lambda: _require_newest(plan, session.catalog())
+    session.require = lambda: _require_unused(plan, session.catalog())
     store_runbooks(session, catalog.drills)
     danger = plan_danger(session, plan)
     return Prepared(session, plan, concluding(plan), danger and Danger(*danger))
 
 
-def _require_newest(plan: Plan, catalog: Catalog) -> None:
-    """Raise PersonNeeded where a backup would use the id and the number of another snapshot."""
+def _require_unused(plan: Plan, catalog: Catalog) -> None:
+    """Raise PersonNeeded where the plan would write over a snapshot: over one that it wrote, say,
+    or with the number of another one.
+    """
     newest = catalog.snapshots
     if plan.kind == "backup" and plan.facts["newest"] != (newest[0].id if newest else None):
         raise PersonNeeded(
             "The plan is stale: there is a newer snapshot than it knew.", remedy="Plan again."
         )
+    for step in plan.steps:
+        if step.action in WRITING and step.params["snapshot"] in catalog.by_id:
+            raise PersonNeeded(
+                f"The plan is stale: {step.params['snapshot']} is there already.",
+                remedy="Plan again.",
+            )
 
 
 def resume(
@@ -103,6 +114,7 @@ def resume(
         )
 
     _require_reportable(plan, done)
+    _require_not_settled(session, plan, run, start_at)
     if plan.kind == "backup":
         store_runbooks(session, session.catalog().drills)
 
@@ -124,6 +136,20 @@ def _require_reportable(plan: Plan, done: Sequence[str]) -> None:
                 f"`{name}` is Holdfast's own step: it is done when it finds so itself.",
                 remedy="--done is for manual steps, and for commands that you looked after.",
             )
+
+
+def _require_not_settled(session: Session, plan: Plan, run: str, start_at: str | None) -> None:
+    """Raise UsageError where a source is to be put in its place that stands there."""
+    step = plan.step(start_at) if start_at else None
+    if step is None or not step.action.startswith(OWN):
+        return
+    source = step.params["source"]
+    confirm = journal.read_run(session.spec.state, run).results.get(f"{source}.confirm")
+    if confirm is not None and confirm.status == "done":
+        raise UsageError(
+            f"`{step.id}` cannot be done again: {source} stands in its place.",
+            remedy=f"Restore it once more with `restore --source {source}`.",
+        )
 
 
 def _require_targets(session: Session, plan: Plan, run: str) -> None:

@@ -154,6 +154,18 @@ def test_a_dry_run_shows_what_would_be_and_needs_no_yes(service: Service, holdfa
     assert set(folders(service)) == before
 
 
+def test_a_saved_plan_is_carried_out_once(service: Service, holdfast: Inside) -> None:
+    old = folders(service)
+    shutil.copytree(service.folder / "backups", service.folder / "copied")
+    holdfast("rekey", "--identity", "keys/old", "--dry-run", "--out", "plan.json", status=0)
+    apply = ("apply", "--plan", "plan.json", "--identity", "keys/old", "--confirm", "quaybot")
+    holdfast(*apply, status=0)
+    for name, place in old.items():  # as when the run was stopped before they were removed
+        shutil.copytree(service.folder / "copied" / "quaybot" / "default" / name, place)
+    assert "stale" in holdfast(*apply, status=7).stderr
+    holdfast("verify", "--identity", "keys/new", "--level", "stored", status=0)
+
+
 def test_with_a_wrong_identity_nothing_changes(service: Service, holdfast: Inside) -> None:
     make_key(service.folder, "stranger")
     before = set(folders(service))
