@@ -182,9 +182,11 @@ class LocalTarget:
         path = path.with_name(f".{path.name}.lock")
         with self._explained(f"{key} was not locked"):
             descriptor = self._persistent(lambda: self._flock(path, key), path.parent)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, owner.encode(), 0)
         try:
+            # Whose lock it is has no room on a full disk, which a prune is to free.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, owner.encode(), 0)
             yield
         finally:
             # Removed while it is held: who waits for this very file looks again at the name.

@@ -135,6 +135,19 @@ def test_a_target_without_one_free_byte(grown: tuple[Service, Steady]) -> None:
         whole(service, holdfast)
 
 
+def test_a_prune_frees_a_target_without_one_free_byte(grown: tuple[Service, Steady]) -> None:
+    service, holdfast = grown
+    spec = service.folder / "backup.yaml"
+    spec.write_text(spec.read_text().replace("keep: {last: 3}", "keep: {last: 1}"))
+    with small_disk(service.folder / "backups", "1m") as disk:
+        newest = snapshots(service)[-1]
+        ballast = fill(disk)
+        holdfast("prune", "--confirm", "quaybot", status=0)
+        assert snapshots(service) == [newest]
+        ballast.unlink()
+    whole(service, holdfast)
+
+
 def test_a_full_state_folder(grown: tuple[Service, Steady]) -> None:
     service, holdfast = grown
     with small_disk(service.folder / ".holdfast", "1m") as disk:
