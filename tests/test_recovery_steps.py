@@ -139,6 +139,26 @@ def test_what_was_done_between_two_people_is_done_once(service: Service) -> None
     assert (service.folder / "told").read_text().split() == ["running"] * 2 + ["failed", "running"]
 
 
+def test_a_command_is_repeated_and_what_stands_in_its_place_stays(service: Service) -> None:
+    program = declared(service, {"name": "broken", "run": "test -e mended"})
+    path = service.folder / "backup.yaml"
+    spec = yaml.safe_load(path.read_text())
+    spec["recovery"].insert(0, {"name": "provision", "run": "echo provisioned >> told"})
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    wanted = service.observe()
+    service.change()
+    program("dr-restore", "--confirm", "quaybot", status=4)
+    waiting = program.json("history", "--runs")["runs"][0]["run"]
+    resumed = ("dr-restore", "--resume", waiting)
+    said = program(*resumed, "--start-at", "config.stage", status=1).stderr
+    assert "config stands in its place" in said
+    (service.folder / "mended").touch()
+    program(*resumed, "--start-at", "provision", status=0)
+    assert service.observe() == wanted
+    assert (service.folder / "told").read_text() == "provisioned\n" * 2
+    assert service.log() == ["stop", "start"]
+
+
 def test_who_did_it_is_the_user_and_the_host_unless_told(service: Service) -> None:
     program = declared(service, {"name": "dns", "manual": "Point it here."})
     program("dr-restore", "--confirm", "quaybot", status=7)
