@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from unittest.mock import patch
 
 import pytest
 
+from runner.daemon import end_daemons
 from runner.errors import StepFailed
 from runner.source import Source
 from tests.postgres_server import (
@@ -49,6 +51,14 @@ MOODS = (
     ),
     "INSERT INTO days SELECT (enum_range(NULL::mood))[1 + n % 40], n FROM generate_series(1, 99) n",
 )
+
+
+@pytest.fixture(autouse=True)
+def no_scratch_server_left(tmp_path: Path) -> Iterator[None]:
+    """Ends what proves a restore in place, which stands until that is discarded."""
+    yield
+    for folder in {path.parent for path in tmp_path.rglob("*.process")}:
+        end_daemons(folder)
 
 
 def test_an_identity_goes_with_the_table_that_is_left_out(
