@@ -18,7 +18,10 @@ class Chat(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers["Content-Length"])
         self.server.heard.append((self.path, json.loads(self.rfile.read(length))))  # type: ignore[attr-defined]
-        self.send_response(404 if "missing" in self.path else 200)
+        status = 404 if "missing" in self.path else 301 if "moved" in self.path else 200
+        self.send_response(status)
+        if status == 301:
+            self.send_header("Location", "/")
         self.end_headers()
 
     def do_GET(self) -> None:

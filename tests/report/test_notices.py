@@ -95,10 +95,13 @@ def test_nobody_there_to_be_told_changes_neither_the_status_nor_the_json(service
             {"when": "always", "post": gone},
             {"when": "always", "post": {"secret": "env:NOWHERE"}},
             {"when": "always", "run": "exit 3"},
+            {"when": "always", "post": f"{gone.removesuffix('missing')}moved"},
         )
         answer = program("backup", "--json", status=0)
     assert json.loads(answer.stdout)["status"] == "done"
-    for place, why in enumerate(("the server answered 404", "NOWHERE", "3")):
+    # A redirect is followed without what was posted.
+    reasons = ("the server answered 404", "NOWHERE", "3", "the server answered 301")
+    for place, why in enumerate(reasons):
         line = answer.stderr.splitlines()[place]
         assert line.startswith(f"Nobody was told by notify[{place}]: ")
         assert why in line
