@@ -60,7 +60,7 @@ def end_daemon(note: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         owner, folders, group = _read(note)
         if owner is not None:
-            _end(owner, group=group)
+            end_process(owner, group=group)
         for one in folders:
             if one.is_absolute() and one.name.startswith(PREFIX) and os.path.lexists(one):
                 remove_tree(one)
@@ -93,7 +93,7 @@ def _read(note: Path) -> tuple[Owner | None, list[Path], bool]:
         return None, [], False
 
 
-def _end(owner: Owner, *, group: bool) -> None:
+def end_process(owner: Owner, *, group: bool = False) -> None:
     """SIGTERM, and SIGKILL for what is still there after the grace period."""
     kill = os.killpg if group else os.kill
     for signal_number in (signal.SIGTERM, signal.SIGKILL):

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from runner import process
-from runner.daemon import SUFFIX, note_daemon
+from runner.daemon import SUFFIX, end_process, note_daemon
 from runner.errors import StepFailed
+from runner.owner import owner_of
 from runner.process import SHELL, TAIL_BYTES, CommandFailed, Outcome
 
 # All that a command is given unless the spec declares more: cron and a bare host have no others,
@@ -120,6 +121,17 @@ def _noted(pid: int, environment: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         note.unlink(missing_ok=True)
+
+
+def end_left_behind(scratch: Path) -> None:
+    """End what a drill's commands left in the background, also what began a session of its own: its
+    environment names the drill's folder, as nothing else's does.
+    """
+    mark = f"{DRILL}={scratch}".encode()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if mark in environment.read_bytes().split(b"\0"):
+                end_process(owner_of(int(environment.parent.name)))
 
 
 def isolation() -> str:

@@ -15,6 +15,7 @@ from runner.execute.runs import Finished
 from runner.execute.session import Session
 from runner.plan.model import Plan
 from runner.plan.scenario import Scenario
+from runner.prove.command import end_left_behind
 from runner.prove.scratch import PREFIX, scratch_folder
 from runner.report import drill_facts, measure, results
 from runner.report.evidence import journal_hash, previous_report, write_reports
@@ -64,9 +65,12 @@ def rehearse(
     swept = tuple(one.name for one in left if not one.exists())
     with scratch_folder(parent, "drill") as scratch:
         plan = in_scratch(scratch)
-        finished = acting.execute(
-            plan, scratch=scratch, details=lambda end: _details(session, plan, end)
-        )
+        try:
+            finished = acting.execute(
+                plan, scratch=scratch, details=lambda end: _details(session, plan, end)
+            )
+        finally:
+            end_left_behind(scratch)
         place = scratch
     ended = _as_journalled(session, finished)
     return _conclude(_Drilled(session, rehearsal, plan, ended, run, place.exists(), swept))

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,22 @@ def test_what_a_killed_drill_was_running_is_swept(service: Service, tmp_path: Pa
     facts = drill(Inside(service.folder))["facts"]
     assert len(facts["swept"]) == 1
     assert not alive(sleeping)
+
+
+def test_what_a_command_leaves_behind_ends_with_the_drill(
+    service: Service, holdfast: Inside
+) -> None:
+    commands = "sleep 600 & echo $! > PIDS; setsid sleep 600 & echo $! >> PIDS".replace(
+        "PIDS", str(service.folder / "pids")
+    )
+    spec = SPEC.replace(
+        "checks:", f'  - {{name: serve, run: "true", drill: "{commands}"}}\nchecks:'
+    )
+    (service.folder / "backup.yaml").write_text(spec)
+    drill(holdfast)
+    for pid in (service.folder / "pids").read_text().split():
+        with suppress(ProcessLookupError):
+            assert not alive(owner_of(int(pid)))
 
 
 def test_a_random_choice_can_be_repeated(holdfast: Inside) -> None:
