@@ -62,11 +62,11 @@ def _success(step: Step, results: Mapping[str, StepResult], *, interrupted: bool
         status = _status(need, results)
         if status in ENDED and status not in SATISFIED:
             return Decision("blocked", f"needs {need}, which {_words(status)}")
-    if interrupted:
-        return Decision("blocked", "the run was interrupted")
-    if all(_status(need, results) in SATISFIED for need in step.needs):
-        return RUN
-    return WAIT
+    if any(_status(need, results) not in ENDED for need in step.needs):
+        # Also after an interrupt: what cleans up after this step begins when nothing it needs
+        # goes on any more.
+        return WAIT
+    return Decision("blocked", "the run was interrupted") if interrupted else RUN
 
 
 def _status(step_id: str, results: Mapping[str, StepResult]) -> str:

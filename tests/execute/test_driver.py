@@ -182,6 +182,16 @@ class TestInterrupt:
     def test_after_the_last_step_changes_nothing(self, execute: Execute) -> None:
         assert execute(step("a"), step("b", "interrupt", needs=("a",))).exit_code == 0
 
+    def test_cleans_up_when_what_was_running_has_ended(self, execute: Execute, log: Log) -> None:
+        execute(
+            step("capture", seconds=0.5),
+            step("publish", needs=("capture",)),
+            step("sweep", after=("publish",), when="failure"),
+            step("stop", "interrupt"),
+        )
+        assert log.events[-1] == "sweep"
+        assert frozenset({"capture", "sweep"}) not in log.together
+
     def test_by_a_signal(self, execute: Execute) -> None:
         hung_up = step("a", "signal", number=signal.SIGHUP)
         assert statuses(execute(hung_up, step("b", needs=("a",)))) == {"a": "done", "b": "blocked"}

@@ -36,10 +36,14 @@ def test_what_follows_from_what_happened_before(step: Step, status: str, verb: s
     assert decide(step, results, interrupted=False).verb == verb
 
 
-@pytest.mark.parametrize("status", ["done", "pending"])
-def test_nothing_new_begins_after_an_interrupt(status: str) -> None:
-    results = {"a": StepResult("a", status)} if status == "done" else {}
+def test_nothing_new_begins_after_an_interrupt() -> None:
+    results = {"a": StepResult("a", "done")}
     assert decide(PLAIN, results, interrupted=True).verb == "blocked"
+
+
+def test_after_an_interrupt_what_is_needed_and_goes_on_is_waited_for() -> None:
+    results = {"a": StepResult("a", "started")}
+    assert decide(PLAIN, results, interrupted=True).verb == "wait"
 
 
 def test_what_takes_back_runs_after_an_interrupt() -> None:
