@@ -119,6 +119,16 @@ class TestWhatWouldBeLost:
         assert shown["offsite"]["if_lost"]["snapshots"] == []
 
 
+class TestTargetThatIsNotAsked:
+    @pytest.mark.parametrize("command", ["list", "verify", "prune"])
+    def test_needs_no_variable(self, local: tuple[Service, Inside], command: str) -> None:
+        service, holdfast = local
+        text = SPEC.replace("path: elsewhere", 'path: "${NO_SUCH_PLACE}"')
+        (service.folder / "backup.yaml").write_text(text)
+        holdfast(command, "--target", "disk", status=0)
+        assert "${NO_SUCH_PLACE} has no value" in holdfast(command, status=3).stderr
+
+
 class TestTargetThatIsGone:
     def test_leaves_a_verification_undone(self, local: tuple[Service, Inside]) -> None:
         service, holdfast = local

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -42,6 +42,25 @@ class Call:
     listeners: tuple[Listener, ...] = ()
 
 
+class _Opened(Mapping[str, Target]):
+    """Targets by name. Nothing is asked of them yet."""
+
+    def __init__(self, declared: Mapping[str, TargetSpec]) -> None:
+        self._declared = declared
+        self._open: dict[str, Target] = {}
+
+    def __getitem__(self, name: str) -> Target:
+        if name not in self._open:
+            self._open[name] = open_target(self._declared[name])
+        return self._open[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._declared)
+
+    def __len__(self) -> int:
+        return len(self._declared)
+
+
 @dataclass
 class Session:
     """One command's work on one spec."""
@@ -69,11 +88,10 @@ class Session:
             self.spec = self.reload(lost) if self.reload else _loaded(self.call, lost)
 
     @cached_property
-    def targets(self) -> dict[str, Target]:
-        """All targets, opened; nothing is asked of them yet."""
+    def targets(self) -> Mapping[str, Target]:
+        """All targets, each opened when it is used: one may need a variable that is not set."""
         origin = self.call.origin
-        targets = self.spec.targets if origin is None else {origin.name: origin}
-        return {name: open_target(one) for name, one in targets.items()}
+        return _Opened(self.spec.targets if origin is None else {origin.name: origin})
 
     def catalog(
         self,
@@ -90,7 +108,7 @@ class Session:
             names = [self.call.origin.name]
         chosen = {self.spec.target(name).name for name in names}
         targets = {
-            name: target for name, target in self.targets.items() if not chosen or name in chosen
+            name: self.targets[name] for name in self.targets if not chosen or name in chosen
         }
         return read_catalog(
             targets,
