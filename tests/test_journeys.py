@@ -342,6 +342,18 @@ class TestBackup:
         holdfast("dr-restore", "--confirm", "quaybot", status=0)
         assert service.observe() == before
 
+    def test_fetches_what_did_not_change_or_says_where_it_is(self, fresh: Fresh) -> None:
+        service, holdfast = fresh(policy="nightly: {skip_unchanged: true}")
+        first = holdfast.json("backup")["snapshots"][0]
+        holdfast("backup", status=0)
+        stored = holdfast("fetch", "--to", "stored", status=0)
+        assert (
+            f"Not in it: db, which was unchanged. Next: holdfast fetch --snapshot {first['id']}"
+            in (stored.stdout)
+        )
+        holdfast("fetch", "--to", "content", "--decrypt", status=0)
+        assert (service.folder / "content" / "db.sqlite").is_file()
+
     def test_calls_nothing_unchanged_whose_copies_are_all_damaged(self, fresh: Fresh) -> None:
         service, holdfast = fresh(policy="nightly: {skip_unchanged: true}")
         first = holdfast.json("backup")["snapshots"][0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.durable import make_folder, write_chunks
@@ -25,24 +26,40 @@ from runner.store.stored import Stored
 from runner.target import Target
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """What was written, and what the snapshot has not itself."""
+
+    files: Sequence[Path]
+    elsewhere: Mapping[str, str] = field(default_factory=dict)  # source: the snapshot that has it
+
+
 def fetch_artifacts(
     session: Session, wanted: str, sources: Sequence[str], folder: Path, *, decrypt: bool
-) -> list[Path]:
-    """Write the artifacts of a snapshot into `folder`; return the files. The latest is chosen for
-    each source, where some are asked for.
+) -> Fetched:
+    """Write the artifacts of a snapshot into `folder`. The latest is chosen for each source, where
+    some are asked for.
 
-    What is stored is copied with all that makes it checkable; with `decrypt`, contents are
-    written under their plain names, checked on the way. Existing files are never overwritten.
+    What is stored is copied with all that makes it checkable: a whole snapshot without what it
+    calls unchanged. With `decrypt`, contents are written under their plain names, checked on the
+    way, wherever they lie. Existing files are never overwritten.
     """
     catalog = session.catalog()
-    holders: dict[str, list[str]] = {} if sources else {catalog.find(wanted).id: []}
-    for name in sources:
+    asked, elsewhere = list(sources), dict[str, str]()
+    if not sources:
+        one = catalog.find(wanted)
+        wanted, elsewhere = one.id, dict(one.unchanged)
+        if decrypt:
+            asked, elsewhere = [*one.sources, *one.unchanged], {}
+    holders: dict[str, list[str]] = {} if asked else {catalog.find(wanted).id: []}
+    for name in asked:
         holders.setdefault(_holder(catalog, wanted, name).id, []).append(name)
-    return [
+    files = [
         file
         for snapshot, names in holders.items()
         for file in _fetched(session, catalog.find(snapshot), names, folder, decrypt=decrypt)
     ]
+    return Fetched(files, elsewhere)
 
 
 def _holder(catalog: Catalog, wanted: str, source: str) -> Snapshot:

@@ -212,6 +212,7 @@ def _pin(outcome: Outcome) -> Lines:
 
 def _fetch(outcome: Outcome) -> Lines:
     yield from outcome.data["files"]
+    yield from outcome.notes
 
 
 def _said(outcome: Outcome) -> Lines:

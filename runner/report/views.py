@@ -202,8 +202,13 @@ def fetch(
     from runner.execute.fetching import fetch_artifacts
 
     session = Session.open(call)
-    files = fetch_artifacts(session, wanted, sources, folder, decrypt=decrypt)
-    return Outcome("fetch", {"files": [str(one) for one in files]})
+    fetched = fetch_artifacts(session, wanted, sources, folder, decrypt=decrypt)
+    notes = [
+        f"Not in it: {name}, which was unchanged. Next: holdfast fetch --snapshot {holder} "
+        f"--source {name} --to FOLDER {call.again}".rstrip()
+        for name, holder in fetched.elsewhere.items()
+    ]
+    return Outcome("fetch", {"files": [str(one) for one in fetched.files]}, notes=tuple(notes))
 
 
 def pin(call: Call, wanted: str, seconds: float | None) -> Outcome:
