@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from runner.spec.marks import Problem
-from runner.spec.model import Keep, Policy, Spec
+from runner.spec.model import Keep, Policy, RecoveryStep, Spec
 from runner.spec.overlap import Doubt, late_folders, misplaced_keys, overlaps, paths_of
 from runner.spec.schedule import Schedule
 from runner.spec.units import format_duration, parse_duration
@@ -99,13 +99,18 @@ def _slow_steps(spec: Spec) -> Iterator[Doubt]:
         )
         yield ("objectives", SYSTEM, "rto"), message
     for place, step in enumerate(spec.recovery):
-        left_out = step in own and (step.manual is not None or step.drill == "skip")
-        if left_out and step.expected is None and step.timeout is None:
+        if step in own and _is_left_out(step) and step.expected is None and step.timeout is None:
             message = (
                 f"A drill leaves `{step.name}` out and cannot know its time, so it cannot tell "
                 "whether the RTO holds. Add expected: 5m."
             )
             yield ("recovery", place), message
+
+
+def _is_left_out(step: RecoveryStep) -> bool:
+    """Whether a drill does not do it: a probe of what is live is never asked there."""
+    live = step.probe is not None and step.probe.kind in ("http", "tcp") and step.drill == "same"
+    return step.manual is not None or step.drill == "skip" or live
 
 
 def _unencrypted(spec: Spec) -> Iterator[Doubt]:

@@ -264,6 +264,22 @@ def test_where_no_report_can_be_written_nothing_is_drilled(
     assert not list((service.folder / ".holdfast" / "runs").glob("*-drill-*"))
 
 
+@pytest.mark.parametrize("question", ["http: 'http://127.0.0.1:1/'", "tcp: '127.0.0.1:1'"])
+def test_what_is_not_asked_in_a_drill_counts_all_the_same(
+    service: Service, holdfast: Inside, question: str
+) -> None:
+    step = f"  - {{name: healthy, probe: {{{question}}}, drill: same}}\n"
+    spec = SPEC.replace("checks:", f"{step}checks:")
+    (service.folder / "backup.yaml").write_text(spec)
+    assert "cannot know its time" in holdfast("validate").stdout
+    assert drill(holdfast, status=7)["rto"]["system"]["met"] is None
+    timed = spec.replace("drill: same}\nchecks", "drill: same, expected: 2h}\nchecks")
+    (service.folder / "backup.yaml").write_text(timed)
+    document = drill(holdfast, status=5)
+    assert document["rto"]["system"]["measured"] > 7200
+    assert {one["name"]: one["verdict"] for one in document["checks"]}["healthy"] == "SKIP"
+
+
 def test_open_findings_are_carried_over(service: Service, holdfast: Inside) -> None:
     findings = service.folder / ".holdfast" / "drills" / "findings.yaml"
     assert drill(holdfast)["facts"]["findings"] == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runner.errors import StepFailed
-from runner.execute.actions.base import Outputs, Simple, typed
+from runner.execute.actions.base import Outputs, Simple, Skipped, typed
 from runner.execute.asking import ask_probe, entry_named, live_folder
 from runner.execute.context import Context
 from runner.plan.model import Step
@@ -37,6 +37,10 @@ class AskProbe(Simple):
                 remedy="See what the service says, then resume.",
                 outputs=outputs,
             )
+        if answer["verdict"] == "SKIP":
+            # Asked live, it takes its time all the same.
+            counted = entry.expected if entry.expected is not None else entry.timeout
+            raise Skipped(str(answer["actual"]), {**outputs, "counted_seconds": counted})
         return outputs
 
 
