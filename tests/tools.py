@@ -27,6 +27,7 @@ PROGRAMS = {
     "gzip": "gzip",
     "node": "nodejs",
     "openssl": "openssl",
+    "pgbouncer": "pgbouncer",
     "psql": "postgresql",
     "radosgw": "radosgw",
     "redis-cli": "redis-tools",

@@ -43,6 +43,8 @@ PINNED = {
 # Where the server does not know what its bytes mean, it would refuse to give them as UTF-8.
 _ENCODING = """(SELECT CASE current_setting('server_encoding')
                         WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END)"""
+# At once, since a database may have a limit that even the first statement exceeds.
+_SERVED_BY = "BEGIN; SET LOCAL statement_timeout = 0; SELECT pg_catalog.pg_backend_pid(); COMMIT"
 CANCEL_SECONDS = 5.0
 
 
@@ -91,7 +93,7 @@ def connect(server: Server, application: str = APPLICATION) -> Session:
 
         session = PsqlSession(server, application)
     else:
-        session = _LibpqSession(server, application)
+        session = _own_connection(server, application)
     try:
         # First, since a database may have a limit that even the next statement exceeds.
         session.execute("SET statement_timeout = 0")
@@ -101,6 +103,22 @@ def connect(server: Server, application: str = APPLICATION) -> Session:
             "SELECT pg_catalog.set_config(name, v.wanted, false) "  # noqa: S608 - quoted
             f"FROM pg_catalog.pg_settings s JOIN (VALUES {values}) v(name, wanted) USING (name)"
         )
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _own_connection(server: Server, application: str) -> Session:
+    """A connection that nobody else uses meanwhile, pooler or not; nothing is set there yet."""
+    session = _LibpqSession(server, application)
+    try:
+        if not session.is_direct():
+            from runner.source.postgres_pooler import require_own_connection
+
+            require_own_connection(
+                session, lambda: contextlib.closing(_LibpqSession(server, application))
+            )
     except BaseException:
         session.close()
         raise
@@ -166,6 +184,14 @@ class _LibpqSession:
             raise said(f"Connecting to {server.describe()}", str(error)) from error
         self._open.callback(self._connection.close)
         self._open.enter_context(process.stoppable(self._stop))
+
+    def is_direct(self) -> bool:
+        """Whether who let this session in is the process that serves it, and no pooler."""
+        cursor = self._run(_SERVED_BY)
+        while cursor.nextset():
+            if cursor.description:
+                return bool(cursor.fetchone() == (self._connection.info.backend_pid,))
+        return False
 
     def rows(self, sql: str) -> list[Row]:
         result = self._run(sql).pgresult
