@@ -27,13 +27,16 @@ def recovery_times(spec: Spec, plan: Plan, finished: Finished) -> dict[str, dict
     system = _system(spans, finished.seconds) if whole else None
     times = {SYSTEM: _judged(_objective(spec, SYSTEM), system, failed=not whole)}
     confirmed = {span.step.id: span for span in spans if span.result.done}
-    ends = {name: confirmed.get(f"{name}.confirm") for name in plan.facts["snapshots"]}
+    # A source that the recovery forgets does not come back either.
+    forgotten = [name for name in spec.sources if _objective(spec, name) is not None]
+    names = dict.fromkeys([*plan.facts["snapshots"], *forgotten])
+    ends = {name: confirmed.get(f"{name}.confirm") for name in names}
     for name, span in ends.items():
         times[name] = _of_spans(spec, name, [span])
     for service in spec.services.values():
         of_service = [ends[name] for name in service.sources if name in ends]
-        if of_service and service.name in spec.objectives:
-            times[service.name] = _of_spans(spec, service.name, of_service)
+        if service.sources and service.name in spec.objectives:
+            times[service.name] = _of_spans(spec, service.name, of_service or [None])
     return times
 
 
@@ -47,7 +50,9 @@ def recovery_points(
     # `now` is a whole second; what was captured later in that second counts.
     bound = incident if incident < now else None
     points = {}
-    for name in plan.facts["snapshots"]:
+    promised_too = [name for name, one in spec.objectives.items() if one.rpo is not None]
+    sources = [name for name in promised_too if name in spec.sources]
+    for name in dict.fromkeys([*plan.facts["snapshots"], *sources]):
         fresh = catalog.fresh_at(name, at=bound)
         # What only a wrong clock can have dated has no age that anybody knows.
         doubtful = fresh is not None and fresh - now > FUTURE

@@ -124,6 +124,18 @@ def test_what_did_not_come_back_missed_its_objective(made: World) -> None:
     assert times["bot"]["met"] is False
 
 
+def test_what_the_recovery_forgets_did_not_come_back(tmp_path: Path) -> None:
+    text = (SMALL + MORE).replace("  - {restore: db}\n", "")
+    made = world(load_spec(write_spec(tmp_path, text), None, environment={}), FACTS)
+    plan = made.compile()
+    times = recovery_times(made.spec, plan, ended(plan, 20.0))
+    assert times["db"] == {"objective": 10.0, "measured": None, "met": False}
+    assert times["bot"]["met"] is False
+    incident = datetime(2026, 11, 20, 5, tzinfo=UTC)
+    points = recovery_points(made.spec, plan, made.catalog, incident, now=incident)
+    assert points["db"]["met"] is False
+
+
 @pytest.mark.parametrize(("hours", "met"), [(25, True), (27, False)])
 def test_the_age_of_the_newest_snapshot_is_judged(made: World, hours: int, met: bool) -> None:
     taken = datetime(2026, 11, 19, 2, 15, tzinfo=UTC)
