@@ -236,10 +236,9 @@ def test_a_profile_is_a_name(fresh: Fresh, profile: str) -> None:
     service, holdfast = fresh()
     for command in ("validate", "list", "backup", "status"):
         assert holdfast(command, "--profile", profile).status in (1, 3)
-    assert holdfast("dr-restore", "--from-profile", profile, "--confirm", "quaybot").status in (
-        1,
-        7,
-    )
+    # No target reads a folder of such a name: whether there is a snapshot cannot be told.
+    answer = holdfast("dr-restore", "--from-profile", profile, "--confirm", "quaybot")
+    assert answer.status in (1, 4, 7)
     unharmed(service.folder)
 
 
