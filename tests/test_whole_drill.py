@@ -37,8 +37,8 @@ REACH_OUT = """
         if (: < /dev/tcp/127.0.0.1/$port) 2>/dev/null; then echo "reached $port"; exit 1; fi
       done
     run: "true"
-  - {name: page, probe: {http: "http://127.0.0.1:TRAP/health"}, drill: same}
-  - {name: port, probe: {tcp: "127.0.0.1:TRAP"}, drill: same}
+  - {name: page, probe: {http: "http://127.0.0.1:TRAP/health"}, drill: same, expected: 1s}
+  - {name: port, probe: {tcp: "127.0.0.1:TRAP"}, drill: same, expected: 1s}
   - {name: left-out, run: "touch /dev/tcp/127.0.0.1/TRAP", expected: 1s}
 """
 
