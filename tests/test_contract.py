@@ -408,6 +408,7 @@ class TestExitCodes:
             "restore", "--source", "db", "--confirm", "db", "--json"
         ) as process:
             while not (service.folder / "waiting").exists():
+                assert process.poll() is None, process.communicate()
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
             stdout, stderr = process.communicate()

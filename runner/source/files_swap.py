@@ -13,7 +13,7 @@ from typing import Any
 
 from runner import swap
 from runner.durable import write_bytes
-from runner.errors import StepFailed
+from runner.errors import PersonNeeded, StepFailed
 from runner.process import run
 from runner.source import Kept, replaced
 from runner.source.files_place import Layout, Placing, guarded
@@ -82,7 +82,13 @@ class Pieces:
             self.pairs.append((staged, live))
             return
         if plain or (chosen and (live.is_symlink() or not live.is_dir())):
-            # Either nobody asked for it, or something that must stay stands there.
+            if chosen and not self._is_anothers(placing, live):
+                kind = "a file" if plain else "a folder of its own"
+                raise PersonNeeded(
+                    f"{live} must stay where it is, for what is mounted or stored in it, and the "
+                    f"snapshot has {kind} there.",
+                    remedy="Restore with --to FOLDER, and move what you need.",
+                )
             return
         if chosen:
             self.merged.append((staged, live))
@@ -91,12 +97,20 @@ class Pieces:
             self.add(placing, inner, staged / entry, live / entry, wanted)
 
     @staticmethod
+    def _is_anothers(placing: Placing, live: Path) -> bool:
+        """Whether what stands there is another's to restore."""
+        protected = placing.place.protected
+        return live in protected or live.resolve() in (one.resolve() for one in protected)
+
+    @staticmethod
     def _is_guarded(placing: Placing, live: Path) -> bool:
         return os.path.lexists(live) and guarded(live, placing.place.protected)
 
 
 def within_reach(placing: Placing, layout: Layout, wanted: Callable[[str], bool]) -> Pieces:
-    """The pieces of a staged layout. Raises StepFailed when a rename cannot bring one in."""
+    """The pieces of a staged layout. Raises StepFailed when a rename cannot bring one in, and
+    PersonNeeded when something that must stay is in the way.
+    """
     pieces = Pieces.of(placing, layout, wanted)
     for staged, live in pieces.pairs:
         mount = mount_of(live.parent, placing.mounts)

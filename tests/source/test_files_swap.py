@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import StepFailed
+from runner.errors import PersonNeeded, StepFailed
 from runner.source import Place
 from tests.source.stack import TOKEN, bash, decode, tree
 from tests.source.tree import Snapshots, restore, source_of
@@ -115,6 +115,32 @@ class TestRestore:
         assert (app / "logs/today").is_file()
         source.unswap(Place(TOKEN))
         source.discard(Place(TOKEN))
+        assert tree(app) == before
+
+    @pytest.mark.parametrize("root", [".", "data"])
+    @pytest.mark.parametrize("became", ["link", "file"])
+    def test_what_must_stay_is_not_taken_for_restored(
+        self, app: Path, snapshots: Snapshots, root: str, became: str
+    ) -> None:
+        """A folder moved to another disk since, with another source's database in it."""
+        source = source_of(app, root)
+        if became == "file":
+            (app / "data/kept").write_text("a file in the snapshot")
+        artifacts = snapshots.take(source)
+        stays = app / "data/db.sqlite"
+        if became == "link":
+            (app / "data").rename(app.parent / "disk")
+            (app / "data").symlink_to(app.parent / "disk")
+        else:
+            (app / "data/kept").unlink()
+            (app / "data/kept").mkdir()
+            stays = app / "data/kept/db.sqlite"
+            stays.write_text("rows")
+        (app / "data/notes.txt").write_text("wrecked")
+        before = tree(app)
+        with pytest.raises(PersonNeeded, match="must stay where it is"):
+            source.stage(artifacts, Place(TOKEN, protected=(stays,)))
+        source.discard(Place(TOKEN, protected=(stays,)))
         assert tree(app) == before
 
 
