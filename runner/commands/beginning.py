@@ -20,7 +20,9 @@ def init(flags: Flags, *, force: bool = False, tasks: bool = False) -> Outcome:
     """Look around, make a key, and write a first backup.yaml."""
     from runner.report.init import initialise
 
-    return initialise(Path.cwd(), flags.call.file, force=force, tasks=tasks)
+    # What the spec says of paths is relative to its own folder.
+    folder = flags.call.file.parent.resolve()
+    return initialise(folder, flags.call.file, force=force, tasks=tasks)
 
 
 @command(texts={"out": "File to write; one that exists is never replaced."}, spec=False)

@@ -73,7 +73,7 @@ def _spec(found: Found, project: str, key: Path, recipient: str) -> str:
     lines = [
         "# yaml-language-server: $schema=schema/spec.json",
         "version: 1",
-        f"project: {project}",
+        f"project: {quoted(project)}",
         *(["env_file: [.env]"] if found.environment else []),
         "",
         "sources:",

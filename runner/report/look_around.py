@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from runner.errors import UsageError
+
 SQLITE_MAGIC = b"SQLite format 3\0"
 DEEPEST = 4
 SKIPPED = {"node_modules", "venv", ".venv", "__pycache__", ".git", ".holdfast", "backups"}
@@ -35,7 +37,7 @@ def look_around(folder: Path) -> Found:
     """What lies in a folder, or is named by its .env, that a backup should have."""
     names = _Names()
     files = sorted(path.relative_to(folder) for path in _databases(folder))
-    sources = [(names.of(one.stem), f"type: sqlite, path: {quoted(str(one))}") for one in files]
+    sources = [(names.of(one.stem), f"type: sqlite, path: {_path(one)}") for one in files]
     sources += _servers(folder, names)
     configuration = [name for name in CONFIGURATION if (folder / name).exists()]
     if configuration:
@@ -47,9 +49,22 @@ def look_around(folder: Path) -> Found:
 
 
 def quoted(text: str) -> str:
-    """A text as a YAML scalar in which nothing is expanded."""
+    """A text as a YAML scalar in which nothing is expanded. Raises UsageError if it is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(text).decode(errors="backslashreplace")
+        raise UsageError(
+            f"The name {shown} is not UTF-8: a spec cannot name it.", remedy="Rename it."
+        ) from None
     escaped = text.replace("$", "$$")
-    return escaped if re.fullmatch(r"[A-Za-z0-9_./-]+", text) else json.dumps(escaped)
+    plain = re.fullmatch(r"[A-Za-z0-9_./-]+", text) and text.lower() != "null"
+    return escaped if plain else json.dumps(escaped)
+
+
+def _path(path: Path) -> str:
+    # A `~` at its beginning would stand for somebody's home.
+    return quoted(f"./{path}" if str(path).startswith("~") else str(path))
 
 
 class _Names:
@@ -75,12 +90,14 @@ def _databases(folder: Path) -> Iterator[Path]:
         folders[:] = [] if deep else sorted(set(folders) - SKIPPED)
         for name in files:
             path = here / name
-            if path.is_file() and not path.is_symlink() and _is_sqlite(path):
+            if _is_sqlite(path):
                 yield path
 
 
 def _is_sqlite(path: Path) -> bool:
     try:
+        if path.is_symlink() or not path.is_file():
+            return False
         with path.open("rb") as file:
             return file.read(len(SQLITE_MAGIC)) == SQLITE_MAGIC
     except OSError:
@@ -95,7 +112,8 @@ def _servers(folder: Path, names: _Names) -> Iterator[tuple[str, str]]:
     composed = _compose_services(folder)
     seen: set[str] = set()
     for variable, value in values.items():
-        scheme = value.partition("://")[0].partition("+")[0]
+        # A word alone chooses a driver: CACHE_DRIVER=redis.
+        scheme = value.partition("://")[0].partition("+")[0] if "://" in value else ""
         kind = "postgres" if scheme in POSTGRES else "redis" if scheme in REDIS else ""
         if kind and value not in seen:
             seen.add(value)

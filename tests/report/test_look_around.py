@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from runner.errors import UsageError
 from runner.report.look_around import look_around
+from runner.spec.load import load_spec
+from tests.inside import Inside
 
 COMPOSE = """\
 services:
@@ -91,3 +98,59 @@ def test_the_same_server_twice_is_one_source(tmp_path: Path) -> None:
     url = "redis://127.0.0.1/0"
     (tmp_path / ".env").write_text(f"REDIS_URL={url}\nCELERY_BROKER_URL={url}\n")
     assert set(sources(tmp_path)) == {"cache", "config"}
+
+
+def test_a_word_that_chooses_a_driver_names_no_server(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("CACHE_DRIVER=redis\nDB_CONNECTION=postgres\n")
+    assert set(sources(tmp_path)) == {"config"}
+
+
+def test_names_that_yaml_or_a_spec_would_read_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "keys"))
+    folder = tmp_path / "null"
+    folder.mkdir()
+    for name in ("null", "~", "~root", "2024", "1.0", "-", "on", "$HOME.db"):
+        sqlite3.connect(folder / name).execute("create table t(x)").close()
+    Inside(tmp_path)("init", "--file", "null/backup.yaml", status=0)
+    spec = load_spec(folder / "backup.yaml", None)
+    assert spec.project == "null"
+    paths = {Path(one.options["path"]) for one in spec.sources.values()}
+    assert {folder / path for path in paths} == set(folder.iterdir()) - {spec.file}
+
+
+def test_a_name_that_is_no_text_is_told(tmp_path: Path) -> None:
+    name = os.fsdecode(b"bad\xff.db")
+    sqlite3.connect(tmp_path / "good.db").execute("create table t(x)").close()
+    (tmp_path / "good.db").rename(tmp_path / name)
+    with pytest.raises(UsageError, match=r"bad\\xff\.db is not UTF-8"):
+        look_around(tmp_path)
+
+
+def test_a_folder_that_may_only_be_listed_is_passed_over() -> None:
+    with tempfile.TemporaryDirectory() as base:
+        Path(base).chmod(0o755)
+        (Path(base) / "listed").mkdir()
+        (Path(base) / "listed" / "file").touch()
+        (Path(base) / "listed").chmod(0o744 if os.geteuid() == 0 else 0o600)
+        assert as_nobody(lambda: str(sources(Path(base)))) == "{}"
+        (Path(base) / "listed").chmod(0o700)
+
+
+def as_nobody(work: Callable[[], str]) -> str:
+    """What `work` answers in a process of a user who may read nothing of root's."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            os.write(theirs, work().encode())
+        os._exit(0)
+    os.close(theirs)
+    os.waitpid(child, 0)
+    with os.fdopen(ours) as answer:
+        return answer.read()
