@@ -5,16 +5,17 @@ Scratch servers that were started in one are ended before it goes.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from runner.daemon import end_daemons
-from runner.durable import PRIVATE_FOLDER, make_folder, write_bytes
+from runner.durable import PRIVATE_FILE, PRIVATE_FOLDER, make_folder, sync_folder
 from runner.errors import StepFailed
 from runner.owner import Owner, alive, this_process
 from runner.swap import remove_tree
@@ -36,30 +37,30 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
     """
     folder = parent / f"{PREFIX}{_ODD.sub('-', name)[:60]}-{secrets.token_hex(4)}"
     note = folder.with_name(f"{folder.name}{NOTE}")
-    try:
-        make_folder(parent)
-        write_bytes(note, json.dumps(this_process().to_json()).encode(), exclusive=True)
-        folder.mkdir(mode=PRIVATE_FOLDER)
-    except OSError as error:
-        raise StepFailed(
-            f"No scratch folder can be made in {parent}: {error}.",
-            remedy="Check its permissions and the free space.",
-        ) from error
-    try:
-        yield folder
-    except BaseException as error:
+    with ExitStack() as stack:
+        try:
+            make_folder(parent)
+            stack.enter_context(_held(note, folder))
+        except OSError as error:
+            raise StepFailed(
+                f"No scratch folder can be made in {parent}: {error}.",
+                remedy="Check its permissions and the free space.",
+            ) from error
+        try:
+            yield folder
+        except BaseException as error:
+            try:
+                _remove(folder, note)
+            except OSError as left:
+                error.add_note(f"{folder} is left over: {left}")
+            raise
         try:
             _remove(folder, note)
-        except OSError as left:
-            error.add_note(f"{folder} is left over: {left}")
-        raise
-    try:
-        _remove(folder, note)
-    except OSError as error:
-        raise StepFailed(
-            f"The scratch folder {folder} cannot be removed: {error}.",
-            remedy="Remove it by hand; nothing needs it.",
-        ) from error
+        except OSError as error:
+            raise StepFailed(
+                f"The scratch folder {folder} cannot be removed: {error}.",
+                remedy="Remove it by hand; nothing needs it.",
+            ) from error
 
 
 def sweep(parent: Path) -> list[Path]:
@@ -73,10 +74,29 @@ def sweep(parent: Path) -> list[Path]:
             if not _NOTE.fullmatch(note.name) or not _is_orphan(note):
                 continue
             folder = note.with_name(note.name.removesuffix(NOTE))
-            with suppress(OSError):
+            with suppress(OSError), note.open("r+b") as file:
+                # A process of another container has an id that means nothing here.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _remove(folder, note)
                 swept.append(folder)
     return swept
+
+
+@contextmanager
+def _held(note: Path, folder: Path) -> Iterator[None]:
+    """Make both, and hold the kernel's lock on the note, which says nothing before it is locked."""
+    descriptor = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(json.dumps(this_process().to_json()).encode())
+            os.fsync(descriptor)
+            sync_folder(note.parent)
+            folder.mkdir(mode=PRIVATE_FOLDER)
+        except BaseException:
+            note.unlink(missing_ok=True)
+            raise
+        yield
 
 
 def _is_orphan(note: Path) -> bool:

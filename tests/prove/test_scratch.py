@@ -110,6 +110,23 @@ def test_a_reused_process_id_does_not_save_an_orphan(tmp_path: Path) -> None:
     assert sweep(tmp_path) == [orphan]
 
 
+def test_one_that_lives_in_another_container_is_kept(tmp_path: Path) -> None:
+    living, kept = holding(tmp_path)
+    killed, orphan = holding(tmp_path)
+    killed.kill()
+    killed.communicate()
+    # Of the same host name, but with processes of its own: here nobody has its id.
+    note = kept.with_name(f"{kept.name}.owner")
+    dead = orphan.with_name(f"{orphan.name}.owner").read_text()
+    note.write_text(dead)
+    try:
+        assert sweep(tmp_path) == [orphan]
+        assert (kept / "data").exists()
+    finally:
+        living.communicate("")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "1"}', "\xff"])
 def test_what_says_nothing_of_its_owner_is_left_alone(tmp_path: Path, text: str) -> None:
     folder = tmp_path / "scratch-x-00000000"
