@@ -170,6 +170,16 @@ class TestRestore:
         assert (service.folder / ".env").read_text() == "TOKEN=abc\n"
         assert (service.folder / "config" / "app.toml").read_text() == "name = 'changed'\n"
 
+    def test_brings_back_what_ls_shows_by_the_name_that_it_shows(self, fresh: Fresh) -> None:
+        service, holdfast = fresh()
+        asked = ("--source", "config", "--include", "./config/deep/odd*")
+        (shown,) = holdfast.json("ls", *asked)["contents"]
+        assert shown["name"] == "config/deep/odd\\nname"
+        asked = ("--source", "config", "--include", shown["name"])
+        holdfast("restore", *asked, "--to", "new", status=0)
+        assert (service.folder / "new" / "config" / "deep" / "odd\nname").exists()
+        assert not (service.folder / "new" / ".env").exists()
+
     def test_asks_before_it_replaces_a_destination_that_is_not_empty(self, fresh: Fresh) -> None:
         service, holdfast = fresh()
         (service.folder / "out").mkdir()

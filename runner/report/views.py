@@ -191,7 +191,7 @@ def _first(troubles: Sequence[str]) -> dict[str, str] | None:
 
 
 def _matches(name: str, glob: str) -> bool:
-    pattern = glob.rstrip("/")
+    pattern = glob.removeprefix("./").rstrip("/")
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}/*")
 
 

@@ -348,7 +348,11 @@ class FilesSource:
 
 
 def _wanted(place: Place) -> Callable[[str], bool]:
-    return Globs(place.include, anchored=True) if place.include else lambda _: True
+    """Whether a name is asked for as it is, or as `ls` shows it."""
+    if not place.include:
+        return lambda _: True
+    as_it_is, as_shown = (Globs(place.include, anchored=True) for _ in range(2))
+    return lambda name: as_it_is(name) or as_shown(shown(name))
 
 
 def _hash_of(path: Path) -> str:
