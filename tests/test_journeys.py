@@ -364,6 +364,14 @@ class TestBackup:
         holdfast("fetch", "--to", "content", "--decrypt", status=0)
         assert (service.folder / "content" / "db.sqlite").is_file()
 
+    def test_says_what_could_not_be_captured_when_it_is_fetched(self, fresh: Fresh) -> None:
+        service, holdfast = fresh()
+        shutil.rmtree(service.folder / "code")
+        holdfast("backup", status=4)
+        fetched = holdfast("fetch", "--to", "content", "--decrypt", status=0)
+        assert "Not in it: code, which could not be captured." in fetched.stdout
+        holdfast("fetch", "--source", "code", "--to", "code", status=0)
+
     def test_calls_nothing_unchanged_whose_copies_are_all_damaged(self, fresh: Fresh) -> None:
         service, holdfast = fresh(policy="nightly: {skip_unchanged: true}")
         first = holdfast.json("backup")["snapshots"][0]

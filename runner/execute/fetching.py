@@ -32,6 +32,7 @@ class Fetched:
 
     files: Sequence[Path]
     elsewhere: Mapping[str, str] = field(default_factory=dict)  # source: the snapshot that has it
+    missing: Sequence[str] = ()  # sources that could not be captured
 
 
 def fetch_artifacts(
@@ -45,10 +46,10 @@ def fetch_artifacts(
     way, wherever they lie. Existing files are never overwritten.
     """
     catalog = session.catalog()
-    asked, elsewhere = list(sources), dict[str, str]()
+    asked, elsewhere, missing = list(sources), dict[str, str](), tuple[str, ...]()
     if not sources:
         one = catalog.find(wanted)
-        wanted, elsewhere = one.id, dict(one.unchanged)
+        wanted, elsewhere, missing = one.id, dict(one.unchanged), tuple(one.missing)
         if decrypt:
             asked, elsewhere = [*one.sources, *one.unchanged], {}
     holders: dict[str, list[str]] = {} if asked else {catalog.find(wanted).id: []}
@@ -59,7 +60,7 @@ def fetch_artifacts(
         for snapshot, names in holders.items()
         for file in _fetched(session, catalog.find(snapshot), names, folder, decrypt=decrypt)
     ]
-    return Fetched(files, elsewhere)
+    return Fetched(files, elsewhere, missing)
 
 
 def _holder(catalog: Catalog, wanted: str, source: str) -> Snapshot:

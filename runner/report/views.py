@@ -208,6 +208,11 @@ def fetch(
         f"--source {name} --to FOLDER {call.again}".rstrip()
         for name, holder in fetched.elsewhere.items()
     ]
+    notes += [
+        f"Not in it: {name}, which could not be captured. Next: holdfast fetch --source {name} "
+        f"--to FOLDER {call.again}".rstrip()
+        for name in fetched.missing
+    ]
     return Outcome("fetch", {"files": [str(one) for one in fetched.files]}, notes=tuple(notes))
 
 
