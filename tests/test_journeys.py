@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -144,6 +145,26 @@ class TestEverythingComesBack:
         run_blocks(document, workshop, AGE_IDENTITY=identity)
         assert service.observe() == before
         assert service.log() == ["stop", "start", "deployed"]
+
+    def test_by_the_runbook_whose_fetch_was_cut(
+        self, fresh: Fresh, tmp_path: Path, kind: str
+    ) -> None:
+        if kind == "encrypted":
+            require_program("age")
+        service, holdfast = fresh(kind)
+        before = service.observe()
+        document = holdfast.json("runbook")["document"]
+        service.destroy()
+        programs = tmp_path / "programs"
+        programs.mkdir()
+        (programs / "cp").write_text('#!/bin/sh\ntouch "$4/SHA256SUMS"\nexit 1\n')
+        (programs / "cp").chmod(0o755)
+        identity = str(service.folder / IDENTITY)
+        cut = f"{programs}:{os.environ['PATH']}"
+        with pytest.raises(AssertionError):
+            run_blocks(document, tmp_path, AGE_IDENTITY=identity, PATH=cut)
+        run_blocks(document, tmp_path, AGE_IDENTITY=identity)
+        assert service.observe() == before
 
 
 class TestRestore:

@@ -39,13 +39,15 @@ class Stage(Simple):
         target = open_target(spec.target(step.params["target"]))
         stored = [Stored(**one) for one in step.params["stored"]]
         folder = folder_of(spec.project, step.params["profile"], snapshot)
-        fetch = target.download_commands(folder, f"{WORKSHOP}/{snapshot}")
+        fetched, partial = f"{WORKSHOP}/{snapshot}", f"{WORKSHOP}/{snapshot}.partial"
         return [
+            "set -o pipefail",
             f"mkdir -p -m 700 {WORKSHOP}",
-            f"if ! test -e {WORKSHOP}/{snapshot}; then",
-            *(f"  {line}" for line in fetch),
+            f"if ! test -e {fetched}; then",
+            *(f"  {line}" for line in target.download_commands(folder, partial)),
+            f"  mv -T -- {partial} {fetched}",
             "fi",
-            f"cd {WORKSHOP}/{snapshot}",
+            f"cd {fetched}",
             "sha256sum --check --quiet SHA256SUMS",
             *source.restore_commands(stored, decode, f"restored/{step.params['source']}"),
         ]
