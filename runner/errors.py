@@ -66,16 +66,37 @@ class SpecError(HoldfastError):
 
 
 class StepFailed(HoldfastError):
-    """A step, a check or a verification failed. `outputs` is what it found out all the same."""
+    """A step, a check or a verification failed. `outputs` is what it found out all the same.
+
+    `local` says that something was lacking here: room, memory, a program, a right, a connection.
+    """
 
     kind = "failed"
     exit_code = 4
 
     def __init__(
-        self, message: str, *, outputs: Mapping[str, Any] | None = None, **where: Any
+        self,
+        message: str,
+        *,
+        outputs: Mapping[str, Any] | None = None,
+        local: bool = False,
+        **where: Any,
     ) -> None:
         super().__init__(message, **where)
         self.outputs = dict(outputs or {})
+        self.local = local
+
+
+def is_local(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says something of this machine and not of what was
+    stored.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError | MemoryError) or getattr(cause, "local", False):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 class ObjectiveMissed(HoldfastError):

@@ -20,6 +20,21 @@ from runner.errors import StepFailed
 SHELL = ("bash", "-eu", "-o", "pipefail", "-c")
 GRACE_SECONDS = 5.0
 TAIL_BYTES = 4096
+NOT_STARTED = (126, 127)  # how a shell, or what starts programs in its place, says so
+
+# What programs say of the machine that they run on, in their own words or the C library's.
+LOCAL_WORDS = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "Read-only file system",
+    "Permission denied",
+    "Input/output error",
+    "Too many open files",
+    "Resource temporarily unavailable",
+    "Cannot allocate memory",
+    "out of memory",
+    "Out of memory",
+)
 
 _running: dict[subprocess.Popen[bytes], str] = {}  # with the scope that each was started in
 _stoppable: dict[object, tuple[str, Callable[[], None]]] = {}  # with their scopes
@@ -42,7 +57,12 @@ class CommandFailed(StepFailed):
     """A process ended with another status than 0, or ran out of time."""
 
     def __init__(self, message: str, outcome: Outcome) -> None:
-        super().__init__(message)
+        local = (
+            outcome.status < 0
+            or outcome.status in NOT_STARTED
+            or any(words in outcome.stderr for words in LOCAL_WORDS)
+        )
+        super().__init__(message, local=local)
         self.outcome = outcome
 
 
@@ -105,11 +125,27 @@ def _not_started(
 ) -> StepFailed:
     name = _name(arguments)
     if folder is not None and not folder.is_dir():
-        return StepFailed(f"{name} was not started: the folder {folder} is missing.")
+        return StepFailed(f"{name} was not started: the folder {folder} is missing.", local=True)
     if isinstance(error, FileNotFoundError):
-        return StepFailed(f"{name} was not found.", remedy="`holdfast doctor` says how to get it.")
+        return StepFailed(
+            f"{name} was not found.", remedy="`holdfast doctor` says how to get it.", local=True
+        )
     reason = error.strerror if isinstance(error, OSError) else error
-    return StepFailed(f"{name} cannot be started: {reason}.")
+    return StepFailed(f"{name} cannot be started: {reason}.", local=True)
+
+
+def temporary_file() -> IO[bytes]:
+    """A file without a name. Raises StepFailed where none can be made: a bare error of it would be
+    taken for one of the file that is read meanwhile.
+    """
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise StepFailed(
+            f"No temporary file can be made: {error.strerror}.",
+            remedy="Free some room in TMPDIR, or let it name a folder that this user may write.",
+            local=True,
+        ) from error
 
 
 @contextlib.contextmanager
@@ -165,7 +201,7 @@ def run(
     """
     began = time.monotonic()
     with (
-        tempfile.TemporaryFile() as errors,
+        temporary_file() as errors,
         started(
             arguments,
             stdin=subprocess.PIPE,
@@ -200,7 +236,7 @@ def reading(
     """The process's standard output as a stream; its status is checked when the block ends."""
     began = time.monotonic()
     with (
-        tempfile.TemporaryFile() as errors,
+        temporary_file() as errors,
         started(
             arguments,
             stdin=stdin,
@@ -231,7 +267,7 @@ def feeding(
     """
     began = time.monotonic()
     with (
-        tempfile.TemporaryFile() as errors,
+        temporary_file() as errors,
         started(
             arguments,
             stdin=subprocess.PIPE,

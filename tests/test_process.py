@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runner import process
-from runner.errors import StepFailed
+from runner.errors import StepFailed, is_local
 from runner.process import CommandFailed
 
 
@@ -72,6 +73,31 @@ def test_a_failure_says_what_the_program_said() -> None:
 def test_a_signal_is_named() -> None:
     with pytest.raises(CommandFailed, match="ended by signal 9"):
         process.run(["bash", "-c", "kill -9 $$"])
+
+
+@pytest.mark.parametrize(
+    ("script", "local"),
+    [
+        ("exit 3", False),
+        ("echo 'fatal: bad object' >&2; exit 128", False),
+        ("kill -9 $$", True),
+        ("no-such-program", True),
+        ("echo 'write error: No space left on device' >&2; exit 1", True),
+    ],
+)
+def test_what_a_program_says_of_its_machine_is_known(script: str, local: bool) -> None:
+    with pytest.raises(CommandFailed) as caught:
+        process.run(["bash", "-c", script])
+    assert is_local(caught.value) == local
+
+
+def test_a_temporary_folder_that_is_gone_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StepFailed, match="No temporary file can be made") as caught:
+        process.run(["true"])
+    assert is_local(caught.value)
 
 
 def test_only_the_end_of_long_complaints_is_kept() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,20 @@ def test_the_private_key_is_never_backed_up_and_never_shown(signed: Inside) -> N
     names = [one["name"] for one in signed.json("ls", "--source", "config")["contents"]]
     assert "keys/allowed" in names
     assert "keys/signer" not in names
+
+
+@pytest.mark.parametrize(
+    "ill", ["kill -9 $$", "echo 'Could not open allowed: Permission denied' >&2; exit 255"]
+)
+def test_a_program_that_cannot_look_says_nothing_of_the_signature(signed: Inside, ill: str) -> None:
+    programs = signed.folder / "bin"
+    programs.mkdir()
+    (programs / "ssh-keygen").write_text(f"#!/bin/sh\n{ill}\n")
+    (programs / "ssh-keygen").chmod(0o755)
+    path = f"{programs}:{os.environ['PATH']}"
+    results = Inside(signed.folder, {"PATH": path}).json("verify", status=7)["results"]
+    assert {one["verdict"] for one in results} == {"COULD-NOT-VERIFY"}
+    assert {one["verdict"] for one in signed.json("verify")["results"]} == {"PASS"}
 
 
 def test_a_snapshot_without_its_signature_is_refused(signed: Inside) -> None:

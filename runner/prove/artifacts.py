@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from runner.errors import StepFailed
 from runner.source import Fingerprint
 from runner.store.seal import Damaged, Sealed, unseal
 from runner.store.snapshot import FINGERPRINT, ArtifactEntry, Manifest
@@ -152,16 +153,23 @@ class SnapshotArtifacts:
             raise self._damaged(entry, "its content is not what was captured")
 
     def _unsealed(self, entry: ArtifactEntry) -> Iterator[bytes]:
-        for chunk in unseal(
+        chunks = unseal(
             self._target,
             f"{self._folder}/{entry.key}",
             sha256=entry.sha256,
             size=entry.bytes,
             identities=self._identities() if entry.key.endswith(ENCRYPTED) else (),
-        ):
-            if self._progress is not None:
-                self._progress(len(chunk))
-            yield chunk
+        )
+        try:
+            for chunk in chunks:
+                if self._progress is not None:
+                    self._progress(len(chunk))
+                yield chunk
+        except Damaged:
+            raise
+        except StepFailed as error:
+            error.local = True  # a target that cannot be read says nothing of what lies there
+            raise
 
     def _entry(self, part: str) -> ArtifactEntry:
         if part in self._entries:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from runner.errors import HoldfastError, Interrupted, StepFailed
+from runner.errors import HoldfastError, Interrupted, StepFailed, is_local
 from runner.prove.artifacts import SnapshotArtifacts
 from runner.prove.restored import Restorable, judged, restore_and_ask, told
 from runner.prove.scratch import scratch_folder
@@ -153,8 +153,9 @@ class Verification:
             raise
         except Damaged as error:
             return Said(FAIL, error.message)
-        except (HoldfastError, OSError) as error:
-            return self._unverified(error, entries, failed=level == "restored")
+        except (HoldfastError, OSError, MemoryError) as error:
+            basis = self._basis(source) if level == "restored" else None
+            return self._unverified(error, entries, basis)
 
     @cached_property
     def unread(self) -> frozenset[str]:
@@ -209,7 +210,6 @@ class Verification:
         return Said(PASS, f"{size} bytes of content are what was captured")
 
     def _restored(self, source: str) -> Said:
-        entry = self.folder.manifest.sources[source]
         artifacts = self._artifacts(source)
         with scratch_folder(self.scratch, source) as folder:
             restorable = self.open_source(source)
@@ -227,25 +227,38 @@ class Verification:
                 environment=self.environment,
             )
         artifacts.finish()
-        basis = "source" if entry.consistency == "exact" else "artifact"
+        basis = self._basis(source)
         verdict, reason = judged(answers)
         if differences:
             return Said(FAIL, f"restored, it differs: {told(differences)}; {reason}", basis)
         return Said(verdict, f"restored, it equals its fingerprint; {reason}", basis)
 
+    def _basis(self, source: str) -> str:
+        """What a restored source is compared with."""
+        exact = self.folder.manifest.sources[source].consistency == "exact"
+        return "source" if exact else "artifact"
+
     def _unverified(
-        self, error: Exception, entries: Sequence[ArtifactEntry], *, failed: bool
+        self, error: Exception, entries: Sequence[ArtifactEntry], basis: str | None
     ) -> Said:
-        """What to say when a level could not be reached: damage tells more than a missing key."""
+        """What to say when a level could not be reached: damage tells more than a missing key.
+
+        With a `basis` it was to be restored. If the copy is as it was written, a failure is not
+        its own: what was captured does not restore, or this machine could not do it.
+        """
         message = error.message if isinstance(error, HoldfastError) else str(error)
-        if failed and isinstance(error, StepFailed):
-            return Said(FAIL, message)
+        if isinstance(error, MemoryError):
+            message = "There is not enough memory."
         try:
+            if self.progress is not None:
+                self.progress(0)  # a run that is stopped meanwhile concludes nothing
             problems = self._problems(entries, read=True)
         except StepFailed as unread:
             return Said(COULD_NOT_VERIFY, f"{message} {unread.message}")
         if problems:
             return Said(FAIL, "; ".join(problems))
+        if basis is not None and isinstance(error, StepFailed) and not is_local(error):
+            return Said(FAIL, message, basis)
         return Said(COULD_NOT_VERIFY, f"{message} What is stored is as it was written.")
 
     def _artifacts(self, source: str) -> SnapshotArtifacts:

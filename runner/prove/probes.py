@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from runner.errors import HoldfastError, Interrupted, StepFailed
-from runner.process import SHELL, CommandFailed
+from runner.process import NOT_STARTED, SHELL, CommandFailed
 from runner.prove.answer import (
     Answer,
     Asked,
@@ -33,7 +33,6 @@ __all__ = ["KINDS", "Answer", "Asked", "ask", "shell_form"]
 TIMEOUT_SECONDS = 60.0
 SHORTEST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 2.0
-NOT_STARTED = (126, 127)  # bash's words for: cannot be executed, not found
 
 
 def ask(

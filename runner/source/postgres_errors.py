@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from runner.errors import StepFailed
+from runner.process import LOCAL_WORDS
 
 # A command that failed is quoted whole, and these may hold passwords.
 _TELLING = re.compile(
@@ -93,11 +94,23 @@ _KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 
 
+# What says something of the server and of the way to it, and nothing of what is loaded: classes of
+# SQLSTATE (connection, resources, intervention, system), and words where there is none.
+_LOCAL_STATES = ("08", "53", "57", "58")
+_LOCAL_WORDS = (
+    *LOCAL_WORDS,
+    *("server closed the connection", "the connection is lost", "terminating connection"),
+    *("connection to server", "connection failed", "out of shared memory"),
+    *("extension control file", "max_locks_per_transaction"),
+)
+
+
 class ServerSaid(StepFailed):
     """A server refused something. `state` is its SQLSTATE, empty where it gave none."""
 
     def __init__(self, message: str, *, remedy: str = "", state: str = "") -> None:
-        super().__init__(message, remedy=remedy)
+        local = state[:2] in _LOCAL_STATES or any(words in message for words in _LOCAL_WORDS)
+        super().__init__(message, remedy=remedy, local=local)
         self.state = state
 
 

@@ -76,6 +76,7 @@ def programs_for(server: Server, major: int, needed: str = "pg_dump") -> Program
         if server.exec
         else f"apt-get install postgresql-client-{major} (from apt.postgresql.org where the system "
         "has none), or name a folder with `bin`.",
+        local=True,
     )
 
 

@@ -60,6 +60,9 @@ class Rejected(StepFailed):
 class Unreachable(StepFailed):
     """There is no server, or it is gone."""
 
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy, local=True)
+
 
 class RawConnection:
     """One connection. Everything raises StepFailed, saying which server and what to do."""

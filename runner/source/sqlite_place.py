@@ -259,6 +259,7 @@ def _check_room(spot: Spot, needed: int) -> None:
         raise StepFailed(
             f"{spot.live} needs {needed + SPARE:,} bytes beside it, where {free:,} are free.",
             remedy="Free some room there, or restore to another disk with --to.",
+            local=True,
         )
 
 

@@ -7,7 +7,6 @@ import io
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -188,7 +187,7 @@ def _through_program(
     arguments: Sequence[str], chunks: Iterable[bytes], write: Callable[[bytes], None]
 ) -> None:
     with (
-        tempfile.TemporaryFile() as errors,
+        process.temporary_file() as errors,
         Stages() as stages,
         process.started(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
@@ -212,10 +211,12 @@ def _through_program(
             pass
         if status != 0:
             errors.seek(0)
-            _refuse(arguments, errors.read(4096).decode(errors="replace"))
+            _refuse(arguments, status, errors.read(4096).decode(errors="replace"))
 
 
-def _refuse(arguments: Sequence[str], words: str) -> None:
+def _refuse(arguments: Sequence[str], status: int, words: str) -> None:
+    if status < 0:
+        raise StepFailed(f"age was ended by signal {-status}.", local=True)
     if "-d" in arguments:
         raise _explained(words)
     raise StepFailed(f"age failed: {words.strip()}", remedy="Check the recipients.")

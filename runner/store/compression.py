@@ -9,11 +9,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from runner.errors import UsageError
+from runner.errors import StepFailed, UsageError
 from runner.store.streams import BLOCK
 
 SUFFIXES = {"zstd": ".zst", "gzip": ".gz", "none": ""}
 GZIP_FORMAT = 31  # window bits: the largest window, with gzip's header and trailer
+
+NO_MEMORY = "not enough memory"  # in zstd's own words
 
 DEFAULT_LEVELS = {"zstd": 3, "gzip": 2, "none": 0}
 HIGHEST_LEVELS = {"zstd": 22, "gzip": 9, "none": 0}
@@ -153,6 +155,12 @@ def _unzstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
             while not decompressor.needs_input and not decompressor.eof:
                 yield decompressor.decompress(b"", BLOCK)
     except zstd.ZstdError as error:
+        if NO_MEMORY in str(error):
+            raise StepFailed(
+                "There is not enough memory to decompress what is stored.",
+                remedy="Do it on a machine that has more, or when less runs beside it.",
+                local=True,
+            ) from error
         raise Undecodable("it cannot be decompressed") from error
     _require_end(decompressor)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from runner.errors import StepFailed
-from runner.process import CommandFailed, run
+from runner.process import LOCAL_WORDS, CommandFailed, Outcome, run
 from runner.secret import Secret
 from runner.store.snapshot import SUMS
 from runner.target import Target
@@ -66,21 +66,10 @@ class Signers:
             return f"it has more than {MOST_BYTES} bytes"
         with _in_memory(signature) as path:
             common = ("-n", NAMESPACE, "-s", path, "-f", self.file)
-            found = run(
-                [program, "-Y", "find-principals", *common],
-                environment=_environment(),
-                timeout=SECONDS,
-                accept=range(-64, 256),
-            )
+            found = _answered([program, "-Y", "find-principals", *common])
             names = found.stdout.decode(errors="replace").split()
             for name in names if found.status == 0 else ():
-                checked = run(
-                    [program, "-Y", "verify", "-I", name, *common],
-                    stdin=data,
-                    environment=_environment(),
-                    timeout=SECONDS,
-                    accept=range(-64, 256),
-                )
+                checked = _answered([program, "-Y", "verify", "-I", name, *common], data)
                 if checked.status == 0:
                     return None
         if found.status != 0 or not names:
@@ -106,6 +95,16 @@ def unsigned(target: Target, folder: str, sums: bytes, signers: Signers) -> str 
         return f"{SIGNATURE}: it is missing, so nobody knows who made the snapshot"
     problem = signers.problem(sums, signature)
     return None if problem is None else f"{SIGNATURE}: {problem}"
+
+
+def _answered(arguments: Sequence[str | Path], data: bytes = b"") -> Outcome:
+    """What ssh-keygen answers, yes or no. Raises StepFailed where it could not look."""
+    done = run(
+        arguments, stdin=data, environment=_environment(), timeout=SECONDS, accept=range(256)
+    )
+    if done.status != 0 and any(words in done.stderr for words in LOCAL_WORDS):
+        raise StepFailed(f"Signatures cannot be checked: {done.stderr}", local=True)
+    return done
 
 
 def _program() -> str:

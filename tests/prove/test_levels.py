@@ -226,6 +226,11 @@ def test_without_an_identity_nothing_encrypted_passes(encrypted: Snapshot, level
     assert encrypted.verdicts("stored", identities=undeclared)["config"] == PASS
 
 
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 class Wayward(FilesSource):
     """A source with a fault of one kind."""
 
@@ -244,6 +249,8 @@ class Wayward(FilesSource):
         (PersonNeeded("a person must look"), UNKNOWN),
         (UsageError("there is no source `config` any more"), UNKNOWN),
         (OSError(28, "No space left on device"), UNKNOWN),
+        (StepFailed("the disk is too small", local=True), UNKNOWN),
+        (caused(StepFailed("it cannot be written"), OSError(30, "read-only")), UNKNOWN),
     ],
 )
 def test_one_source_s_trouble_hides_no_other(
@@ -256,9 +263,66 @@ def test_one_source_s_trouble_hides_no_other(
 
     found = {one.source: one for one in snapshot.verify("restored", open_source=open_source)}
     assert found["config"].verdict == verdict
+    # The copy is as it was written, whatever its restore does.
+    assert (verdict, found["config"].basis) in ((FAIL, "source"), (UNKNOWN, "stored"))
     assert str(error).partition("] ")[2] in found["config"].reason
     assert found["notes"].verdict == PASS
     assert list((snapshot.root / "scratch").iterdir()) == []
+
+
+def test_too_little_memory_is_told_in_words(snapshot: Snapshot) -> None:
+    def open_source(name: str) -> FilesSource:
+        source = Wayward(snapshot.spec(name))
+        source.error = MemoryError()
+        return source
+
+    found = {one.source: one for one in snapshot.verify("restored", open_source=open_source)}
+    assert found["config"].verdict == UNKNOWN
+    assert "There is not enough memory." in found["config"].reason
+    assert found["notes"].verdict == PASS
+
+
+class Cut(LocalTarget):
+    """A target whose connection is cut while one file is read, once."""
+
+    calls = 0
+
+    def get(self, key: str, **options: Any) -> Iterator[bytes]:
+        if "/config.tar" in key:
+            self.calls += 1
+            if self.calls == 1:
+                raise StepFailed("The connection is cut.")
+        return super().get(key, **options)
+
+
+def test_a_cut_connection_says_nothing_of_the_copy(snapshot: Snapshot) -> None:
+    target = Cut("disk", snapshot.root / "backups")
+    given: dict[str, Any] = {
+        "identities": snapshot.identities,
+        "open_source": snapshot.source,
+        "scratch": snapshot.root / "scratch",
+        "token": TOKEN,
+    }
+    found = {one.source: one for one in verify("restored", target, PROJECT, PROFILE, ID, **given)}
+    assert found["config"].verdict == UNKNOWN
+    assert "The connection is cut." in found["config"].reason
+    assert found["notes"].verdict == PASS
+
+
+def test_a_run_that_is_stopped_concludes_nothing(snapshot: Snapshot) -> None:
+    """What it started was killed: that is no word about the copy."""
+    stopped = []
+
+    def open_source(name: str) -> FilesSource:
+        stopped.append(name)
+        raise StepFailed("git was ended by signal 15")
+
+    def progress(_bytes: int) -> None:
+        if stopped:
+            raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        snapshot.verify("restored", open_source=open_source, progress=progress)
 
 
 @pytest.mark.parametrize("error", [Interrupted("stopped"), ZeroDivisionError("a bug")])

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.errors import PersonNeeded, StepFailed, UsageError
+from runner.errors import PersonNeeded, StepFailed, UsageError, is_local
 from runner.store.seal import (
     Damaged,
     Seal,
@@ -201,6 +201,46 @@ def test_the_age_program_does_the_same(
     assert opened(target, by_program, text) == data
     monkeypatch.undo()
     assert opened(target, by_program, IDENTITY) == data
+
+
+def test_an_age_program_that_is_killed_says_nothing_of_the_file(
+    target: LocalTarget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = Seal("zstd", (RECIPIENT,)).write(target, FOLDER, "a", writing(content(1000)))
+    monkeypatch.setitem(sys.modules, "pyrage", None)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "age").write_text("#!/bin/sh\nkill -9 $$\n")
+    (tmp_path / "bin" / "age").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(StepFailed, match="age was ended by signal 9") as caught:
+        opened(target, sealed, IDENTITY)
+    assert not isinstance(caught.value, Damaged)
+    assert is_local(caught.value)
+
+
+DECODE_IN_LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from runner.errors import StepFailed, is_local
+from runner.store.compression import _zstd, decoded
+zstd = _zstd()
+options = {zstd.CompressionParameter.window_log: 27, zstd.CompressionParameter.compression_level: 1}
+compressor = zstd.ZstdCompressor(options=options)
+data = compressor.compress(bytes(1 << 20)) + compressor.flush()
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (8 << 20),) * 2)
+try:
+    list(decoded(".zst", [data]))
+except StepFailed as error:
+    print(is_local(error), error.message)
+"""
+
+
+def test_too_little_memory_is_no_damage() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DECODE_IN_LITTLE_MEMORY], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True There is not enough memory to decompress what is stored.\n"
 
 
 def test_any_view_is_written_as_it_reads(target: LocalTarget) -> None:
