@@ -112,7 +112,9 @@ def explained(path: Path) -> Iterator[None]:
         else:
             message = f"{path} cannot be used"
             remedy = "Check the permissions of the file and of its folder."
-        raise StepFailed(f"{message}: {error}.", remedy=remedy) from error
+        content = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
+        local = code not in content
+        raise StepFailed(f"{message}: {error}.", remedy=remedy, local=local) from error
 
 
 def changed_mark(live: Path) -> str | None:
@@ -221,11 +223,13 @@ def _copy_files(live: Path, file: FileIO, copy: Path) -> None:
             wal = stack.enter_context(side(live, "-wal").open("rb", buffering=0))
             files.append((wal, side(copy, "-wal"), _copy_wal))
         sizes = sum(os.fstat(one.fileno()).st_size for one, *_ in files)
+        needed = sizes + SPARE
         free = shutil.disk_usage(copy.parent).free
-        if free < sizes + SPARE:
+        if free < needed:
             raise StepFailed(
-                f"The copy needs {sizes:,} bytes in {copy.parent}, where {free:,} are free.",
+                f"The copy needs {needed:,} bytes in {copy.parent}, where {free:,} are free.",
                 remedy="Free some room there, or point `state` to a larger disk.",
+                local=True,
             )
         try:
             for one, new, copy_all in files:

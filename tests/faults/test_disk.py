@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -162,6 +163,19 @@ def test_a_full_state_folder(grown: tuple[Service, Steady]) -> None:
         remount(disk, "size=64m")
         holdfast("backup", status=0)
         whole(service, holdfast)
+
+
+def test_a_state_folder_without_the_room_that_a_copy_is_said_to_need(fresh: Fresh) -> None:
+    service, holdfast = fresh()
+    with small_disk(service.folder / ".holdfast", "8m") as disk:
+        message = holdfast.json("backup", status=4)["error"]["message"]
+        found = re.search(r"The copy needs ([0-9,]+) bytes in .* where ([0-9,]+) are free", message)
+        assert found is not None, message
+        needed, free = (int(one.replace(",", "")) for one in found.groups())
+        assert needed > free
+        # What is said to be enough is enough, beside what else goes on there.
+        remount(disk, f"size={8 * 2**20 + needed - free + 2**20}")
+        holdfast("backup", status=0)
 
 
 def test_a_full_disk_under_a_restore(grown: tuple[Service, Steady]) -> None:
