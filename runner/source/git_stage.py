@@ -129,11 +129,12 @@ def _set_refs(repository: Repository, listed: Refs, found: extras.Extras) -> Non
         if name not in symbolic
     ]
     head = found.files["HEAD"].strip()
+    git("update-ref", "--no-deref", "-z", "--stdin", stdin=b"".join(updates), environment=asked)
+    # A new repository's HEAD is a branch that may be one of these: git sets no two of it at once.
     if head.startswith(b"ref: "):
         git("symbolic-ref", "HEAD", os.fsdecode(head[5:]), environment=asked)
     else:
-        updates.append(b"update HEAD\0%s\0\0" % head)
-    git("update-ref", "--no-deref", "-z", "--stdin", stdin=b"".join(updates), environment=asked)
+        git("update-ref", "--no-deref", "HEAD", os.fsdecode(head), environment=asked)
     for name, target in symbolic.items():
         git("symbolic-ref", os.fsdecode(name), os.fsdecode(target), environment=asked)
 

@@ -114,6 +114,15 @@ def test_a_detached_head_that_no_branch_has(tmp_path: Path, repo: Path) -> None:
     assert (tmp_path / "again" / "lonely.txt").exists()
 
 
+def test_a_detached_head_beside_the_branch_that_a_new_repository_begins_with(
+    tmp_path: Path, repo: Path
+) -> None:
+    # Which one that is depends on the version and the settings of git.
+    git(repo, "branch", "master")
+    git(repo, "checkout", "-q", "--detach", "main~1")
+    comes_back(tmp_path)
+
+
 def test_a_shallow_clone_stays_shallow(tmp_path: Path, repo: Path) -> None:
     git(tmp_path, "clone", "-q", "--depth", "3", f"file://{repo}", "shallow")
     shutil.rmtree(repo)
