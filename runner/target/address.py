@@ -71,7 +71,7 @@ def target_at(address: str, folder: Path) -> TargetSpec:
 def _split(address: str, folder: Path) -> SplitResult:
     try:
         if "://" in address:
-            return urlsplit(address)
+            return urlsplit(address, allow_fragments=False)
         return SplitResult("file", "", str(folder / Path(address).expanduser()), "", "")
     except (ValueError, RuntimeError) as error:
         raise UsageError(f"--from: {address!r} is no address: {error}.") from None
@@ -141,7 +141,8 @@ def _folder(parts: SplitResult) -> Options:
 def _server(parts: SplitResult) -> Options:
     """A server's name, port and user: `user@host:22`."""
     try:
-        given = {"host": parts.hostname, "port": parts.port, "user": parts.username}
+        user = None if parts.username is None else unquote(parts.username)
+        given = {"host": parts.hostname, "port": parts.port, "user": user}
     except ValueError as error:
         raise UsageError(f"--from: {parts.netloc!r} is no server: {error}.") from None
     return {name: value for name, value in given.items() if value is not None}

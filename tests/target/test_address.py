@@ -18,6 +18,7 @@ HERE = Path("/here")
         ("/mnt/usb", "local", {"path": "/mnt/usb"}),
         ("./usb", "local", {"path": "/here/usb"}),
         ("file:///mnt/a%20b", "local", {"path": "/mnt/a b"}),
+        ("file:///mnt/usb#1", "local", {"path": "/mnt/usb#1"}),
         (
             "s3://box/a/b?region=eu-1&timeout=5s",
             "s3",
@@ -28,6 +29,7 @@ HERE = Path("/here")
             "sftp",
             {"host": "nas", "port": 2222, "user": "me", "path": "copies"},
         ),
+        ("sftp://me%40quay.example@nas/x", "sftp", {"host": "nas", "user": "me@quay.example"}),
         ("sftp://nas/srv/copies", "sftp", {"host": "nas", "port": 22, "path": "/srv/copies"}),
         ("azure://box-1/a?account=quay", "azure", {"container": "box-1", "account": "quay"}),
         ("az://box-1/a?account=quay", "azure", {"container": "box-1", "account": "quay"}),
