@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from runner.source import postgres_scratch
 from tests.faults.bad_day import steady
 from tests.faults.test_disk import small_disk
 from tests.postgres_server import (
@@ -194,6 +195,29 @@ def test_a_killed_backup_leaves_no_connection(service: PostgresService) -> None:
     wait_until(lambda: not database.rows(mine))
     database.execute("TRUNCATE ballast")  # nobody holds it any more
     service("backup", status=0)
+
+
+def test_a_scratch_server_that_is_killed_says_nothing_of_the_copy(service: PostgresService) -> None:
+    database = service.database
+    database.psql(user=database.owner, stdin=BALLAST.format(rows=300_000))
+    service("backup", status=0)
+
+    def started() -> postgres_scratch.Cluster | None:
+        homes = [one.parent for one in service.folder.rglob(postgres_scratch.FOUND)]
+        return postgres_scratch.find(homes[0]) if homes else None
+
+    verification = service.program.start("verify", "--level", "restored", "--json")
+    server = wait_until(started)
+    pid = int((server.data / "postmaster.pid").read_text().splitlines()[0])
+    os.kill(pid, signal.SIGKILL)
+    stdout, stderr = verification.communicate()
+    answer = steady(Answer(("verify",), verification.returncode, stdout, stderr))
+    (found,) = answer.json["results"]
+    assert (answer.status, found["verdict"]) == (7, "COULD-NOT-VERIFY"), str(answer)
+    assert "What is stored is as it was written." in found["reason"]
+    assert service.leftovers() == []
+    (again,) = service.json("verify", "--level", "restored")["results"]
+    assert again["verdict"] == "PASS"
 
 
 def test_a_full_disk_at_the_server(tmp_path: Path, database: Database) -> None:
