@@ -124,6 +124,7 @@ def _refs(to: str) -> list[str]:
         'head="$(cat "$parts/HEAD")"',
         (
             f'case "$head" in "ref: "*) git -C {to} symbolic-ref HEAD "${{head#ref: }}";; '
-            f'*) git -C {to} update-ref --no-deref HEAD "$head";; esac'
+            f'*) git -C {to} bundle unbundle "$parts/bundle" > /dev/null; '
+            f'git -C {to} update-ref --no-deref HEAD "$head";; esac'
         ),
     ]

@@ -123,6 +123,15 @@ def test_a_detached_head_beside_the_branch_that_a_new_repository_begins_with(
     comes_back(tmp_path)
 
 
+def test_a_detached_head_where_there_is_no_branch_at_all(tmp_path: Path, repo: Path) -> None:
+    git(tmp_path, "init", "-q", "fetched")
+    git(tmp_path / "fetched", "fetch", "-q", "--depth", "1", f"file://{repo}", "main")
+    git(tmp_path / "fetched", "checkout", "-q", "FETCH_HEAD")
+    shutil.rmtree(repo)
+    (tmp_path / "fetched").rename(repo)
+    comes_back(tmp_path)
+
+
 def test_a_shallow_clone_stays_shallow(tmp_path: Path, repo: Path) -> None:
     git(tmp_path, "clone", "-q", "--depth", "3", f"file://{repo}", "shallow")
     shutil.rmtree(repo)

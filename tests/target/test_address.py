@@ -29,7 +29,7 @@ HERE = Path("/here")
             "sftp",
             {"host": "nas", "port": 2222, "user": "me", "path": "copies"},
         ),
-        ("sftp://me%40quay.example@nas/x", "sftp", {"host": "nas", "user": "me@quay.example"}),
+        ("sftp://me%2Bcopies@nas/x", "sftp", {"host": "nas", "user": "me+copies"}),
         ("sftp://nas/srv/copies", "sftp", {"host": "nas", "port": 22, "path": "/srv/copies"}),
         ("azure://box-1/a?account=quay", "azure", {"container": "box-1", "account": "quay"}),
         ("az://box-1/a?account=quay", "azure", {"container": "box-1", "account": "quay"}),
