@@ -1,18 +1,17 @@
-"""Read files again while others are still being unpacked, so that the proof has less left to do.
+"""Read large files again while they are being unpacked, so that the proof has less left to do.
 
-What is hashed is what the files hold, behind their writer, never what was handed to that. The
-proof believes it of a file that nobody touched since; every other one it reads itself.
+What is hashed is what a file holds, behind its writer, never what was handed to that. The proof
+believes it of a file that nobody touched since; every other one it reads itself, small ones too:
+to open them twice costs more than it saves.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import struct
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -20,32 +19,16 @@ from runner.source.files_hash import Content
 from runner.source.files_helper import Batch, Helper, helping, worth_a_helper
 from runner.source.files_place import Layout
 from runner.source.files_walk import Found
-from runner.source.tar_stream import PIPE_BYTES
 
-LARGE = 8 << 20  # bytes: such a file is read while it grows
-_ON_THE_WAY = 2 * PIPE_BYTES  # more than the pipe to tar holds, with what tar has read of it
-_WINDOW = 256  # groups that wait to be read: what is before them is left to the proof
+LARGE = 8 << 20  # bytes: smaller files are left to the proof
 
 # The hash, whether there are attributes, inode, size, time of the last change, length of the name.
 _RECORD = struct.Struct("!64s?QQQI")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-@dataclass
-class _Group:
-    """Neighbours of the archive that are read together; a large file is alone in its group."""
-
-    names: list[bytes] = field(default_factory=list)  # as the archive has them
-    batch: Batch = field(default_factory=Batch)
-    end: float = math.inf  # how many bytes were handed to tar when all of it was
-
-    @property
-    def large(self) -> bool:
-        return self.batch.content >= LARGE
-
-
 class ReadBehind:
-    """Has files read again. Tell it of them in their order, and of what was handed to tar."""
+    """Has large files read again. Tell it of them in the order of the archive."""
 
     def __init__(self, tree: Path, record: IO[bytes], stack: contextlib.ExitStack) -> None:
         self._tree = os.fsencode(tree) + b"/"
@@ -53,65 +36,41 @@ class ReadBehind:
         self._stack = stack
         self._helper: Helper | None = None
         self._files = self._bytes = 0  # so far
-        self._handed: float = 0
-        self._open = _Group()
-        self._closed: list[_Group] = []  # since something was handed on
-        self._waiting: deque[_Group] = deque()
-        self._asked: deque[_Group] = deque()
+        self._waiting: deque[tuple[bytes, Batch]] = deque()
+        self._asked: list[tuple[bytes, Batch]] = []
 
     def begins(self, name: bytes, size: int) -> None:
-        """The content of a file of `size` bytes comes next; that of all before it has ended."""
+        """The content of a file of `size` bytes comes next."""
+        if size < LARGE:
+            return
         self._files += 1
         self._bytes += size
-        if self._open.names and (size >= LARGE or self._open.large or self._open.batch.full):
-            self._closed.append(self._open)
-            self._open = _Group()
-        if not self._open.names:
-            self._waiting.append(self._open)
-        self._open.names.append(name)
-        self._open.batch.add_file(self._tree + name, size)
-
-    def handed(self, count: int) -> None:
-        """So many bytes more were handed to tar."""
-        self._handed += count
-        for group in self._closed:
-            group.end = self._handed
-        self._closed.clear()
+        batch = Batch()
+        batch.add_file(self._tree + name, size)
+        self._waiting.append((name, batch))
         if self._helper is None and worth_a_helper(self._bytes, self._files):
             self._helper = self._stack.enter_context(helping(behind=True))
-        if self._helper is not None:
-            self._ask(self._helper)
-        while len(self._waiting) > _WINDOW:
-            self._waiting.popleft()
+
+    def go_on(self) -> None:
+        """Have read what can be by now."""
+        while self._waiting and self._helper is not None:
+            if not self._helper.takes(self._waiting[0][1]):
+                break
+            self._asked.append(self._waiting.popleft())
 
     def finish(self) -> None:
         """Tar has ended: note what was read. What was not asked for yet is left to the proof."""
         if self._helper is not None:
             self._helper.end()
-        for group in self._asked:
-            self._note(group)
+        for name, batch in self._asked:
+            for (path, _), content in zip(batch.files, batch.read or (), strict=True):
+                if content is not None:
+                    self._note(name, path, content)
         self._record.flush()
 
-    def _ask(self, helper: Helper) -> None:
-        while self._waiting and (self._waiting[0].large or self._written(self._waiting[0])):
-            if not helper.takes(self._waiting[0].batch):
-                break
-            self._asked.append(self._waiting.popleft())
-        while self._asked and self._asked[0].batch.read and self._written(self._asked[0]):
-            self._note(self._asked.popleft())
-
-    def _written(self, group: _Group) -> bool:
-        """Whether tar does nothing more to the group's files."""
-        return self._handed >= group.end + _ON_THE_WAY
-
-    def _note(self, group: _Group) -> None:
-        read = zip(group.names, group.batch.files, group.batch.read or (), strict=True)
-        for name, (path, _), content in read:
-            if content is None:
-                continue
-            status = os.lstat(path)
-            if status.st_ino != content.inode:
-                continue
+    def _note(self, name: bytes, path: bytes, content: Content) -> None:
+        status = os.lstat(path)
+        if status.st_ino == content.inode:
             known = (content.inode, status.st_size, status.st_ctime_ns)
             record = (content.sha256.encode("ascii"), content.attributed, *known, len(name))
             self._record.write(_RECORD.pack(*record) + name)

@@ -79,7 +79,7 @@ def stage_tar(artifacts: Artifacts, layout: Layout, wanted: Callable[[str], bool
                 for route, piece in stream.feed(block):
                     pipes[route].write(piece)
                     if behind is not None:
-                        behind.handed(len(piece))
+                        behind.go_on()
             stream.finish()
             gate.finish()
             for pipe in pipes:
