@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.secret import SCRUBBER
 from tests.tools import REQUIRE, Program, missing_programs
 
 pytest_plugins = [
@@ -65,3 +66,9 @@ def holdfast(tmp_path: Path) -> Callable[..., Program]:
         return Program(folder, environment)
 
     return program
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test revealed would be hidden in what the next one prints."""
+    monkeypatch.setattr(SCRUBBER, "_values", set())

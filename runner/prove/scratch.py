@@ -89,6 +89,8 @@ def _held(note: Path, folder: Path) -> Iterator[None]:
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink == 0:
+                raise StepFailed(f"{note} was swept while it was made.", remedy="Try again.")
             file.write(json.dumps(this_process().to_json()).encode())
             os.fsync(descriptor)
             sync_folder(note.parent)
@@ -107,7 +109,9 @@ def _is_orphan(note: Path) -> bool:
             return False
         if os.path.lexists(folder) and folder.lstat().st_uid != os.geteuid():
             return False
-        return not alive(Owner.from_json(json.loads(note.read_text())))
+        text = note.read_text()
+        # Its maker was killed before it was locked and written, or is about to find it swept.
+        return not text or not alive(Owner.from_json(json.loads(text)))
     except (OSError, ValueError):
         return False
 

@@ -127,7 +127,13 @@ def test_one_that_lives_in_another_container_is_kept(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "1"}', "\xff"])
+def test_a_note_whose_maker_was_killed_before_it_wrote_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "scratch-killed.owner").touch()
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"pid": "1"}', "\xff"])
 def test_what_says_nothing_of_its_owner_is_left_alone(tmp_path: Path, text: str) -> None:
     folder = tmp_path / "scratch-x-00000000"
     folder.mkdir()
