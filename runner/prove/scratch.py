@@ -85,20 +85,26 @@ def sweep(parent: Path) -> list[Path]:
 @contextmanager
 def _held(note: Path, folder: Path) -> Iterator[None]:
     """Make both, and hold the kernel's lock on the note, which says nothing before it is locked."""
-    descriptor = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
+    with os.fdopen(_locked(note), "wb", buffering=0) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink == 0:
-                raise StepFailed(f"{note} was swept while it was made.", remedy="Try again.")
             file.write(json.dumps(this_process().to_json()).encode())
-            os.fsync(descriptor)
+            os.fsync(file.fileno())
             sync_folder(note.parent)
             folder.mkdir(mode=PRIVATE_FOLDER)
         except BaseException:
             note.unlink(missing_ok=True)
             raise
         yield
+
+
+def _locked(note: Path) -> int:
+    """A new note, locked; made again where it was swept before it was locked."""
+    while True:
+        descriptor = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
 
 
 def _is_orphan(note: Path) -> bool:
@@ -110,7 +116,7 @@ def _is_orphan(note: Path) -> bool:
         if os.path.lexists(folder) and folder.lstat().st_uid != os.geteuid():
             return False
         text = note.read_text()
-        # Its maker was killed before it was locked and written, or is about to find it swept.
+        # Its maker was killed before it was locked and written, or makes it anew.
         return not text or not alive(Owner.from_json(json.loads(text)))
     except (OSError, ValueError):
         return False

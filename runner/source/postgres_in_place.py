@@ -6,6 +6,7 @@ restore fails. Where this machine can run a scratch server, the snapshot is prov
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -193,28 +194,21 @@ def _replace(
         programs = programs_for(server, version_of(session) // 10000, "pg_restore")
         listed = write_list(spot.workspace, _lines(session, server, programs, dump))
         more = ["--no-owner"] if _foreign(spot, session, member) else []
+        load_again = functools.partial(
+            load,
+            server,
+            programs,
+            dump,
+            listed=listed,
+            no_tablespaces=True,
+            more=more,
+            money=money,
+        )
         try:
-            load(
-                server,
-                programs,
-                dump,
-                listed=listed,
-                no_tablespaces=True,
-                more=more,
-                money=money,
-            )
+            load_again()
         except OutOfOrder:
             _clear(session, about_to_clear)
-            load(
-                server,
-                programs,
-                dump,
-                listed=listed,
-                no_tablespaces=True,
-                more=more,
-                one_by_one=True,
-                money=money,
-            )
+            load_again(one_by_one=True)
         analyze(session)
 
 
