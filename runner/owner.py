@@ -6,13 +6,18 @@ another process sooner or later.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+# A child that a killed process had forked holds its locks until it has become its program.
+FORKING_SECONDS = 1.0
+_POLL_SECONDS = 0.05
 _GONE = ("Z", "X", "x")  # a zombie waits for its parent; it will never do anything again
 
 
@@ -69,6 +74,24 @@ def alive(owner: Owner) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return _hidden(owner.pid)
     return started == owner.started and state not in _GONE
+
+
+def lock(descriptor: int, *, shared: bool = False, wait: float = FORKING_SECONDS) -> bool:
+    """Take the kernel's lock of an open file, within `wait` seconds; whether that was possible.
+
+    It ends with the process, or when the file is closed.
+    """
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+        else:
+            return True
 
 
 def _boot() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,12 @@ def holdfast(tmp_path: Path) -> Callable[..., Program]:
 
 
 @pytest.fixture(autouse=True)
-def _no_secret_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test revealed would be hidden in what the next one prints."""
-    monkeypatch.setattr(SCRUBBER, "_values", set())
+def _no_secret_of_another_test() -> Iterator[None]:
+    """What one test revealed would be hidden in what the next one prints.
+
+    The fixture `monkeypatch` would be taken up first by this, and so undone last: a test's
+    variables would still be set while its servers' fixtures tidy up.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SCRUBBER, "_values", set())
+        yield

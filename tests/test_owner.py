@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.owner import Owner, alive, this_process
+from runner.owner import Owner, alive, lock, this_process
 
 TELL = "import json; from runner.owner import this_process as p; print(json.dumps(p().to_json()))"
 
@@ -73,3 +76,15 @@ def test_a_process_with_a_strange_name_is_found() -> None:
 def test_whatever_is_no_note_is_refused(document: Any) -> None:
     with pytest.raises(ValueError, match="owner"):
         Owner.from_json(document)
+
+
+def test_a_lock_is_waited_for_and_no_longer_than_said(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with path.open("w") as theirs, path.open() as ours:
+        fcntl.flock(theirs, fcntl.LOCK_SH)
+        assert lock(ours.fileno(), shared=True, wait=0)
+        assert not lock(ours.fileno(), wait=0.1)
+        soon = threading.Timer(0.2, theirs.close)
+        soon.start()
+        assert lock(ours.fileno(), wait=60)
+        soon.join()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from typing import Any
 from runner.durable import PRIVATE_FILE, make_folder, naming, sync_folder, write_bytes
 from runner.errors import HoldfastError, Interrupted, Locked, UsageError
 from runner.execute.run_order import forget_runs, in_order, note_run
-from runner.owner import Owner, alive, this_process
+from runner.owner import Owner, alive, lock, this_process
 from runner.plan.model import Plan, canonical, plan_from_json
 from runner.secret import SCRUBBER
 
@@ -89,14 +88,12 @@ class Journal:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         self._descriptor = os.open(folder / JOURNAL, flags, PRIVATE_FILE)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock(self._descriptor):
+                raise Locked(
+                    f"The run {folder.name} is still going on.", remedy="Wait until it has ended."
+                )
             sync_folder(folder)
             self._end_torn_line()
-        except BlockingIOError as error:
-            self.close()
-            raise Locked(
-                f"The run {folder.name} is still going on.", remedy="Wait until it has ended."
-            ) from error
         except BaseException:
             self.close()
             raise

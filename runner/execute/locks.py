@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runner.durable import PRIVATE_FILE, make_folder, naming
 from runner.errors import Locked
-from runner.owner import Owner, alive, this_process
-
-POLL_SECONDS = 0.2
+from runner.owner import FORKING_SECONDS, Owner, alive, lock, this_process
 
 # Held by who reads or replaces live sources; and by who reads (shared) or removes snapshots.
 RUN_LOCK = "run"
@@ -59,17 +55,8 @@ def held(
 
 
 def _acquire(descriptor: int, path: Path, name: str, *, shared: bool, wait: float) -> None:
-    deadline = time.monotonic() + wait
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    while True:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise Locked(_busy(path, name), remedy="Wait for it, or give --wait 10m.") from None
-            time.sleep(POLL_SECONDS)
-        else:
-            return
+    if not lock(descriptor, shared=shared, wait=max(wait, FORKING_SECONDS)):
+        raise Locked(_busy(path, name), remedy="Wait for it, or give --wait 10m.")
 
 
 def _busy(path: Path, name: str) -> str:

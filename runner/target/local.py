@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shlex
 import stat
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from runner import durable
 from runner.errors import Locked, StepFailed, UsageError
+from runner.owner import lock
 from runner.spec.model import TargetSpec
 from runner.target import Entry, KeyExists
 from runner.target.keys import Incoming, own, parts_of
@@ -198,16 +198,14 @@ class LocalTarget:
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, durable.PRIVATE_FILE)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not lock(descriptor):
+                    owner = os.pread(descriptor, 1000, 0).decode(errors="replace")
+                    raise Locked(
+                        f"{key} at {self.name} is locked by {owner or 'another run'}.",
+                        remedy="Wait until that run has ended.",
+                    )
                 if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
                     return descriptor
-            except BlockingIOError as error:
-                owner = os.pread(descriptor, 1000, 0).decode(errors="replace")
-                os.close(descriptor)
-                raise Locked(
-                    f"{key} at {self.name} is locked by {owner or 'another run'}.",
-                    remedy="Wait until that run has ended.",
-                ) from error
             except BaseException:
                 os.close(descriptor)
                 raise

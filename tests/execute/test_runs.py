@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +167,20 @@ class TestAfterAKill:
                 resume(*self.steps())
         assert (folder / journals.JOURNAL).read_text() == before
         assert log.events == []
+
+    def test_a_child_that_its_death_left_half_forked_does_not_save_it(
+        self, context_of: Callable[..., Context], spec: Spec
+    ) -> None:
+        abandoned(context_of(*self.steps()), ("stop", "done"), ("swap", "started"))
+        theirs = (journals.run_folder(spec.state, RUN) / journals.JOURNAL).open()
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        soon = threading.Timer(0.2, theirs.close)
+        soon.start()
+        (settled,) = runs.settle_killed(
+            lambda _plan, _run: context_of(*self.steps()), spec.state, Settings()
+        )
+        soon.join()
+        assert settled.status == "interrupted"
 
     @pytest.mark.parametrize("kind", ["backup", "restore"])
     def test_a_target_that_cannot_be_swept_keeps_no_backup_from_its_work(
