@@ -24,6 +24,7 @@ from runner.plan.delete import compile_delete
 from runner.plan.due import last_marks, wanted_policies
 from runner.plan.facts import changed_marks
 from runner.plan.model import Plan
+from runner.plan.pin import compile_pin, compile_unpin
 from runner.plan.prune import compile_prune
 from runner.plan.recover import recovery_entries
 from runner.plan.verify import compile_verify
@@ -61,6 +62,7 @@ __all__ = [
     "open_snapshot",
     "overview",
     "perform",
+    "pin",
     "prune",
     "prune_safety",
     "recover",
@@ -70,6 +72,7 @@ __all__ = [
     "resumed",
     "rollback",
     "runbook_at",
+    "unpin",
     "validate",
     "verify",
 ]
@@ -232,6 +235,20 @@ def delete(call: Call, *, snapshot: str) -> Prepared:
     plan = compile_delete(session.spec, session.catalog(), snapshot)
     danger = plan_danger(session, plan)
     return Prepared(session, plan, results.prune_outcome, danger and Danger(*danger))
+
+
+def pin(call: Call, *, snapshot: str, seconds: float | None = None) -> Prepared:
+    """Keep a snapshot whatever retention says, for some seconds or until it is unpinned."""
+    session = Session.open(call)
+    plan = compile_pin(session.spec, session.facts, session.catalog(), snapshot, seconds)
+    return Prepared(session, plan, results.pin_outcome)
+
+
+def unpin(call: Call, *, snapshot: str) -> Prepared:
+    """Leave a snapshot to retention again."""
+    session = Session.open(call)
+    plan = compile_unpin(session.spec, session.catalog(), snapshot)
+    return Prepared(session, plan, results.pin_outcome)
 
 
 def rekey(call: Call, *, snapshots: Sequence[str] = (), targets: Sequence[str] = ()) -> Prepared:

@@ -104,6 +104,8 @@ def concluding(plan: Plan) -> Callable[[Plan, Finished], Outcome]:
         "backup": results.backup_outcome,
         "prune": results.prune_outcome,
         "delete": results.prune_outcome,
+        "pin": results.pin_outcome,
+        "unpin": results.pin_outcome,
         "safety": results.safety_outcome,
         "rekey": rekey_outcome,
         "verify": lambda _plan, finished: results.verify_outcome(finished),

@@ -127,6 +127,7 @@ COMMANDS = [
     ("open --source config --run ls", "open", 0),
     ("drill", "drill", 0),
     ("pin --snapshot {snapshot} --until 90d", "pin", 0),
+    ("pin --snapshot {snapshot} --dry-run", "plan", 0),
     ("unpin --snapshot {snapshot}", "pin", 0),
     ("prune", "prune", 0),
     ("status", "status", 0),

@@ -6,7 +6,6 @@ from runner import journeys
 from runner.commands.flags import POLICY, SNAPSHOT, SOURCE, TARGET, given
 from runner.errors import UsageError
 from runner.face import ACTS, ASKS, DECRYPTS, TESTS, Flags, command, duration, percent
-from runner.report import views
 from runner.report.outcome import Outcome
 
 
@@ -94,17 +93,19 @@ def prune(
     return journeys.prune_safety(flags.call, older=duration(older) if older else 0.0)
 
 
-@command(texts={"snapshot": SNAPSHOT, "until": "How long: 90d. Default: until it is unpinned."})
-def pin(flags: Flags, *, snapshot: str = "", until: str = "") -> Outcome:
+@command(
+    ACTS, texts={"snapshot": SNAPSHOT, "until": "How long: 90d. Default: until it is unpinned."}
+)
+def pin(flags: Flags, *, snapshot: str = "", until: str = "") -> Outcome | journeys.Prepared:
     """Keep a snapshot whatever retention says."""
     seconds = duration(until) if until else None
-    return views.pin(flags.call, given(snapshot, "snapshot"), seconds)
+    return journeys.pin(flags.call, snapshot=given(snapshot, "snapshot"), seconds=seconds)
 
 
-@command(texts={"snapshot": SNAPSHOT})
-def unpin(flags: Flags, *, snapshot: str = "") -> Outcome:
+@command(ACTS, texts={"snapshot": SNAPSHOT})
+def unpin(flags: Flags, *, snapshot: str = "") -> Outcome | journeys.Prepared:
     """Leave a pinned snapshot to retention again."""
-    return views.unpin(flags.call, given(snapshot, "snapshot"))
+    return journeys.unpin(flags.call, snapshot=given(snapshot, "snapshot"))
 
 
 @command(ACTS | ASKS, texts={"snapshot": SNAPSHOT})

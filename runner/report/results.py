@@ -235,6 +235,19 @@ def _left_alone(plan: Plan, finished: Finished) -> list[dict[str, str]]:
     ]
 
 
+def pin_outcome(plan: Plan, finished: Finished) -> Outcome:
+    """`pin` and `unpin`: how the snapshot stands now, and where that is written down."""
+    written = [step.params["target"] for step in plan.steps if finished.results[step.id].done]
+    data: dict[str, Any] = {
+        "id": plan.facts["snapshot"],
+        "pinned": plan.kind == "pin",
+        "targets": written,
+    }
+    if plan.kind == "pin":
+        data["until"] = plan.facts["until"]
+    return Outcome(plan.kind, data, finished.exit_code, finished.error)
+
+
 def steps_of(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, Any]]:
     """Each step's status and seconds, in the plan's order."""
     listed = []

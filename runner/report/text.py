@@ -207,7 +207,9 @@ def _prune(outcome: Outcome) -> Lines:
 def _pin(outcome: Outcome) -> Lines:
     data = outcome.data
     until = f" until {data['until']}" if data.get("until") else ""
-    yield f"{data['id']} is {'pinned' + until if data['pinned'] else 'not pinned any more'}."
+    stands = f"pinned{until}" if data["pinned"] else "not pinned any more"
+    if data["targets"]:
+        yield f"{data['id']} is {stands} at {', '.join(data['targets'])}."
 
 
 def _fetch(outcome: Outcome) -> Lines:

@@ -216,20 +216,6 @@ def fetch(
     return Outcome("fetch", {"files": [str(one) for one in fetched.files]}, notes=tuple(notes))
 
 
-def pin(call: Call, wanted: str, seconds: float | None) -> Outcome:
-    """`pin`: keep a snapshot whatever retention says."""
-    from runner.execute.pinning import pin_snapshot
-
-    return Outcome("pin", pin_snapshot(Session.open(call), wanted, seconds))
-
-
-def unpin(call: Call, wanted: str) -> Outcome:
-    """`unpin`: leave a snapshot to retention."""
-    from runner.execute.pinning import unpin_snapshot
-
-    return Outcome("unpin", unpin_snapshot(Session.open(call), wanted))
-
-
 def status(call: Call) -> Outcome:
     """`status`: how things stand."""
     from runner.report.status import judge

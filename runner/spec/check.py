@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,9 @@ SYSTEM = "system"
 
 # How long a loss stays unnoticed where nothing is declared that would show it sooner.
 USUAL_NOTICE = parse_duration("7d")
+
+_SECRET = re.compile(r"(?i)(^|_)(API_?KEY|TOKEN|SECRET|PASS|PASSWORD|PASSWD|PASSPHRASE)(_|$)")
+_NO_SECRET = re.compile(r"(?i)_(FILE|PATH|DIR|ID|NAME|URL|TTL)$")  # but where one is, or how long
 
 _PERIODS = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "30d", "yearly": "365d"}
 
@@ -240,6 +244,23 @@ def _not_incremental(spec: Spec) -> Iterator[Doubt]:
             yield ("policies", name, "kind"), message
 
 
+def _told_secrets(spec: Spec) -> Iterator[Doubt]:
+    """Variables of commands that look like secrets: a step is shown with its environment."""
+    said: dict[tuple[str | int, ...], Mapping[str, str]] = {
+        **{("services", name): one.environment for name, one in spec.services.items()},
+        **{("recovery", index): one.environment for index, one in enumerate(spec.recovery)},
+    }
+    for place, environment in said.items():
+        for name, value in environment.items():
+            if value and _SECRET.search(name) and not _NO_SECRET.search(name):
+                message = (
+                    f"{name} looks like a secret, and its value will stand in plans, journals and "
+                    "runbooks. Leave it to an env_file, whose variables a command has anyway, or "
+                    "have the command read it."
+                )
+                yield (*place, "env", name), message
+
+
 _RULES: tuple[Callable[[Spec], Iterator[Doubt]], ...] = (
     _uncovered,
     _without_objective,
@@ -255,6 +276,7 @@ _RULES: tuple[Callable[[Spec], Iterator[Doubt]], ...] = (
     _unrestored,
     _without_a_place,
     _not_incremental,
+    _told_secrets,
     misplaced_keys,
     late_folders,
     overlaps,

@@ -19,6 +19,7 @@ from runner.spec.model import DEFAULT_PROFILE, Spec
 from runner.spec.profile import FIXED, merge
 from runner.spec.references import (
     check_passwords,
+    check_questions,
     check_recipients,
     check_references,
     check_schedules,
@@ -184,6 +185,7 @@ class _Loading:
         self._complain(check_passwords(whole), pending)
         if not self.cached or not remembered(cache, digest):
             before = len(self.problems)
+            self._complain(check_questions(declared, schemas), pending)
             self._complain(check_schedules(declared), pending)
             self._complain(check_recipients(declared), pending)
             self._complain(Validation(schemas, whole, expansion.written).complaints(), pending)

@@ -11,13 +11,15 @@ from typing import Any
 
 from runner.spec.marks import Place, nearest
 from runner.spec.schedule import Schedule
+from runner.spec.schema import Schemas
 from runner.spec.validate import Complaint
 
 SYSTEM = "system"
 ACTIONS = ("restore", "run", "probe", "manual", "notify")
 WAYS = ("run", "post")
 QUESTIONS = ("http", "tcp", "sql", "redis", "run", "file")
-NEED_SOURCE = ("sql", "redis", "file")
+LANGUAGES = ("sql", "redis")
+NEED_SOURCE = (*LANGUAGES, "file")
 
 _PASSWORD = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s@:]*:[^/\s@]+@"
@@ -46,6 +48,44 @@ def check_references(document: Mapping[str, Any]) -> Iterator[Complaint]:
     notices = document.get("notify")
     for index, notice in enumerate(notices if isinstance(notices, list) else ()):
         yield from _one_of(notice, WAYS, ("notify", index))
+
+
+def check_questions(document: Mapping[str, Any], schemas: Schemas) -> Iterator[Complaint]:
+    """Questions that a source of its type never answers."""
+    kinds = {
+        name: _mapping(one).get("type") for name, one in _mapping(document.get("sources")).items()
+    }
+    answers = {
+        name: schemas.question_of(kind)
+        for name, kind in kinds.items()
+        if kind in schemas.types("source")
+    }
+    for asked, source, place in _questions(document):
+        if source in answers and asked != answers[source]:
+            fitting = [one for one, answer in answers.items() if answer == asked]
+            instead = f"of {', '.join(fitting)}" if fitting else "of a database"
+            other = answers[source] or "run or file"
+            message = (
+                f"`{source}` is {kinds[source]}: it answers no `{asked}`. Ask it {other}, "
+                f"or ask this {instead}."
+            )
+            yield (*place, asked), message, True
+
+
+def _questions(document: Mapping[str, Any]) -> Iterator[tuple[str, Any, Place]]:
+    """Every question in a database's language, of which source, and where it stands."""
+    asked: list[tuple[Any, Any, Place]] = []
+    for name, checks in _mapping(document.get("checks")).items():
+        for index, check in enumerate(checks if isinstance(checks, list) else ()):
+            asked.append((check, name, ("checks", name, index)))
+    recovery = document.get("recovery")
+    for index, step in enumerate(recovery if isinstance(recovery, list) else ()):
+        probe = _mapping(_mapping(step).get("probe"))
+        asked.append((probe, probe.get("source"), ("recovery", index, "probe")))
+    for question, source, place in asked:
+        for language in LANGUAGES:
+            if language in _mapping(question) and isinstance(source, str):
+                yield language, source, place
 
 
 def check_schedules(document: Mapping[str, Any]) -> Iterator[Complaint]:

@@ -117,6 +117,11 @@ class Schemas:
             node = shape.items if isinstance(part, int) else shape.child(part)
         return self.shape(node, document)
 
+    def question_of(self, kind: str) -> str | None:
+        """The question that sources of a type answer, sql or redis; None: they hold no values."""
+        answered: str | None = self.files[f"source/{kind}.json"].get("x-answers")
+        return answered
+
     def types(self, family: str) -> list[str]:
         """The names of the known types of sources or targets."""
         return _types(self.files, family)

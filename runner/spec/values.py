@@ -23,6 +23,8 @@ from runner.spec.units import parse_duration, parse_size
 
 Tell = Callable[[Place, str], None]
 
+# A duration of nothing.
+_NOTHING = re.compile(r"([0.]+[a-z]+)+")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
 _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -143,6 +145,9 @@ class Completion:
     def _measure(self, text: str, kind: str, place: Place) -> Any:
         if place in self.unset:
             return text
+        if kind == "duration" and place[-1] == "timeout" and _NOTHING.fullmatch(text):
+            message = f"A timeout of {text} gives up at once. Write a longer one, or leave it out."
+            self.tell(place, message)
         try:
             return parse_duration(text) if kind == "duration" else parse_size(text)
         except ValueError as error:

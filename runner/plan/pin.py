@@ -1,0 +1,56 @@
+"""Compiles a person's word that a snapshot stays, or that retention may have it again."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from runner.plan.facts import Facts
+from runner.plan.model import Plan, Step
+from runner.spec.model import Spec
+from runner.store.catalog import Catalog
+from runner.store.records import Pin, Unpin
+
+
+def compile_pin(
+    spec: Spec, facts: Facts, catalog: Catalog, wanted: str, seconds: float | None
+) -> Plan:
+    """The plan of a pin for so many seconds, or until it is taken back. Pure."""
+    until = None if seconds is None else facts.now + timedelta(seconds=seconds)
+    shown = None if until is None else until.isoformat().replace("+00:00", "Z")
+    title = "Keep {snapshot} at {target}" + ("" if shown is None else f" until {shown}")
+    return _plan("pin", spec, catalog, wanted, title, {"until": shown})
+
+
+def compile_unpin(spec: Spec, catalog: Catalog, wanted: str) -> Plan:
+    """The plan that takes all pins of a snapshot back. Pure."""
+    return _plan("unpin", spec, catalog, wanted, "Leave {snapshot} at {target} to retention", {})
+
+
+def _plan(
+    kind: str, spec: Spec, catalog: Catalog, wanted: str, title: str, more: dict[str, Any]
+) -> Plan:
+    one = catalog.find(wanted)
+    behind = _last_word(catalog, one.id)
+    said = None if behind is None else behind.isoformat()
+    steps = tuple(
+        Step(
+            id=f"{one.id}.{kind}.{target}",
+            action=f"record.{kind}",
+            title=title.format(snapshot=one.id, target=target),
+            params={"snapshot": one.id, "target": target, "behind": said, **more},
+            effect="writes",
+            reason="asked for",
+        )
+        for target in one.targets
+    )
+    facts = {"snapshot": one.id, "targets": list(one.targets), **more}
+    return Plan(kind, spec.project, spec.profile, spec.digest, steps, facts=facts)
+
+
+def _last_word(catalog: Catalog, snapshot: str) -> datetime | None:
+    """When a pin of it was last given or taken back: a later word must say a later time."""
+    words: list[Pin | Unpin] = []
+    for records in catalog.records.values():
+        words += [*records.pins, *records.unpins]
+    return max((one.at for one in words if one.snapshot == snapshot), default=None)
