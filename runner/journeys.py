@@ -111,7 +111,10 @@ def backup(
     are still to be made.
     """
     session = Session.open(call)
-    spec, catalog = session.spec, session.catalog()
+    spec = session.spec
+    chosen = [spec.policy(name) for name in policies] or list(spec.policies.values())
+    # The number of a snapshot comes from those at other targets, too, as far as they answer.
+    catalog = session.catalog(needed={name for policy in chosen for name in policy.targets})
     store_runbooks(session, catalog.drills)
     for name in sources:
         spec.source(name)
@@ -123,7 +126,6 @@ def backup(
     names = sorted({name for policy in lazy for name in policy.sources})
     facts = replace(session.facts, marks=changed_marks(spec, names), remembered=recall(spec))
     known = known_marks(session, catalog, names)
-    chosen = [spec.policy(name) for name in policies] or list(spec.policies.values())
     wanted = WantedBackup(
         dues, sources, prune, last_marks(catalog, lazy, known), [] if sources else chosen
     )

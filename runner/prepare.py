@@ -118,7 +118,10 @@ def wanted_recovery(
 ) -> WantedRecovery:
     """What a recovery of these sources is to bring back, and from where."""
     asked = Asked(choosing.snapshot, session.instant(choosing.at), choosing.target)
-    catalog = session.catalog(choosing.targets, profile=choosing.profile)
+    # On a bad night nothing that is not needed stands in the way.
+    catalog = session.catalog(
+        choosing.targets, profile=choosing.profile, needed=[choosing.target or ""]
+    )
     choices = choose(session.spec, catalog, sources, asked)
     profile = choosing.profile or session.spec.profile
     _complete(session, catalog, choices, asked, profile)

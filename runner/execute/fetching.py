@@ -45,7 +45,7 @@ def fetch_artifacts(
     calls unchanged. With `decrypt`, contents are written under their plain names, checked on the
     way, wherever they lie. Existing files are never overwritten.
     """
-    catalog = session.catalog()
+    catalog = session.catalog(needed=())
     asked, elsewhere, missing = list(sources), dict[str, str](), tuple[str, ...]()
     if not sources:
         one = catalog.find(wanted)

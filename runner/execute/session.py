@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from runner.errors import UsageError
+from runner.errors import SpecError, UsageError
 from runner.execute import journal, runs
 from runner.execute.context import Approval, Context, Runbook
 from runner.execute.guards import require_same_destinations
@@ -100,17 +100,28 @@ class Session:
         profile: str | None = None,
         patience: float | None = None,
         glance: bool = False,
+        needed: Container[str] | None = None,
     ) -> Catalog:
         """What the targets hold now; of those in `names`, if any; of `profile`, if given; as far as
         they answer within `patience` seconds. A `glance` is enough to show it: see `read_catalog`.
+
+        Raises SpecError for a target that waits for a variable; with `needed` only for one of
+        those: any other is out of reach.
         """
         if self.call.origin is not None:
             names = [self.call.origin.name]
         chosen = {self.spec.target(name).name for name in names}
-        targets = {
-            name: self.targets[name] for name in self.targets if not chosen or name in chosen
-        }
-        return read_catalog(
+        targets, waiting = dict[str, Target](), dict[str, str]()
+        for name in self.targets:
+            if chosen and name not in chosen:
+                continue
+            try:
+                targets[name] = self.targets[name]
+            except SpecError as error:
+                if needed is None or name in needed:
+                    raise
+                waiting[name] = error.message
+        found = read_catalog(
             targets,
             self.spec.project,
             profile or self.spec.profile,
@@ -119,6 +130,7 @@ class Session:
             patience=patience,
             glance=glance,
         )
+        return replace(found, unreachable={**found.unreachable, **waiting}) if waiting else found
 
     def instant(self, text: str | None) -> datetime | None:
         """The time that was typed; None for none, and for `latest`. Raises UsageError."""

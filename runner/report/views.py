@@ -45,7 +45,7 @@ def catalog(
 def snapshot(call: Call, wanted: str) -> Outcome:
     """`show --snapshot`: the manifest, and where it lies."""
     session = Session.open(call)
-    one = session.catalog().find(wanted)
+    one = session.catalog(needed=()).find(wanted)
     spec = session.spec
     manifest, _ = read_manifest(session.targets[one.targets[0]], spec.project, spec.profile, one.id)
     data = {**asdict(manifest), "targets": list(one.targets), "pinned": one.pinned}
@@ -89,7 +89,7 @@ def contents(call: Call, source: str, choosing: Any, include: Sequence[str]) -> 
 
     session = Session.open(call)
     spec, at = session.spec, session.instant(choosing.at)
-    (choice,) = choose(spec, session.catalog(), [source], Asked(choosing.snapshot, at))
+    (choice,) = choose(spec, session.catalog(needed=()), [source], Asked(choosing.snapshot, at))
     target = session.targets[choice.target]
     manifest, _ = read_manifest(target, spec.project, spec.profile, choice.snapshot.id)
     context = session.aside("ls")
