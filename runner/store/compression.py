@@ -18,6 +18,11 @@ GZIP_FORMAT = 31  # window bits: the largest window, with gzip's header and trai
 NO_MEMORY = "not enough memory"  # in zstd's own words
 
 DEFAULT_LEVELS = {"zstd": 3, "gzip": 2, "none": 0}
+
+# Where no level is declared: hashes, images and what is encrypted gain nothing by zstd's usual
+# level, which takes twice as long; its search may even make them larger.
+QUICK_LEVEL = 1
+WORTH = 1.02  # so much larger at the quick level is not worth the time of the usual one
 HIGHEST_LEVELS = {"zstd": 22, "gzip": 9, "none": 0}
 
 # Memory grows with every worker, with the level, and with what a worker takes at once: a quarter
@@ -44,15 +49,17 @@ class Encoder(Protocol):
         """Take the last block; return the rest."""
 
 
-def parse(text: str) -> tuple[str, int]:
-    """Method and level of `zstd`, `gzip:6`, …. Raises UsageError naming the known ones."""
+def parse(text: str) -> tuple[str, int | None]:
+    """Method and level, None if none is said, of `zstd`, `gzip:6`, …. Raises UsageError naming the
+    known ones.
+    """
     method, colon, level = text.partition(":")
     if method not in SUFFIXES or (colon and not (level.isascii() and level.isdigit())):
         raise UsageError(
             f"{text!r} is no compression.", remedy="Known: zstd, gzip, none; zstd:9 for a level."
         )
-    number = int(level) if colon else DEFAULT_LEVELS[method]
-    if number > HIGHEST_LEVELS[method]:
+    number = int(level) if colon else None
+    if number is not None and number > HIGHEST_LEVELS[method]:
         raise UsageError(
             f"{text!r} is no compression: {method} has levels up to {HIGHEST_LEVELS[method]}.",
             remedy=f"Write {method}:{HIGHEST_LEVELS[method]} or less.",
@@ -66,7 +73,7 @@ def encoder(compression: str) -> Encoder:
     if method == "zstd":
         return _Zstd(level)
     if method == "gzip":
-        return _Gzip(level)
+        return _Gzip(DEFAULT_LEVELS[method] if level is None else level)
     return _Plain()
 
 
@@ -103,31 +110,39 @@ class _Gzip:
 class _Zstd:
     """Threads are started by the second block: what ends within the first does without."""
 
-    def __init__(self, level: int) -> None:
+    def __init__(self, level: int | None) -> None:
         self._level = level
         self._compressor: Any = None
 
-    def _start(self, workers: int) -> Any:
+    def _start(self, level: int, workers: int) -> Any:
         zstd = _zstd()
         parameter = zstd.CompressionParameter
-        options = {parameter.compression_level: self._level, parameter.checksum_flag: 1}
+        options = {parameter.compression_level: level, parameter.checksum_flag: 1}
         if workers > 1:
             options |= {parameter.nb_workers: workers, parameter.job_size: BYTES_PER_JOB}
         return zstd.ZstdCompressor(options=options)
 
     def block(self, data: bytes) -> bytes:
         if self._compressor is None:
-            self._compressor = self._start(_workers(self._level))
+            level = _level_for(data) if self._level is None else self._level
+            self._compressor = self._start(level, _workers(level))
         compressed: bytes = self._compressor.compress(data)
         return compressed
 
     def last(self, data: bytes) -> bytes:
         compressor = self._compressor
         if compressor is None:
-            compressor = self._start(0)
+            compressor = self._start(self._level or DEFAULT_LEVELS["zstd"], 0)
             # The encoder then takes no more memory than so much content needs.
             compressor.set_pledged_input_size(len(data))
         return bytes(compressor.compress(data) + compressor.flush())
+
+
+def _level_for(beginning: bytes) -> int:
+    """The level that fits a stream, by what its first block gains."""
+    usual = DEFAULT_LEVELS["zstd"]
+    quick, slow = (len(_zstd().compress(beginning, level=one)) for one in (QUICK_LEVEL, usual))
+    return QUICK_LEVEL if quick <= slow * WORTH else usual
 
 
 def _workers(level: int) -> int:
