@@ -108,11 +108,14 @@ class _Gzip:
 
 
 class _Zstd:
-    """Threads are started by the second block: what ends within the first does without."""
+    """Begins when it has seen BLOCK bytes: what ends before needs no threads, and the beginning of
+    what does not tells its level.
+    """
 
     def __init__(self, level: int | None) -> None:
         self._level = level
         self._compressor: Any = None
+        self._beginning = bytearray()
 
     def _start(self, level: int, workers: int) -> Any:
         zstd = _zstd()
@@ -124,6 +127,10 @@ class _Zstd:
 
     def block(self, data: bytes) -> bytes:
         if self._compressor is None:
+            self._beginning += data
+            if len(self._beginning) < BLOCK:
+                return b""
+            data = bytes(self._beginning)
             level = _level_for(data) if self._level is None else self._level
             self._compressor = self._start(level, _workers(level))
         compressed: bytes = self._compressor.compress(data)
@@ -132,6 +139,7 @@ class _Zstd:
     def last(self, data: bytes) -> bytes:
         compressor = self._compressor
         if compressor is None:
+            data = bytes(self._beginning) + data
             compressor = self._start(self._level or DEFAULT_LEVELS["zstd"], 0)
             # The encoder then takes no more memory than so much content needs.
             compressor.set_pledged_input_size(len(data))
@@ -139,7 +147,7 @@ class _Zstd:
 
 
 def _level_for(beginning: bytes) -> int:
-    """The level that fits a stream, by what its first block gains."""
+    """The level that fits a stream, by what its beginning gains."""
     usual = DEFAULT_LEVELS["zstd"]
     quick, slow = (len(_zstd().compress(beginning, level=one)) for one in (QUICK_LEVEL, usual))
     return QUICK_LEVEL if quick <= slow * WORTH else usual
