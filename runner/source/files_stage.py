@@ -159,7 +159,7 @@ class Gate:
         if member.kind == HARDLINK:
             self._check_together(stored, text(link))
         self._passed += 1
-        if self._behind is not None and member.kind == FILE and member.size and not member.sparse:
+        if self._behind is not None and member.kind == FILE and member.size:
             self._behind.begins(name, member.size)
         return self._route(stored)
 

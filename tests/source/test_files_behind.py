@@ -101,6 +101,23 @@ def test_a_large_file_is_read_while_it_grows(large: Taken) -> None:
     assert differences(large) == []
 
 
+def test_so_is_one_with_holes(tmp_path: Path, snapshots: Snapshots) -> None:
+    tree = tmp_path / "app" / "tree"
+    tree.mkdir(parents=True)
+    with (tree / "disk").open("wb") as file:
+        file.write(random.Random(1).randbytes(40 << 20))
+        file.seek(20 << 20, os.SEEK_CUR)
+        file.write(random.Random(2).randbytes(30 << 20))
+        file.truncate(95 << 20)
+    source = source_of(tmp_path / "app", "tree")
+    taken = (source, snapshots.take(source))
+    folder = staged(taken)
+    path = folder / "tree" / "disk"
+    assert path.stat().st_blocks * 512 < 80 << 20
+    assert known(folder)["tree/disk"].sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert differences(taken) == []
+
+
 def flip(path: Path) -> None:
     with path.open("r+b") as file:
         byte = file.read(1)
