@@ -72,13 +72,18 @@ class Schedule:
         """
         if self.cron is None:
             return _epoch(instant, self.every) + timedelta(seconds=self.every)
-        return self._first(self._ticks(instant))
+        return self._first(tick for tick in self._ticks(instant) if tick > instant)
 
     def last_before(self, instant: datetime) -> datetime:
         """The last instant it names at or before `instant`. Raises ValueError if there is none."""
         if self.cron is None:
             return _epoch(instant, self.every)
-        return self._first(self._ticks(instant + timedelta(seconds=1), reverse=True))
+        last = self._first(self._ticks(instant + timedelta(seconds=1), reverse=True))
+        # Ticks are found by the clocks on the wall: looking back from the second half of an hour
+        # that they show twice, those of its first half are not seen.
+        while (following := self.next_after(last)) <= instant:
+            last = following
+        return last
 
     def longest_interval(self) -> float:
         """The longest time between two runs, in seconds."""

@@ -55,6 +55,17 @@ def test_an_hour_that_is_shown_twice_runs_once() -> None:
     assert schedule.next_after(first) - first > timedelta(hours=20)
 
 
+@pytest.mark.parametrize("minutes", range(0, 121, 10))
+def test_within_the_hour_that_is_shown_twice_a_run_is_neither_lost_nor_yet_to_come(
+    minutes: int,
+) -> None:
+    schedule = Schedule.parse("30 2 * * *", "Europe/Berlin")
+    run = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    later = run + timedelta(minutes=minutes)
+    assert schedule.last_before(later) == run
+    assert schedule.next_after(later) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+
+
 @settings(max_examples=30)
 @given(LINES, INSTANTS)
 def test_the_last_run_is_not_after_and_the_next_one_is(line: str, instant: datetime) -> None:
