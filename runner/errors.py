@@ -99,6 +99,26 @@ def is_local(error: BaseException) -> bool:
     return False
 
 
+def lacking(error: BaseException) -> StepFailed | None:
+    """What to tell of an error that says only that this machine, or what it lets this user have,
+    is too small; None for any other.
+    """
+    if isinstance(error, MemoryError):
+        return StepFailed(
+            "There was not enough memory.",
+            remedy="Let it have more (`ulimit -v`, the container's limit), or set `parallel: 1`.",
+            local=True,
+        )
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return StepFailed(
+            "The machine lets no further thread be started.",
+            remedy="Let this user have more of them (`ulimit -u`, `pids` of the container) or more "
+            "memory (`ulimit -v`), or set `parallel: 1`.",
+            local=True,
+        )
+    return None
+
+
 class ObjectiveMissed(HoldfastError):
     """An RTO or RPO is missed."""
 

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from runner import journeys
-from runner.errors import HoldfastError, Interrupted, PersonNeeded, StepFailed, UsageError
+from runner.errors import (
+    HoldfastError,
+    Interrupted,
+    PersonNeeded,
+    StepFailed,
+    UsageError,
+    lacking,
+)
 from runner.execute.session import Call
 from runner.journeys import Prepared
 from runner.light import Executor, Exit, Task
@@ -149,7 +156,7 @@ def _carry_out(
     except Exception as error:
         if os.environ.get("HOLDFAST_DEBUG"):
             raise
-        outcome = _bug(error)
+        outcome = _unforeseen(error)
     _write_junit(outcome, body.__name__, values)
     code = _print(outcome, wants_json=wants_json, quiet=quiet and outcome.command != "error")
     if flags is not None and body.__name__ in TOLD:
@@ -208,8 +215,11 @@ def _told(error: BaseException) -> HoldfastError:
     return StepFailed(f"The system refused: {error}.", remedy="See permissions and free space.")
 
 
-def _bug(error: Exception) -> Outcome:
-    """An error that nobody foresaw, in one line."""
+def _unforeseen(error: Exception) -> Outcome:
+    """An error that nobody foresaw, in one line: a bug, or a machine that is too small."""
+    lack = lacking(error)
+    if lack is not None:
+        return Outcome("error", {}, lack.exit_code, lack.as_json())
     message = (
         f"Unexpected {type(error).__name__}: {error} This is a bug in Holdfast: "
         "HOLDFAST_DEBUG=1 shows where; please report it."

@@ -20,7 +20,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from runner import process
-from runner.errors import HoldfastError, Interrupted, PersonNeeded, StepFailed
+from runner.errors import HoldfastError, Interrupted, PersonNeeded, StepFailed, lacking
 from runner.execute.actions import action_named
 from runner.execute.actions.base import Skipped
 from runner.execute.context import Context
@@ -123,8 +123,12 @@ class Driver:
                 self._running[step.id] = step
                 # Not of a pool: one that hangs must not keep the process from ending.
                 thread = threading.Thread(target=self._perform, args=(step,), daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # there are no more of them: then one step after another
+                    self._perform(step)
+                else:
+                    self._threads.append(thread)
                 changed = True
         return changed
 
@@ -226,7 +230,8 @@ class Driver:
         except OSError as error:  # of the journal
             ended = self._failed(step, StepFailed(f"{error}."), late=False)
         except BaseException as error:  # noqa: BLE001 - a lost step would hang the loop
-            ended = _bug(step, error)
+            lack = lacking(error)
+            ended = _bug(step, error) if lack is None else self._failed(step, lack, late=False)
         seconds = time.monotonic() - began
         self._ended.put(
             Ended(step, ended.status, ended.outputs, ended.error, ended.reason, seconds)

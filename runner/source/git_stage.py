@@ -173,6 +173,8 @@ def _check_objects(repository: Repository) -> None:
         git("verify-pack", "--", *packs, environment=asked)
         git(*checks, "--connectivity-only", environment=asked)
     except CommandFailed as error:
+        if error.local:
+            raise
         raise StepFailed(
             f"The restored repository is damaged: {error.message} {outcome.stderr[-500:]}",
             remedy="Restore from another snapshot or target.",

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from runner.errors import lacking
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -134,8 +136,11 @@ class Stages:
             target=contextvars.copy_context().run, args=(body,), name="holdfast-stage", daemon=True
         )
         self._pipes.append(pipe)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise lacking(error) or error from None
         self._threads.append(thread)
-        thread.start()
         return pipe
 
     def feed(self, take: Callable[[], object]) -> None:

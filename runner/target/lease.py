@@ -96,12 +96,13 @@ class Leases:
         claim = self._acquire(key, owner, time.monotonic() + patience)
         ended = threading.Event()
         renewing = threading.Thread(target=self._renew, args=(claim, owner, ended), daemon=True)
-        renewing.start()
         try:
+            renewing.start()
             yield
         finally:
             ended.set()
-            renewing.join()
+            if renewing.ident is not None:  # else no thread could be started
+                renewing.join()
             self._valid_until.pop(claim, None)
             self._withdraw(claim)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,22 @@ def test_steps_that_wait_for_a_target_run_beside_the_others(execute: Execute, lo
     names = [one.id for one in targets]
     assert {frozenset(pair) for pair in itertools.combinations(names, 2)} <= log.together
     assert frozenset({"t0", "t0 again"}) not in log.together
+
+
+def test_a_machine_without_threads_does_one_step_after_another(
+    execute: Execute, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What takes back and starts again must not be lost with them."""
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    finished = execute(
+        step("a"), step("bad", "fail", needs=("a",)), step("start", when="always", after=("bad",))
+    )
+    assert statuses(finished) == {"a": "done", "bad": "failed", "start": "done"}
+    assert log.most_at_once == 1
 
 
 def test_a_failure_blocks_only_what_needs_it(execute: Execute) -> None:
