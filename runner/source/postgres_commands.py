@@ -43,7 +43,7 @@ if [ -e FOLDER/globals.sql ]; then
     fenced() { printf '\\restrict %s\n' "$key"; cat; printf '\\unrestrict %s\n' "$key"; }
   fi
   awk '
-    /^\\/ || /TABLESPACE/ { next }
+    /^\\/ || /^(CREATE|ALTER|COMMENT ON|(GRANT|REVOKE) [A-Z, ]+ ON) TABLESPACE / { next }
     index($0, "ALTER ROLE " ENVIRON["me"] " ") == 1 { next }
     /^CREATE ROLE .*;$/ {
       sub(/;$/, "")

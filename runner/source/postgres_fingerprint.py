@@ -10,7 +10,7 @@ from typing import Any
 
 from runner.source.postgres_moment import Moment, held, join
 from runner.source.postgres_needs import needed
-from runner.source.postgres_objects import objects
+from runner.source.postgres_objects import grantees, objects
 from runner.source.postgres_rows import LARGE_OBJECTS, Rows, measure, tasks
 from runner.source.postgres_server import Server
 from runner.source.postgres_session import Session, open_session, passing, value
@@ -101,7 +101,7 @@ def take(
     }
     found["owners"] = sorted(
         {one.owner for one in made if one.owner}
-        | {grant.partition("=")[0] for one in made for grant in _grants(one.rights)} - {"PUBLIC"}
+        | {role for one in made for role in grantees(one.rights)}
     )
     if chosen.whole and not chosen.rows_alone and value(first, _SUPERUSER) != "t":
         found["unread"] = {str(what): int(many or 0) for what, many in first.rows(_UNREAD)}
@@ -235,12 +235,6 @@ def _partitions(session: Session, chosen: Chosen) -> dict[str, Any]:
             if moving == "t":
                 scattered.add(table)
     return {"partitions": partitions, "scattered": sorted(scattered)}
-
-
-def _grants(rights: str) -> Iterator[str]:
-    for part in rights.split(";"):
-        # A column's begin with its name.
-        yield from (one for one in part.rpartition(":")[2].split(",") if "=" in one)
 
 
 def _rows(rows: Mapping[str, Rows], chosen: Chosen, *, hashed: bool) -> dict[str, Any]:

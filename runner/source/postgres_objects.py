@@ -16,14 +16,19 @@ from pathlib import Path
 from runner.source.postgres_session import Session
 from runner.source.postgres_tables import Chosen, printable, shown
 
+# A name among rights, quoted where it could be taken for more than itself.
+_QUOTED = """CASE WHEN {0} ~ '[=,;:"]|^PUBLIC$' THEN quote_ident({0}) ELSE {0}::text END"""
+_ROLE = "CASE {0} WHEN 0 THEN 'PUBLIC' ELSE " + _QUOTED.format("pg_get_userbyid({0})") + " END"
+
 # What stands in the statements for what each of them needs.
 _MACROS = {
-    "ROLE": "CASE {0} WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid({0}) END",
+    "ROLE": _ROLE,
+    "QUOTED": _QUOTED,
     "OWNER": "pg_get_userbyid({0})",
-    "RIGHTS": """(SELECT string_agg(g.t, ',' ORDER BY g.t COLLATE "C") FROM (
-        SELECT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END
+    "RIGHTS": f"""(SELECT string_agg(g.t, ',' ORDER BY g.t COLLATE "C") FROM (
+        SELECT {_ROLE.format("x.grantee")}
                || '=' || x.privilege_type || CASE WHEN x.is_grantable THEN '*' ELSE '' END
-        FROM aclexplode(coalesce({0}, acldefault('{1}', {2}))) x) g(t))""",
+        FROM aclexplode(coalesce({{0}}, acldefault('{{1}}', {{2}}))) x) g(t))""",  # noqa: S608 - nothing but our own words
     "MINE": """n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
         AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = '{0}'::regclass
                         AND d.objid = {1}.oid AND d.deptype = 'e')""",
@@ -40,6 +45,8 @@ _WORDS = r"(?: (?:varying|precision|(?:with|without) time zone))*"
 _NAME = r'(?:"(?:[^"]|"")+"|[A-Za-z_][A-Za-z0-9_]*)'
 _CAST = re.compile(rf"::{_NAME}(?:\.{_NAME})?{_WORDS}(?:\([0-9, ]*\))?{_WORDS}(?:\[\])*")
 _BRACKETS = re.compile(r"[()\s]+")
+# A grantee among rights; of the names of columns, those that are quoted are passed over.
+_GRANTEE = re.compile(r'("(?:[^"]|"")*"|[^=,;:"]+)=|"(?:[^"]|"")*"')
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,12 @@ def objects(session: Session, chosen: Chosen) -> Iterator[Object]:
                 printable(owner or ""),
                 printable(rights or ""),
             )
+
+
+def grantees(rights: str) -> set[str]:
+    """The roles that an object's rights name."""
+    found = {one[1] for one in _GRANTEE.finditer(rights) if one[1]} - {"PUBLIC"}
+    return {one[1:-1].replace('""', '"') if one.startswith('"') else one for one in found}
 
 
 @functools.cache

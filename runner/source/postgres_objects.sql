@@ -27,7 +27,7 @@ SELECT CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' WHEN 'm' THE
        concat_ws(';',
          CASE c.relkind WHEN 'S' THEN RIGHTS(c.relacl, s, c.relowner)
                         ELSE RIGHTS(c.relacl, r, c.relowner) END,
-         (SELECT string_agg(concat(a.attname, ':', RIGHTS(a.attacl, c, c.relowner)), ';'
+         (SELECT string_agg(concat(QUOTED(a.attname), ':', RIGHTS(a.attacl, c, c.relowner)), ';'
                             ORDER BY a.attname COLLATE "C")
           FROM pg_attribute a
           WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL AND NOT a.attisdropped))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,20 @@ def proven(source: Source, artifacts: FolderArtifacts, place: Place) -> None:
     found = source.fingerprint(place)
     differences = list(source.differences(artifacts.fingerprint, found, place))
     assert differences == [], differences
+
+
+def loaded(database: Database, source: Source, artifacts: FolderArtifacts, folder: Path) -> None:
+    """Restore a snapshot as the printed commands do, where the database was."""
+    folder.mkdir()
+    (folder / "database.pgdump").write_bytes(b"".join(artifacts.read()))
+    if "globals" in artifacts.parts:
+        (folder / "globals.sql").write_bytes(b"".join(artifacts.read("globals")))
+    database.cluster.execute(f"DROP DATABASE {database.name}")
+    subprocess.run(
+        ["bash", "-e", "-c", "\n".join(source.load_commands(str(folder)))],
+        env=os.environ | database.cluster.environment(),
+        check=True,
+    )
 
 
 def players(database: Database, name: str = "") -> int:

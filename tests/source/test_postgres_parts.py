@@ -15,7 +15,6 @@ import pytest
 
 from runner.daemon import end_daemons
 from runner.errors import StepFailed
-from runner.source import Source
 from tests.postgres_server import (
     Database,
     Servers,
@@ -24,7 +23,7 @@ from tests.postgres_server import (
     new_database,
     start_cluster,
 )
-from tests.source.postgres_restored import captured, opened, place_at, proven
+from tests.source.postgres_restored import captured, loaded, opened, place_at, proven
 from tests.source.stack import FolderArtifacts, FolderCapture
 from tests.tools import cannot_run, require_program
 
@@ -282,18 +281,6 @@ def test_what_a_part_needs_and_lacks_is_told(database: Database, tmp_path: Path)
         found = source.capture(stored)
         assert found.fingerprint["databases"][database.name].get("needs") == told
         assert any("cannot be restored by itself" in one for one in found.notes) == bool(told)
-
-
-def loaded(database: Database, source: Source, artifacts: FolderArtifacts, folder: Path) -> None:
-    """Restore a snapshot as the printed commands do, where the database was."""
-    folder.mkdir()
-    (folder / "database.pgdump").write_bytes(b"".join(artifacts.read()))
-    database.cluster.execute(f"DROP DATABASE {database.name}")
-    subprocess.run(
-        ["bash", "-e", "-c", "\n".join(source.load_commands(str(folder)))],
-        env=os.environ | database.cluster.environment(),
-        check=True,
-    )
 
 
 @pytest.mark.parametrize("options", [{}, {"schemas": ["public"]}], ids=["all", "part"])

@@ -9,7 +9,16 @@ import pytest
 from runner.errors import PersonNeeded, StepFailed
 from runner.source import postgres_load
 from tests.postgres_server import Database
-from tests.source.postgres_restored import captured, names, opened, place_at, proven, small
+from tests.source.postgres_restored import (
+    captured,
+    loaded,
+    names,
+    opened,
+    place_at,
+    proven,
+    small,
+)
+from tests.source.postgres_sample import quoted
 
 
 @pytest.fixture
@@ -94,3 +103,26 @@ def test_damage_is_told_though_rows_were_restored_by_then(
             source.stage(artifacts, place)
         source.discard(place)
     assert not {name for name in names(database) if "holdfast" in name or name == "copy"}
+
+
+# A directory service names roles so, and they come back with what they may.
+@pytest.mark.parametrize("name", ["cn=Jane Doe, ou=a:b; o=c", 'the "q=r"', "PUBLIC"])
+def test_a_role_with_an_odd_name_comes_back(app: Database, tmp_path: Path, name: str) -> None:
+    role = quoted(name)
+    app.execute(
+        f"CREATE ROLE {role}",
+        f"COMMENT ON ROLE {role} IS E'on\\nits TABLESPACE'",
+        'CREATE TABLE notes (id int, "a=1; b" text)',
+        f"GRANT INSERT ON notes TO {role} WITH GRANT OPTION",
+        f'GRANT SELECT ("a=1; b") ON notes TO {role}',
+    )
+    rights = f"SELECT has_column_privilege('{name}', 'notes', 'a=1; b', 'SELECT')"
+    source, place = opened(app, tmp_path, globals=True), place_at(tmp_path, "copy")
+    artifacts = captured(source, tmp_path)
+    app.execute(f"DROP OWNED BY {role}", f"DROP ROLE {role}")
+    proven(source, artifacts, place)
+    source.swap(place)
+    assert app.cluster.rows(rights, "copy") == [(True,)]
+    app.cluster.execute("DROP DATABASE copy", f"DROP ROLE {role}")
+    loaded(app, source, artifacts, tmp_path / "restored")
+    assert app.rows(rights) == [(True,)]
