@@ -86,8 +86,10 @@ class FilesSource:
         """A hash of names, times, sizes, owners and inodes, without what is never captured."""
         from runner.source.files_walk import mark
 
-        # Of some globs tar has a reading of its own; what they leave out only changes the mark.
-        matches = Globs([one for one in self._exclude if not set(one) & set("[\\")], anchored=False)
+        # Of some globs tar has a reading of its own, of `?` as one byte too; what they leave out
+        # only changes the mark.
+        plain = [one for one in self._exclude if not set(one) & set("[\\?")]
+        matches = Globs(plain, anchored=False)
         trees = [(os.fsencode(r.live), r.stored) for r in self._roots if os.path.lexists(r.live)]
         try:
             names = {name for root in self._roots for name in excluded_names(root, excluded)}
@@ -149,8 +151,10 @@ class FilesSource:
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
                 entry = read_entry(line)
-                moment = _EPOCH + timedelta(microseconds=entry.mtime // 1000)
-                modified = None if entry.kind == HARDLINK else moment
+                modified = None
+                if entry.kind != HARDLINK:
+                    with contextlib.suppress(OverflowError):  # after the year 9999, before 1
+                        modified = _EPOCH + timedelta(microseconds=entry.mtime // 1000)
                 yield Content(shown(entry.name), entry.kind, entry.bytes, modified)
 
     def destination(self, typed: str) -> str:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -69,7 +69,13 @@ class Selection:
         names = sorted(self.excluded_names())
         chosen += [f"--exclude={start}{name}" for name in names for start in ("", "./")]
         chosen += ["--no-anchored", "--wildcards", "--wildcards-match-slash"]
-        chosen += [f"--exclude={glob}" for glob in (*OUR_GLOBS, *self.exclude)]
+        chosen += [f"--exclude={glob}" for glob in OUR_GLOBS]
+        globs: Iterable[str] = self.exclude
+        if any(root.stored == "." for root in self.roots):
+            # Else `.?*` and `*/data` would match the `./` that no stored name starts with.
+            chosen.append("--anchored")
+            globs = (f"*/{glob}" for glob in globs)
+        chosen += [f"--exclude={glob}" for glob in globs]
         for root in self.roots:
             chosen += [f"--directory={root.base}", f"--add-file={root.stored}"]
         return chosen
@@ -162,8 +168,9 @@ class Recorder:
                 remedy="Move it up, or name the folder in `exclude`.",
             )
         name = text(stored[2:] if stored.startswith(b"./") else stored).rstrip("/") or "."
-        if self._missing:
-            self._missing.discard(name)
+        if self._missing and name != ".":
+            # The spec's own folder holds something, or everything in it was excluded.
+            self._missing -= {name, "."}
         if member.kind == OTHER:
             self.unstored.append(f"{shown(name)}: a device is not backed up")
             return None

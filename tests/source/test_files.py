@@ -147,8 +147,8 @@ class TestWholeFolder:
         assert source.changed_mark(own) != before
 
     def test_the_mark_sees_every_file_that_tar_takes(self, app: Path) -> None:
-        source = source_of(app, "logs", exclude=["[^a]*.log", r"b\log"])
-        for name in ("a.log", r"b\log"):
+        source = source_of(app, "logs", exclude=["[^a]*.log", r"b\log", "?"])
+        for name in ("a.log", r"b\log", "é"):
             (app / "logs" / name).write_text("a line")
             before = source.changed_mark()
             (app / "logs" / name).write_text("another line")

@@ -20,7 +20,7 @@ from runner.source.files_entry import ListWriter
 from runner.source.files_roots import Globs, roots_of
 from tests.source.stack import TOKEN
 from tests.source.tree import Snapshots, names_in, restore, source_of
-from tests.tools import require_program
+from tests.tools import cannot_run, require_program
 
 require_program("tar")
 
@@ -71,6 +71,52 @@ class TestCapture:
         source = source_of(app, "config", exclude=[glob])
         assert set(names_in(source, snapshots.take(source))) == everything - gone
         assert {name for name in everything if Globs([glob], anchored=False)(name)} == gone
+
+    @pytest.mark.parametrize(
+        ("glob", "gone"),
+        [
+            (".?*", {".env"}),
+            (".[!.]*", {".env"}),
+            ("*/cache", {"data/cache", "data/cache/c"}),
+            ("?/cache", set()),
+            ("data/cache", {"data/cache", "data/cache/c"}),
+            ("cache", {"cache", "cache/c", "data/cache", "data/cache/c"}),
+            ("./cache", {"cache", "cache/c", "data/cache", "data/cache/c"}),
+        ],
+    )
+    def test_excludes_in_the_spec_s_own_folder(
+        self, tmp_path: Path, snapshots: Snapshots, glob: str, gone: set[str]
+    ) -> None:
+        folder = tmp_path / "own"
+        for name in (".env", "cache/c", "data/cache/c"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(name)
+        everything = {".", ".env", "cache", "cache/c", "data", "data/cache", "data/cache/c"}
+        source = source_of(folder, ".", exclude=[glob])
+        assert set(names_in(source, snapshots.take(source))) == everything - gone
+
+    @pytest.mark.parametrize("glob", ["*", "?*"])
+    def test_an_exclude_that_leaves_nothing_of_the_spec_s_own_folder_fails(
+        self, app: Path, snapshots: Snapshots, glob: str
+    ) -> None:
+        with pytest.raises(StepFailed, match=r"Nothing of \."):
+            snapshots.take(source_of(app, ".", exclude=[glob]))
+
+    def test_a_time_that_no_calendar_has_is_not_shown(
+        self, app: Path, snapshots: Snapshots
+    ) -> None:
+        memory = Path("/dev/shm")  # ext4 knows no such time
+        if not memory.is_dir():
+            cannot_run("There is no file system in memory.")
+        far = memory / f"holdfast-{os.getpid()}"
+        far.mkdir()
+        try:
+            (far / "file").write_text("x")
+            os.utime(far / "file", (0, 10**12))
+            source = source_of(app, str(far))
+            assert "file" in " ".join(names_in(source, snapshots.take(source)))
+        finally:
+            shutil.rmtree(far)
 
     def test_the_user_s_own_options_of_tar_leave_nothing_out(
         self, app: Path, snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch
