@@ -293,3 +293,58 @@ def test_the_runbook_does_what_the_recovery_does(service: Service, tmp_path: Pat
     run_blocks(document, workshop)
     assert (service.folder / "told").read_text() == by_the_tool.removeprefix("stop mara\n")
     assert "echo lost" in document
+
+
+def test_what_a_check_writes_does_not_go_live(service: Service, tmp_path: Path) -> None:
+    path = service.folder / "backup.yaml"
+    spec = yaml.safe_load(path.read_text())
+    writes = "find . -type f -exec sh -c 'echo broken > {}' ';'; touch new"
+    spec["checks"] = {"config": [{"name": "compiles", "run": writes}]}
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    place = tmp_path / "restored"
+    words = ("restore", "--source", "config", "--to", str(place))
+    document = Steady(service.folder).json(*words, status=0)
+    assert document["proof"] == [{"source": "config", "equal": True, "differences": []}]
+    assert not (place / "new").exists()
+    assert b"broken\n" not in {one.read_bytes() for one in place.rglob("*") if one.is_file()}
+
+
+def test_what_comes_after_a_step_that_always_runs_waits_for_its_success(service: Service) -> None:
+    program = declared(
+        service,
+        {"name": "audit", "run": "false", "when": "always"},
+        {"name": "go-live", "run": "touch live"},
+    )
+    answer = program("dr-restore", "--confirm", "quaybot", status=4)
+    assert "go-live  needs audit, which failed" in answer.stderr + answer.stdout
+    assert not (service.folder / "live").exists()
+
+
+def test_a_person_is_waited_for_whatever_happened_before(service: Service) -> None:
+    program = declared(
+        service,
+        {"name": "permit", "manual": "Ask for permission.", "when": "always"},
+        {"name": "go-live", "run": "touch live"},
+    )
+    run_id = program.json("dr-restore", "--confirm", "quaybot", status=7)["run"]
+    assert not (service.folder / "live").exists()
+    program("dr-restore", "--resume", run_id, "--done", "permit", status=0)
+    assert (service.folder / "live").exists()
+
+
+def test_a_probe_is_asked_again_as_often_as_declared(service: Service) -> None:
+    asked = "echo asked >> asked; test $(wc -l < asked) -ge 2"
+    program = declared(service, {"name": "healthy", "probe": {"run": asked}, "retries": 1})
+    program("dr-restore", "--confirm", "quaybot", status=0)
+
+
+def test_a_restore_that_takes_too_long_is_given_up_before_anything_is_replaced(
+    service: Service,
+) -> None:
+    path = service.folder / "backup.yaml"
+    spec = yaml.safe_load(path.read_text())
+    spec["recovery"] = [{"restore": ["code", "config", "db"], "timeout": "1ms", "retries": 1}]
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    answer = Steady(service.folder)("dr-restore", "--confirm", "quaybot", status=4)
+    assert "longer than its timeout" in answer.stderr
+    assert not list(service.folder.glob("*.before-*"))

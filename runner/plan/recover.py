@@ -133,6 +133,9 @@ def _entry(builder: _Builder, entry: RecoveryStep) -> None:
     )
     if ordinary:
         builder.barrier = (step.id,)
+    elif entry.when == "always":
+        # What comes after it in the order waits for it, and for success up to there.
+        builder.barrier = (*builder.barrier, step.id)
 
 
 def _own_step(builder: _Builder, entry: RecoveryStep) -> Step:
@@ -157,7 +160,13 @@ def _own_step(builder: _Builder, entry: RecoveryStep) -> Step:
             id=entry.name, action="person.ask", title=entry.manual, params=params, effect="writes"
         )
     if entry.probe is not None and (not drilled or entry.drill == "same"):
-        return Step(id=entry.name, action="probe.ask", title=f"Probe {entry.name}", params=params)
+        return Step(
+            id=entry.name,
+            action="probe.ask",
+            title=f"Probe {entry.name}",
+            params=params,
+            retries=entry.retries,
+        )
     command = entry.drill if drilled and entry.drill != "same" else entry.run
     return Step(
         id=entry.name,
@@ -192,7 +201,7 @@ def _notify_step(entry: RecoveryStep, params: dict[str, Any], *, drilled: bool) 
 def _wave(builder: _Builder, entry: RecoveryStep) -> None:
     chosen = {choice.source: choice for choice in builder.wanted.choices}
     names = [name for name in entry.restore if name in chosen]
-    checked = {name: _prepare(builder, chosen[name]) for name in names}
+    checked = {name: _prepare(builder, chosen[name], entry) for name in names}
     stops = _stop_services(builder, names, checked)
     ends: list[str] = []
     for name in names:
@@ -232,8 +241,11 @@ def _stored(builder: _Builder, choice: Choice) -> list[ArtifactEntry]:
     return stored
 
 
-def _prepare(builder: _Builder, choice: Choice) -> str:
-    """Stage, prove and check one source; return the step after which it may be placed."""
+def _prepare(builder: _Builder, choice: Choice, entry: RecoveryStep) -> str:
+    """Stage, prove and check one source; return the step after which it may be placed.
+
+    An entry's limits are of staging, which alone waits for others and takes long.
+    """
     spec, name = builder.spec, choice.source
     place = _place_params(builder, choice)
     target = open_target(spec.target(choice.target))
@@ -258,21 +270,25 @@ def _prepare(builder: _Builder, choice: Choice) -> str:
             },
             needs=builder.barrier,
             effect="writes",
+            timeout=entry.timeout,
+            expected=entry.expected,
+            retries=entry.retries,
             phase="restore",
             reason=choice.reason,
         )
     )
+    proof = {
+        **place,
+        "snapshot": choice.snapshot.id,
+        "profile": profile,
+        "target": choice.target,
+    }
     prove = builder.add(
         Step(
             id=f"{name}.prove",
             action="recovery.prove",
             title=f"Prove that the staged {name} equals the snapshot",
-            params={
-                **place,
-                "snapshot": choice.snapshot.id,
-                "profile": profile,
-                "target": choice.target,
-            },
+            params=proof,
             needs=(stage,),
             phase="verify",
             reason="restored means equal, not that a command ended with 0",
@@ -285,7 +301,7 @@ def _prepare(builder: _Builder, choice: Choice) -> str:
             id=f"{name}.check",
             action="recovery.check",
             title=f"Ask the staged {name} the spec's checks",
-            params=place,
+            params=proof,
             needs=(prove,),
             phase="verify",
             reason="a backup can be intact and dead: emptied, stale, of something else",

@@ -23,7 +23,9 @@ def recovery_times(spec: Spec, plan: Plan, finished: Finished) -> dict[str, dict
     back has no time, and did not meet its objective.
     """
     spans = timeline(plan, finished.results)
-    whole = finished.exit_code in (0, 5, 7)
+    ended = {one.status for one in finished.results.values()}
+    # What waits for a person has not come back either.
+    whole = finished.exit_code in (0, 5, 7) and ended.isdisjoint(("failed", "blocked"))
     system = _system(spans, finished.seconds) if whole else None
     times = {SYSTEM: _judged(_objective(spec, SYSTEM), system, failed=not whole)}
     confirmed = {span.step.id: span for span in spans if span.result.done}

@@ -72,6 +72,12 @@ def ended(plan: Plan, seconds: float, code: int = 0, **failed: str) -> Finished:
     return Finished("20261120T021500Z-drill-7f3a9c", "done", code, seconds, results)
 
 
+def test_a_recovery_that_waits_for_a_person_has_no_time(made: World) -> None:
+    plan = made.compile()
+    times = recovery_times(made.spec, plan, ended(plan, 1.0, 7, db_stage="failed"))
+    assert times["system"] == {"objective": 60.0, "measured": None, "met": False}
+
+
 def test_what_was_left_out_puts_off_what_comes_after_it(made: World) -> None:
     plan = made.compile()
     last = 2.0 * len(plan.steps)

@@ -85,22 +85,7 @@ class Prove(Simple):
     def perform(self, step: Step, context: Context) -> Outputs:
         """Prove it; raise StepFailed with the differences when it is not equal."""
         source, place = opened(step, context)
-        artifacts = artifacts_of(step, context)
-        try:
-            found = source.fingerprint(place)
-            differences = list(source.differences(artifacts.fingerprint, found, place))
-        except PersonNeeded as error:
-            return {"equal": None, "differences": [], "verdict": "COULD-NOT-VERIFY",
-                    "why": error.message}  # fmt: skip
-        if differences:
-            raise StepFailed(
-                f"The restored {source.name} differs from the snapshot: "
-                + differences[0].rstrip(".")
-                + (f" (and {len(differences) - 1} more)." if len(differences) > 1 else "."),
-                remedy="Nothing was replaced. Try another snapshot or target.",
-                outputs={"equal": False, "differences": differences, "verdict": "FAIL"},
-            )
-        return {"equal": True, "differences": [], "verdict": "PASS"}
+        return _proof(source, place, artifacts_of(step, context))
 
 
 class Check(Simple):
@@ -128,6 +113,8 @@ class Check(Simple):
                 "choose an earlier one with --at.",
                 outputs=outputs,
             )
+        if any(one["kind"] == "run" for one in answers) and source.paths:
+            _restage_if_changed(source, place, artifacts_of(step, context))
         return outputs
 
 
@@ -225,6 +212,36 @@ def artifacts_of(step: Step, context: Context) -> SnapshotArtifacts:
         progress=context.progress(step),
         compared_later=open_source(spec.source(params["source"])).compares_content,
     )
+
+
+def _proof(source: Source, place: Place, artifacts: SnapshotArtifacts) -> Outputs:
+    """Whether what was staged is what was backed up. Raises StepFailed with the differences."""
+    try:
+        found = source.fingerprint(place)
+        differences = list(source.differences(artifacts.fingerprint, found, place))
+    except PersonNeeded as error:
+        return {"equal": None, "differences": [], "verdict": "COULD-NOT-VERIFY",
+                "why": error.message}  # fmt: skip
+    if differences:
+        raise StepFailed(
+            f"The restored {source.name} differs from the snapshot: "
+            + differences[0].rstrip(".")
+            + (f" (and {len(differences) - 1} more)." if len(differences) > 1 else "."),
+            remedy="Nothing was replaced. Try another snapshot or target.",
+            outputs={"equal": False, "differences": differences, "verdict": "FAIL"},
+        )
+    return {"equal": True, "differences": [], "verdict": "PASS"}
+
+
+def _restage_if_changed(source: Source, place: Place, artifacts: SnapshotArtifacts) -> None:
+    """A check may write where it is run: what goes live is what was backed up all the same."""
+    try:
+        _proof(source, place, artifacts)
+    except StepFailed:
+        source.discard(place)
+        source.stage(artifacts, place)
+        artifacts.finish()
+        _proof(source, place, artifacts)
 
 
 def _require_own_files(step: Step, context: Context) -> None:
