@@ -11,7 +11,7 @@ from typing import Any
 from runner.errors import UsageError
 from runner.secret import SCRUBBER, Secret
 from runner.spec.model import TargetSpec
-from runner.target.object_client import certificates
+from runner.target.object_client import certificates, endpoint_of
 
 # A shared access signature is looked up again this often: a long backup outlives a short one.
 LOOK_AGAIN = timedelta(minutes=10)
@@ -70,19 +70,13 @@ def account_of(spec: TargetSpec) -> Account:
         raise UsageError(
             f"Target {spec.name} has {' and '.join(secrets)}.", remedy="Declare one of them."
         )
-    endpoint = (options.get("endpoint") or "").rstrip("/")
-    if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise UsageError(
-            f"Target {spec.name}: {endpoint!r} is no endpoint.",
-            remedy="Write the whole address: https://account.blob.core.windows.net.",
-        )
     return Account(
         name=spec.name,
         container=options["container"],
         prefix=options.get("prefix", "").strip("/"),
         ca=certificates(spec),
         account=options.get("account", ""),
-        endpoint=endpoint,
+        endpoint=endpoint_of(spec, example="https://account.blob.core.windows.net"),
         key=options.get("key"),
         sas_token=options.get("sas_token"),
         connection=options.get("connection"),

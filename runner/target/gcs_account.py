@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from runner.errors import UsageError
 from runner.secret import SCRUBBER, Secret
 from runner.spec.model import TargetSpec
-from runner.target.object_client import certificates
+from runner.target.object_client import certificates, endpoint_of
 
 CLOUD = "https://storage.googleapis.com"
 
@@ -64,17 +64,11 @@ class Account:
 def account_of(spec: TargetSpec) -> Account:
     """The account that a spec declares. Raises UsageError where it cannot be."""
     options = spec.options
-    endpoint = (options.get("endpoint") or CLOUD).rstrip("/")
-    if not endpoint.startswith(("http://", "https://")):
-        raise UsageError(
-            f"Target {spec.name}: {endpoint!r} is no endpoint.",
-            remedy=f"Write the whole address: {CLOUD}.",
-        )
     return Account(
         name=spec.name,
         bucket=options["bucket"],
         prefix=options.get("prefix", "").strip("/"),
-        endpoint=endpoint,
+        endpoint=endpoint_of(spec, default=CLOUD, example=CLOUD),
         ca=certificates(spec),
         credentials=options.get("credentials"),
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 from runner.errors import StepFailed, UsageError
 from runner.spec.model import TargetSpec
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 CONNECT_SECONDS = 10.0
+
+_NEVER = re.compile(r"[@\s]")  # in a server's address
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +50,45 @@ def client(url: str, ca: str | None, waits: dict[str, timedelta]) -> ClientConfi
     return options  # type: ignore[return-value] # its names are those of the library
 
 
+def endpoint_of(spec: TargetSpec, *, default: str = "", example: str) -> str:
+    """The address of the server, without a slash at its end. Raises UsageError: the library breaks
+    down over one that cannot be.
+    """
+    text: str = (spec.options.get("endpoint") or default).rstrip("/")
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        fits = known and not (parts.query or parts.fragment or _NEVER.search(parts.netloc))
+    except ValueError:
+        fits = False
+    if text and not fits:
+        raise UsageError(
+            f"Target {spec.name}: {text!r} is no endpoint.",
+            remedy=f"Write the server's address alone: {example}. An IPv6 address is written in "
+            "brackets: http://[::1]:9000.",
+        )
+    return text
+
+
 def certificates(spec: TargetSpec) -> str | None:
-    """The text of the file that the option `ca` names. Raises UsageError."""
+    """The certificates in the file that the option `ca` names. Raises UsageError."""
+    import ssl
+
     if "ca" not in spec.options:
         return None
     path = spec.folder / Path(spec.options["ca"]).expanduser()
     try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        # What stands between them are comments, in any encoding.
+        found = "\n".join(_CERTIFICATE.findall(path.read_text(errors="replace")))
+        if not found:
+            raise ValueError("there is none in it")
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=found)
+    except (OSError, ValueError) as error:
         raise UsageError(
-            f"Target {spec.name}: the certificates in {path} cannot be read: {error}."
+            f"Target {spec.name}: the certificates in {path} cannot be read: {error}.",
+            remedy="Declare a file of certificates in PEM: -----BEGIN CERTIFICATE-----.",
         ) from error
+    return found
 
 
 def require_library(name: str) -> None:

@@ -27,6 +27,16 @@ FULL = ("has no room left", "Free some space there, or prune.")
 _NETWORK = "Is the server running, and is the network there? Look at `endpoint`."
 _SLOW = "Look at the network; a longer `timeout` may help."
 _UNKNOWN = ("cannot be found: its name is not known", _NETWORK)
+_EXPIRED = (
+    "has a certificate that has expired, or is not valid yet",
+    "Have it renewed by who runs the server, and look at the clock of this machine.",
+)
+_MISNAMED = (
+    "has a certificate for another name",
+    "Write the name in `endpoint` that the certificate is for.",
+)
+_NO_TLS = ("does not speak TLS", "Look at `endpoint`: is it http://, or another port?")
+_TLS = ("speaks TLS alone", "Look at `endpoint`: is it https://, or another port?")
 _UNTRUSTED = ("has a certificate that is not trusted", "Declare its issuer as `ca`.")
 _BROKEN = ("broke the connection off", _NETWORK)
 
@@ -36,6 +46,12 @@ _MARKS = (
     ("lookup", _UNKNOWN),
     ("Name or service not known", _UNKNOWN),
     ("dns error", _UNKNOWN),
+    ("WRONG_VERSION_NUMBER", _NO_TLS),
+    ("HTTP request to an HTTPS server", _TLS),
+    ("HTTP request was sent to HTTPS port", _TLS),
+    ("ertificate has expired", _EXPIRED),
+    ("ertificate is not yet valid", _EXPIRED),
+    ("ertificate is not valid for", _MISNAMED),
     ("ertificate", _UNTRUSTED),
     ("UnknownIssuer", _UNTRUSTED),
     ("unreachable", ("cannot be reached", _NETWORK)),

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from runner.errors import UsageError
 from runner.secret import SCRUBBER, Secret
 from runner.spec.model import TargetSpec
-from runner.target.object_client import certificates
+from runner.target.object_client import certificates, endpoint_of
 from runner.target.s3_request import Key
 
 # Temporary credentials are looked up again this often: a long backup outlives them.
@@ -58,7 +58,13 @@ class Account:
         if self.access_key is not None and self.secret_key is not None:
             token = None if self.session_token is None else self.session_token.reveal()
             return Key(self.access_key.reveal(), self.secret_key.reveal(), token)
-        if self.profile is None and "AWS_ACCESS_KEY_ID" in self.environment:
+        if self.profile is None and self.environment.get("AWS_ACCESS_KEY_ID"):
+            if not self.environment.get("AWS_SECRET_ACCESS_KEY"):
+                raise UsageError(
+                    f"Target {self.name}: AWS_ACCESS_KEY_ID is set, and AWS_SECRET_ACCESS_KEY "
+                    "is not.",
+                    remedy="Set both, or declare access_key and secret_key.",
+                )
             return _known(self.environment, str.upper)
         return self._from_file()
 
@@ -76,8 +82,9 @@ class Account:
         }
 
     def _from_file(self) -> Key | None:
-        place = self.environment.get("AWS_SHARED_CREDENTIALS_FILE", CREDENTIALS_FILE)
-        wanted = self.profile or self.environment.get("AWS_PROFILE", "default")
+        # A variable that is empty counts as none, as with the provider's own programs.
+        place = self.environment.get("AWS_SHARED_CREDENTIALS_FILE") or CREDENTIALS_FILE
+        wanted = self.profile or self.environment.get("AWS_PROFILE") or "default"
         read = configparser.RawConfigParser()
         try:
             read.read(Path(place).expanduser())
@@ -102,13 +109,11 @@ class Account:
 def account_of(spec: TargetSpec) -> Account:
     """The account that a spec declares. Raises UsageError where it contradicts itself."""
     options = spec.options
-    endpoint = (options.get("endpoint") or "").rstrip("/")
-    if endpoint and (
-        not endpoint.startswith(("http://", "https://")) or urlsplit(endpoint).path.strip("/")
-    ):
+    endpoint = endpoint_of(spec, example="https://s3.example.org")
+    if urlsplit(endpoint).path:
         raise UsageError(
-            f"Target {spec.name}: {endpoint!r} is no endpoint.",
-            remedy="Write the server's address alone: https://s3.example.org.",
+            f"Target {spec.name}: the endpoint {endpoint!r} has a path.",
+            remedy="Write the server's address alone, and the bucket as `bucket`.",
         )
     if ("access_key" in options) != ("secret_key" in options):
         raise UsageError(f"Target {spec.name} has one of access_key and secret_key: declare both.")

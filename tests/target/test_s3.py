@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,10 @@ class TestErrors:
             {"access_key": None, "secret_key": None, "session_token": Secret("env:X")},
             {"endpoint": "s3.example.org"},
             {"endpoint": "https://s3.example.org/bucket"},
+            {"endpoint": "https://s3.example.org?bucket=a"},
+            {"endpoint": "https://s3.example.org:port"},
+            {"endpoint": "http://::1:9000"},
+            {"ca": __file__},
             {"part_size": MIB},
             {"ca": "no-such-file.pem"},
         ],
@@ -210,6 +215,19 @@ class TestWhereAndWho:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
         opened(access_key=None, secret_key=None).check()
+
+    def test_an_empty_variable_is_none(
+        self, opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        keys_of = f"aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+        (tmp_path / "credentials").write_text(f"[default]\n{keys_of}")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+            monkeypatch.setenv(name, "")
+        opened(access_key=None, secret_key=None).check()
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        with pytest.raises(UsageError, match="AWS_SECRET_ACCESS_KEY is not"):
+            opened(access_key=None, secret_key=None).check()
 
     def test_the_environment_changes_nothing_that_is_declared(
         self, opened: Opened, monkeypatch: pytest.MonkeyPatch
@@ -267,6 +285,30 @@ class TestWhereAndWho:
                 with pytest.raises(StepFailed, match="certificate") as caught:
                     attempt()
                 assert "ca" in caught.value.remedy
+            plain = server.endpoint.replace("https:", "http:")
+            with pytest.raises(StepFailed, match="speaks TLS alone"):
+                opened(endpoint=plain, bucket=bucket).check()
+
+    def test_a_bundle_has_comments_in_any_language(self, opened: Opened, tmp_path: Path) -> None:
+        authority, _, _ = certify(tmp_path)
+        (tmp_path / "bundle").write_bytes("# Fő\n".encode() + authority.read_bytes() + b"\xff\n")
+        bundled = opened(ca=str(tmp_path / "bundle"), endpoint="https://localhost:1", retry=0.1)
+        with pytest.raises(StepFailed, match="refuses connections"):
+            bundled.check()
+
+    def test_a_certificate_that_has_expired(self, opened: Opened, tmp_path: Path) -> None:
+        authority, certificate, key = certify(tmp_path)
+        expire(certificate, authority)
+        with running("--cert", str(certificate), "--key", str(key), scheme="https") as server:
+            target = opened(endpoint=server.endpoint, bucket="b", ca=str(authority), retry=0.2)
+            with pytest.raises(StepFailed, match="has expired") as caught:
+                target.check()
+            assert "renewed" in caught.value.remedy
+
+    def test_a_server_without_tls(self, opened: Opened, s3_server: S3Server) -> None:
+        target = opened(endpoint=s3_server.endpoint.replace("http:", "https:"), retry=0.2)
+        with pytest.raises(StepFailed, match="does not speak TLS"):
+            target.check()
 
 
 class TestParts:
@@ -681,6 +723,26 @@ def test_an_account_is_declared_whole(holdfast: Callable[..., Program], tmp_path
     holdfast()("validate", status=0)
 
 
+def expire(certificate: Path, authority: Path) -> None:
+    """Have the authority give the same certificate again, for a year that is over."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+
+    old = x509.load_pem_x509_certificate(certificate.read_bytes())
+    new = x509.CertificateBuilder(
+        old.issuer,
+        old.subject,
+        old.public_key(),  # type: ignore[arg-type] # it was made so
+        old.serial_number + 1,
+        datetime(2020, 1, 1, tzinfo=UTC),
+        datetime(2021, 1, 1, tzinfo=UTC),
+        list(old.extensions),
+    )
+    key = serialization.load_pem_private_key((authority.parent / "ca.key").read_bytes(), None)
+    signed = new.sign(key, hashes.SHA256())  # type: ignore[arg-type]
+    certificate.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+
+
 def certify(folder: Path) -> tuple[Path, Path, Path]:
     """An authority that nobody knows, a certificate that it gave this machine, and its key."""
     openssl = require_program("openssl", "openssl")
@@ -688,7 +750,17 @@ def certify(folder: Path) -> tuple[Path, Path, Path]:
     new = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
     new += ["-nodes", "-days", "2"]
     calls: list[list[str | Path]] = [
-        [*new, "-subj", "/CN=authority", "-keyout", folder / "ca.key", "-out", authority],
+        [
+            *new,
+            "-days",
+            "2",
+            "-subj",
+            "/CN=authority",
+            "-keyout",
+            folder / "ca.key",
+            "-out",
+            authority,
+        ],
         [
             *(*new, "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
             *("-addext", "basicConstraints=critical,CA:FALSE"),
