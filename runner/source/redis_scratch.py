@@ -101,15 +101,16 @@ def start(
     rdb: Path | None = None,
     memory: int = 0,
     fill: Callable[[ScratchServer], object] = lambda _: None,
+    first: str = "",
 ) -> ScratchServer:
     """Start a new server that holds what `rdb` holds, which takes about `memory` bytes, and then
-    what `fill` gives it. The installed servers are tried in turn.
+    what `fill` gives it. The installed servers are tried in turn, the program `first` before them.
 
     Raises PersonNeeded when this machine cannot run such a server, which says nothing of the
     file, and StepFailed when the file is damaged.
     """
     _require_memory(memory)
-    found = programs()
+    found = sorted(programs(), key=lambda one: one != first)
     if not found:
         raise PersonNeeded(
             "Neither redis-server nor valkey-server is installed, so what was stored cannot be "

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.durable import make_folder, write_bytes, write_chunks
-from runner.errors import HoldfastError, StepFailed
+from runner.errors import HoldfastError, PersonNeeded, StepFailed
 from runner.source import redis_delay, redis_files, redis_members, redis_scratch, redis_sync
 from runner.source.redis_connect import RawConnection, Rejected, connect
 from runner.source.redis_file import AT_ONCE, Batch, Summary, chunks, form_of, read, summarize
@@ -38,7 +38,12 @@ def exchange(spot: Spot) -> list[str]:
     """Bring the staged keys in; return the safety copies, where there was anything live."""
     if spot.home is not None and redis_scratch.find(spot.home, PLACED) is None:
         spot.record.unlink(missing_ok=True)
-        redis_scratch.start(spot.home, PLACED, memory=spot.noted().summary.memory)
+        if why := spot.noted().unproven:
+            # A server of this machine could not read it: no more can the one that would hold it.
+            raise PersonNeeded(why, remedy=spot.noted().remedy)
+        # What could read all that was staged takes it.
+        able = spot.scratch.program if spot.scratch is not None else ""
+        redis_scratch.start(spot.home, PLACED, memory=spot.noted().summary.memory, first=able)
     record = spot.progress()
     if spot.owned is not None and (record["way"] == FILE if record else redis_files.applies(spot)):
         return _place_file(spot, spot.owned, record)

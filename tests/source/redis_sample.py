@@ -46,7 +46,8 @@ def fill(server: RedisServer) -> None:
         client.xreadgroup("readers", "one", {"events": ">"}, count=5)
         client.xack("events", "readers", "1-1")
         client.xdel("events", "20-1")
-        client.function_load(LIBRARY)
+        if server.at_least(7):
+            client.function_load(LIBRARY)
     with server.connect(db=3) as client:
         client.set("coins:1", "of another database")
     with server.connect(db=15) as client:

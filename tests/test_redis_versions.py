@@ -1,0 +1,87 @@
+"""Redis 6.2, Redis 7 and Valkey 9: backed up, proven, drilled, and brought to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.redis_server import redis_6, running, valkey
+from tests.redis_service import CHECKS, RECOVERY, RedisService
+from tests.tools import Program, require_program
+
+Find = Callable[[], str]
+
+
+def redis_7() -> str:
+    return require_program("redis-server")
+
+
+def only(service: RedisService, *programs: str) -> None:
+    """Let the service's machine have these servers installed alone."""
+    folder = service.folder / "bin"
+    folder.mkdir()
+    for program in programs:
+        (folder / Path(program).name).symlink_to(program)
+    environment = {**service.program.environment, "PATH": str(folder)}
+    service.program = Program(service.folder, environment)
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        (redis_6, redis_6),
+        (redis_6, redis_7),
+        (redis_6, valkey),
+        (redis_7, valkey),
+        (valkey, valkey),
+    ],
+)
+def test_keys_come_back_on_a_server_that_is_not_older(
+    tmp_path: Path, source: Find, destination: Find
+) -> None:
+    with running(program=source()) as live, running(program=destination(), password="") as other:
+        service = RedisService(tmp_path / "service", live).fill()
+        service("backup", status=0)
+        only(service, destination())
+        document = service.json("restore", "--source", "cache", "--to", other.url)
+        assert document["proof"] == [{"source": "cache", "equal": True, "differences": []}]
+        with live.connect() as client, other.connect() as copy:
+            assert copy.info("keyspace").keys() == client.info("keyspace").keys()
+            assert copy.dbsize() == client.dbsize() > 10
+            assert copy.pttl("wide") == pytest.approx(client.pttl("wide"), abs=60_000)
+
+
+@pytest.mark.parametrize(("source", "destination"), [(redis_7, redis_6), (valkey, redis_7)])
+def test_an_older_server_is_refused_and_stays_as_it_was(
+    tmp_path: Path, source: Find, destination: Find
+) -> None:
+    with running(program=source()) as live, running(program=destination(), password="") as other:
+        service = RedisService(tmp_path / "service", live).fill()
+        service("backup", status=0)
+        only(service, source())
+        answer = service("restore", "--source", "cache", "--to", other.url, status=4)
+        assert "is too old" in answer.stderr
+        with other.connect() as client:
+            assert client.dbsize() == 0
+
+
+class TestADrillOfValkey:
+    @pytest.fixture
+    def service(self, tmp_path: Path) -> RedisService:
+        with running(program=valkey()) as live:
+            service = RedisService(tmp_path / "service", live).fill()
+            service.declare(checks=CHECKS, recovery=RECOVERY)
+            service("backup", status=0)
+            return service
+
+    def test_takes_the_server_that_reads_it(self, service: RedisService) -> None:
+        only(service, redis_7(), valkey())
+        drilled = service.json("drill")
+        assert {one["verdict"] for one in drilled["checks"]} == {"PASS"}
+        assert drilled["cleanup"] == "clean"
+
+    def test_cannot_tell_where_no_server_reads_it(self, service: RedisService) -> None:
+        only(service, redis_7())
+        assert "Install a Redis or Valkey server" in service("drill", status=7).stderr
