@@ -11,6 +11,7 @@ from runner.durable import make_folder, write_bytes
 from runner.errors import UsageError
 from runner.report.look_around import ENVIRONMENT, Found, look_around, quoted
 from runner.report.outcome import Outcome
+from runner.spec.schema import ROOT, find_folder
 from runner.store.age import keygen
 
 TASKS = '''"""Holdfast's commands by `invoke`: `invoke backup --profile prod`."""
@@ -38,6 +39,7 @@ def initialise(folder: Path, file: Path, *, force: bool, tasks: bool) -> Outcome
     notes = [f"Written: {file}", f"Key: {key}", *_advice(folder, key)]
     if tasks:
         notes.insert(1, _write_tasks(folder, force=force))
+    notes += _left_out(found)
     notes.append("Next: holdfast validate && holdfast backup && holdfast drill")
     data = {"file": str(file), "key": str(key), "recipient": recipient}
     return Outcome("init", data, notes=tuple(notes))
@@ -71,13 +73,14 @@ def _key(project: str) -> tuple[Path, str]:
 def _spec(found: Found, project: str, key: Path, recipient: str) -> str:
     sources = found.sources
     lines = [
-        "# yaml-language-server: $schema=schema/spec.json",
+        f"# yaml-language-server: $schema={(find_folder() / ROOT).as_uri()}",
         "version: 1",
         f"project: {quoted(project)}",
         *(["env_file: [.env]"] if found.environment else []),
         "",
         "sources:",
         *(f"  {name}: {{{options}}}" for name, options in sources),
+        *(f"  # {one}" for one in _left_out(found)),
         "",
         "targets:",
         "  # One more on another disk, and one off this site, make three copies.",
@@ -98,6 +101,26 @@ def _spec(found: Found, project: str, key: Path, recipient: str) -> str:
         *(f"  {name}: {{rpo: 26h}}" for name, _ in sources),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _left_out(found: Found) -> Iterator[str]:
+    """What is not protected by this spec, and what to do; each a line of printable text."""
+    if found.files_left_out:
+        listed = _printable(", ".join(found.files_left_out))
+        yield (
+            f"NOT in it: {listed}. What of it cannot be made again must be added to the paths of a "
+            "source of type files."
+        )
+    if found.servers_left_out:
+        listed = _printable(", ".join(found.servers_left_out))
+        yield (
+            f"NOT in it: {listed}. Declare each as a source. Where there is no type for it, have a "
+            "dump written before each backup, into a folder that a source of type files holds."
+        )
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def _write_tasks(folder: Path, *, force: bool) -> str:

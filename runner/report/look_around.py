@@ -11,13 +11,14 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from runner.errors import UsageError
+from runner.report import left_out
+from runner.report.compose import NAMES, started_here
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 DEEPEST = 4
 SKIPPED = {"node_modules", "venv", ".venv", "__pycache__", ".git", ".holdfast", "backups"}
 ENVIRONMENT = ".env"
-COMPOSE = ("docker-compose.yml", "docker-compose.yaml", "compose.yml", "compose.yaml")
-CONFIGURATION = (ENVIRONMENT, "config", "conf", *COMPOSE)
+CONFIGURATION = (ENVIRONMENT, "config", "conf", *NAMES)
 
 POSTGRES = ("postgres", "postgresql")
 REDIS = ("redis", "rediss")
@@ -31,21 +32,32 @@ class Found:
     sources: tuple[tuple[str, str], ...]  # a name, and its options as they stand in a spec
     environment: bool  # whether there is a .env
     repository: bool
+    files_left_out: tuple[str, ...] = ()  # relative paths that no source holds
+    servers_left_out: tuple[str, ...] = ()  # in words, where each of them is named
 
 
 def look_around(folder: Path) -> Found:
     """What lies in a folder, or is named by its .env, that a backup should have."""
+    from runner.spec.expand import read_env_file
+
     names = _Names()
     files = sorted(path.relative_to(folder) for path in _databases(folder))
     sources = [(names.of(one.stem), f"type: sqlite, path: {_path(one)}") for one in files]
-    sources += _servers(folder, names)
+    values, _ = read_env_file(folder / ENVIRONMENT)
+    sources += _servers(folder, values, names)
     configuration = [name for name in CONFIGURATION if (folder / name).exists()]
     if configuration:
         sources.append(("config", f"type: files, paths: [{', '.join(map(quoted, configuration))}]"))
     repository = (folder / ".git").exists()
     if repository:
         sources.append(("code", "type: git, path: ."))
-    return Found(tuple(sources), (folder / ENVIRONMENT).is_file(), repository)
+    return Found(
+        tuple(sources),
+        (folder / ENVIRONMENT).is_file(),
+        repository,
+        left_out.files(folder, [*map(str, files), *configuration]),
+        left_out.servers(folder, values, [options for _, options in sources]),
+    )
 
 
 def quoted(text: str) -> str:
@@ -104,12 +116,9 @@ def _is_sqlite(path: Path) -> bool:
         return False
 
 
-def _servers(folder: Path, names: _Names) -> Iterator[tuple[str, str]]:
+def _servers(folder: Path, values: Mapping[str, str], names: _Names) -> Iterator[tuple[str, str]]:
     """The servers that variables of the .env name; a password stays there, by reference."""
-    from runner.spec.expand import read_env_file
-
-    values, _ = read_env_file(folder / ENVIRONMENT)
-    composed = _compose_services(folder)
+    composed = started_here(folder)
     seen: set[str] = set()
     for variable, value in values.items():
         # A word alone chooses a driver: CACHE_DRIVER=redis.
@@ -152,17 +161,3 @@ def _of_variables(values: Mapping[str, str], composed: Mapping[str, str]) -> str
 
 def _inside(service: str) -> str:
     return f"docker compose exec -T {service}"
-
-
-def _compose_services(folder: Path) -> dict[str, str]:
-    """The services of a compose file that starts containers here, with their images."""
-    import yaml
-
-    for name in COMPOSE:
-        try:
-            document = yaml.safe_load((folder / name).read_text())
-            services = document["services"].items()
-            return {str(one): str((it or {}).get("image", "")) for one, it in services}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-            continue
-    return {}

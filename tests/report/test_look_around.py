@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -136,6 +138,88 @@ def test_a_folder_that_may_only_be_listed_is_passed_over() -> None:
         (Path(base) / "listed").chmod(0o744 if os.geteuid() == 0 else 0o600)
         assert as_nobody(lambda: str(sources(Path(base)))) == "{}"
         (Path(base) / "listed").chmod(0o700)
+
+
+def left_out(folder: Path) -> tuple[str, ...]:
+    found = look_around(folder)
+    return (*found.files_left_out, *found.servers_left_out)
+
+
+def test_what_git_does_not_hold_is_told(tmp_path: Path) -> None:
+    for path in (
+        "app.py",
+        "media/cat.jpg",
+        "data/app.db",
+        "data/export.csv",
+        "venv/x",
+        "cache.pyc",
+    ):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "data" / "app.db").unlink()
+    sqlite3.connect(tmp_path / "data" / "app.db").execute("create table t(x)").close()
+    (tmp_path / "data" / "app.db-wal").touch()
+    (tmp_path / ".env").touch()
+    assert left_out(tmp_path) == ("app.py", "data/export.csv", "media/")
+    (tmp_path / ".gitignore").write_text("media/\n.env\nkey\n")
+    for words in (("init", "-q"), ("add", ".gitignore", "app.py")):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    assert left_out(tmp_path) == ("data/export.csv", "media/")
+
+
+def test_of_many_files_the_first_are_named(tmp_path: Path) -> None:
+    for number in range(13):
+        (tmp_path / f"{number:02}").touch()
+    assert left_out(tmp_path) == (*(f"{number:02}" for number in range(10)), "and 3 more")
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ("DB_CONNECTION=mysql\nDB_DATABASE=shop", "the mysql server of DB_CONNECTION in .env"),
+        ("DB_CONNECTION=pgsql", "the pgsql server of DB_CONNECTION in .env"),
+        ("DB_ENGINE=django.db.backends.mysql", "the mysql server of DB_ENGINE in .env"),
+        ("DATABASE_URL=mysql2://u:s3cret@h/shop", "the mysql2 server of DATABASE_URL in .env"),
+        ("MONGO=mongodb+srv://u:s3cret@h/shop", "the mongodb server of MONGO in .env"),
+    ],
+)
+def test_a_server_that_has_no_source_is_told(tmp_path: Path, environment: str, told: str) -> None:
+    (tmp_path / ".env").write_text(f"{environment}\n")
+    assert left_out(tmp_path) == (told,)
+
+
+def test_containers_that_no_source_reaches_are_told(tmp_path: Path) -> None:
+    (tmp_path / "api").mkdir()
+    (tmp_path / "api" / "compose.yml").write_text("services: {db: {image: 'postgis/postgis:16'}}")
+    (tmp_path / "compose.yml").write_text(COMPOSE + "  blog: {image: 'mariadb:11'}\n")
+    (tmp_path / "docker-compose.prod.yml").write_text(
+        "services: {db: {image: 'postgres:17'}, cache: {image: redis}, x: {image: redis-exporter}}"
+    )
+    (tmp_path / ".env").write_text("POSTGRES_DB=quay\n")
+    assert look_around(tmp_path).servers_left_out == (
+        "the service blog of compose.yml (mariadb:11)",
+        "the service cache of docker-compose.prod.yml (redis)",
+        "the service db of api/compose.yml (postgis/postgis:16)",
+    )
+    (tmp_path / ".env").write_text("A=postgres://127.0.0.1/quay\nB=redis://127.0.0.1/0\n")
+    assert look_around(tmp_path).servers_left_out == (
+        "the service blog of compose.yml (mariadb:11)",
+    )
+
+
+def test_a_first_spec_says_what_is_not_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    (folder / "odd\nname").mkdir(parents=True)
+    (folder / ".env").write_text("DB_CONNECTION=mysql\n")
+    answer = Inside(tmp_path)("init", "--file", "shop/backup.yaml", status=0)
+    for text in (answer.stdout, (folder / "backup.yaml").read_text()):
+        assert "NOT in it: odd?name/." in text
+        assert "NOT in it: the mysql server of DB_CONNECTION in .env." in text
+    first = (folder / "backup.yaml").read_text().splitlines()[0]
+    assert Path(unquote(urlsplit(first.partition("=")[2]).path)).is_file()
+    load_spec(folder / "backup.yaml", None)
+    again = Inside(tmp_path)("init", "--file", "shop/backup.yaml", "--force", status=0)
+    assert again.stdout == answer.stdout
 
 
 def as_nobody(work: Callable[[], str]) -> str:
