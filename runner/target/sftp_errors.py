@@ -34,6 +34,24 @@ def out_of_reach() -> tuple[type[BaseException], ...]:
     return (OSError, TimeoutError, asyncssh.ConnectionLost, asyncssh.ChannelOpenError)
 
 
+def no_sftp() -> tuple[type[BaseException], ...]:
+    """What says, right after the login, that there is something else than SFTP."""
+    import asyncssh
+
+    return (asyncssh.SFTPConnectionLost, asyncssh.SFTPBadMessage)
+
+
+def speaks_no_sftp(address: Address) -> StepFailed:
+    """The error for a server that takes the login, and then has no such session."""
+    server = address.server
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    return StepFailed(
+        f"Target {address.name} at {server} takes the login, and then speaks no SFTP.",
+        remedy=f"`sftp -P {server.port} {server.user}@{host}` must work too. Nothing may be "
+        "printed at login there; what the server's log says of the session tells the rest.",
+    )
+
+
 def require_library(name: str) -> None:
     """Raise StepFailed unless what speaks SSH is installed."""
     try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import StepFailed
 from runner.target.sftp_address import CIPHERS, Address, Host
-from runner.target.sftp_errors import lost, out_of_reach, unknown_host
+from runner.target.sftp_errors import lost, no_sftp, out_of_reach, speaks_no_sftp, unknown_host
 
 if TYPE_CHECKING:
     import asyncssh
@@ -136,8 +136,13 @@ class Session:
         if address.jump is not None:
             through = await self._log_in(address.jump, None)
         connection = await self._log_in(address.server, through)
-        async with asyncio.timeout(CONNECT_SECONDS):
-            return await connection.start_sftp_client()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await connection.start_sftp_client()
+        except no_sftp() as error:
+            if connection.is_closed():
+                raise ConnectionResetError from error
+            raise speaks_no_sftp(address) from error
 
     async def _log_in(
         self, host: Host, through: asyncssh.SSHClientConnection | None

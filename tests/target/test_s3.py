@@ -732,7 +732,7 @@ def expire(certificate: Path, authority: Path) -> None:
     new = x509.CertificateBuilder(
         old.issuer,
         old.subject,
-        old.public_key(),  # type: ignore[arg-type] # it was made so
+        old.public_key(),
         old.serial_number + 1,
         datetime(2020, 1, 1, tzinfo=UTC),
         datetime(2021, 1, 1, tzinfo=UTC),

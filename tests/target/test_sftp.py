@@ -140,6 +140,12 @@ class TestErrors:
             assert read(target, "kept") == b"k"
             assert target.now().utcoffset() is not None
 
+    @pytest.mark.parametrize("begins", ["exit 1", "echo Welcome; cat"])
+    def test_a_login_that_has_no_sftp(self, tmp_path: Path, begins: str) -> None:
+        with running(f"ForceCommand {begins}") as server:
+            target = opened_at(server, tmp_path)
+            self.expect(target, "then speaks no SFTP", "must work too")
+
     def test_the_library_is_not_installed(
         self, opened: Opened, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -237,6 +243,10 @@ class TestFiles:
         assert opened(host="quay1", user="u", path="/srv").location("") == (
             f"sftp://u@quay1:{target_port(opened)}/srv"
         )
+
+    def test_a_location_has_an_address_of_version_6_in_brackets(self, opened: Opened) -> None:
+        target = opened(host="::1", port=2222, user="quay", path="/srv/a")
+        assert target.location("shop") == "sftp://quay@[::1]:2222/srv/a/shop"
 
     def test_files_and_folders_are_private(self, opened: Opened) -> None:
         target = opened()
