@@ -93,10 +93,13 @@ class FilesSource:
         trees = [(os.fsencode(r.live), r.stored) for r in self._roots if os.path.lexists(r.live)]
         try:
             names = {name for root in self._roots for name in excluded_names(root, excluded)}
-            return mark(trees, lambda name: name in names or left_out(name) or matches(name))
+            seen = mark(trees, lambda name: name in names or left_out(name) or matches(name))
         except (OSError, StepFailed):
             # Nothing is skipped then, and the capture tells what is wrong.
             return None
+        # Another choice may take in what was there all the while.
+        chosen = f"{seen} {self._exclude} {self._options.get('one_file_system', False)}"
+        return hashlib.sha256(chosen.encode(errors="surrogateescape")).hexdigest()
 
     def capture_commands(self) -> list[str]:
         """The same archive, by hand."""

@@ -42,8 +42,10 @@ from runner.source.git_capture import (
     worked_on,
 )
 from runner.source.git_command import environment, find, git, missing
+from runner.source.git_extras import collect
 from runner.source.git_extras import read as read_extras
-from runner.source.git_fingerprint import differences, refs_state
+from runner.source.git_fingerprint import differences, fingerprint_of, refs_state
+from runner.source.git_refs import read_refs
 from runner.source.git_shell import place_lines, restore_lines
 from runner.source.git_stage import Staging, fingerprint, stage
 from runner.source.git_work import tracked_changes
@@ -88,15 +90,21 @@ class GitSource:
         return self._url is not None and _answers(self._url)
 
     def changed_mark(self, excluded: Sequence[Path] = ()) -> str | None:
-        """A hash of refs, HEAD and config; and of what is uncommitted, as far as times tell."""
+        """A hash of all that the artifacts hold; of what is uncommitted, as far as times tell."""
         if self._url:
-            listed = git("ls-remote", "--", self._url, environment=environment(remote=True))
-            return hashlib.sha256(listed.stdout).hexdigest()
+            listed = git(
+                "ls-remote", "--symref", "--", self._url, environment=environment(remote=True)
+            )
+            # Without a password, which nobody should be able to guess at by the mark.
+            address = self._url.rpartition("@")[2].encode()
+            return hashlib.sha256(address + b"\0" + listed.stdout).hexdigest()
         repository = find(self._root)
         if repository is None:
             return None
-        digest = hashlib.sha256(json.dumps(refs_state(repository)).encode())
-        digest.update((repository.git_dir / "config").read_bytes())
+        refs = read_refs(repository)
+        state = fingerprint_of(refs, (), bare=repository.bare, uncommitted={})
+        beside = collect(repository.git_dir, refs, bare=repository.bare)
+        digest = hashlib.sha256((json.dumps(state) + repr(beside.files)).encode())
         if self._uncommitted and not repository.bare:
             digest.update(worked_on(repository, excluded))
         return digest.hexdigest()

@@ -154,6 +154,11 @@ class TestWholeFolder:
             (app / "logs" / name).write_text("another line")
             assert source.changed_mark() != before
 
+    def test_the_mark_differs_when_the_spec_chooses_otherwise(self, app: Path) -> None:
+        chosen: list[dict[str, Any]] = [{}, {"exclude": ["[d]ebug"]}, {"one_file_system": True}]
+        marks = {source_of(app, "logs", **options).changed_mark() for options in chosen}
+        assert len(marks) == len(chosen)
+
     def test_commands_bring_it_back(self, app: Path, snapshots: Snapshots) -> None:
         source = source_of(app, ".")
         artifacts = snapshots.take(source, *self.own(app))

@@ -291,6 +291,27 @@ def test_the_mark_ignores_what_no_capture_contains(tmp_path: Path, repo: Path) -
     assert source.changed_mark([state]) != before
 
 
+@pytest.mark.parametrize(
+    "name", ["hooks/pre-commit", "info/exclude", "info/attributes", "description", "config"]
+)
+def test_what_lies_beside_the_refs_is_not_unchanged(tmp_path: Path, repo: Path, name: str) -> None:
+    source = source_of(tmp_path)
+    before = source.changed_mark()
+    path = repo / ".git" / name
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as file:
+        file.write("# a new line\n")
+    assert source.changed_mark() != before
+
+
+def test_a_remote_s_other_head_is_not_unchanged(tmp_path: Path, repo: Path) -> None:
+    source = source_of(tmp_path, url=f"file://{repo}")
+    git(repo, "branch", "-q", "trunk")
+    before = source.changed_mark()
+    git(repo, "symbolic-ref", "HEAD", "refs/heads/trunk")
+    assert source.changed_mark() != before
+
+
 def test_uncommitted_work_in_the_middle_of_staging(tmp_path: Path, repo: Path) -> None:
     """Staged one way, changed another: what counts is what lies in the working tree."""
     (repo / "main.txt").write_text("staged\n")
