@@ -348,3 +348,12 @@ def test_a_restore_that_takes_too_long_is_given_up_before_anything_is_replaced(
     answer = Steady(service.folder)("dr-restore", "--confirm", "quaybot", status=4)
     assert "longer than its timeout" in answer.stderr
     assert not list(service.folder.glob("*.before-*"))
+
+
+def test_steps_that_replace_nothing_are_not_told_as_replacing(service: Service) -> None:
+    program = declared(service, {"name": "deploy", "run": "true"}, {"name": "dns", "run": "true"})
+    said = program.json("dr-restore", "--steps", "deploy", status=7)["error"]["message"]
+    assert "deploy" in said
+    assert "safety copy" not in said
+    program("dr-restore", "--steps", "deploy", "--confirm", "quaybot", status=0)
+    program("dr-restore", "--steps", "deploy", "--start-at", "dns", status=1)

@@ -241,42 +241,44 @@ def _stored(builder: _Builder, choice: Choice) -> list[ArtifactEntry]:
     return stored
 
 
-def _prepare(builder: _Builder, choice: Choice, entry: RecoveryStep) -> str:
-    """Stage, prove and check one source; return the step after which it may be placed.
+def _stage(
+    builder: _Builder, choice: Choice, entry: RecoveryStep, place: Mapping[str, Any]
+) -> Step:
+    """An entry's limits are of staging, which alone waits for others and takes long."""
+    spec, name, profile = builder.spec, choice.source, builder.wanted.profile
+    target = open_target(spec.target(choice.target))
+    return Step(
+        id=f"{name}.stage",
+        action="recovery.stage",
+        title=f"Fetch {name} from {choice.target} and stage it beside its place",
+        params={
+            **place,
+            "snapshot": choice.snapshot.id,
+            "profile": profile,
+            "target": choice.target,
+            "manifest_sha256": choice.snapshot.manifest_sha256,
+            "location": target.location(folder_of(spec.project, profile, choice.snapshot.id)),
+            "stored": [
+                {"part": one.part, "form": one.form, "key": one.key}
+                for one in _stored(builder, choice)
+            ],
+        },
+        needs=builder.barrier,
+        effect="writes",
+        timeout=entry.timeout,
+        expected=entry.expected,
+        retries=entry.retries,
+        phase="restore",
+        reason=choice.reason,
+    )
 
-    An entry's limits are of staging, which alone waits for others and takes long.
-    """
+
+def _prepare(builder: _Builder, choice: Choice, entry: RecoveryStep) -> str:
+    """Stage, prove and check one source; return the step after which it may be placed."""
     spec, name = builder.spec, choice.source
     place = _place_params(builder, choice)
-    target = open_target(spec.target(choice.target))
     profile = builder.wanted.profile
-    folder = folder_of(spec.project, profile, choice.snapshot.id)
-    stage = builder.add(
-        Step(
-            id=f"{name}.stage",
-            action="recovery.stage",
-            title=f"Fetch {name} from {choice.target} and stage it beside its place",
-            params={
-                **place,
-                "snapshot": choice.snapshot.id,
-                "profile": profile,
-                "target": choice.target,
-                "manifest_sha256": choice.snapshot.manifest_sha256,
-                "location": target.location(folder),
-                "stored": [
-                    {"part": one.part, "form": one.form, "key": one.key}
-                    for one in _stored(builder, choice)
-                ],
-            },
-            needs=builder.barrier,
-            effect="writes",
-            timeout=entry.timeout,
-            expected=entry.expected,
-            retries=entry.retries,
-            phase="restore",
-            reason=choice.reason,
-        )
-    )
+    stage = builder.add(_stage(builder, choice, entry, place))
     proof = {
         **place,
         "snapshot": choice.snapshot.id,

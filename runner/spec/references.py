@@ -197,9 +197,11 @@ def _useless(step: Mapping[str, Any], place: Place) -> Iterator[Complaint]:
     """Keys that mean nothing beside the step's action."""
     commands = ("run", "probe", "notify")
     wanted = {"drill": ("run", "probe"), "env": commands, "working_dir": commands,
-              "checklist": ("manual",)}  # fmt: skip
+              "checklist": ("manual",), "retries": ("restore", "run", "probe"),
+              "when": (*commands, "manual")}  # fmt: skip
+    said = {key for key, value in step.items() if (key, value) != ("when", "success")}
     for key, actions in wanted.items():
-        if key in step and not any(action in step for action in actions):
+        if key in said and not any(action in step for action in actions):
             message = f"`{key}` means something beside {' or '.join(actions)} only. Remove it."
             yield (*place, key), message, True
 

@@ -29,6 +29,8 @@ from tests.spec.builders import SMALL, problems_of, told
         ("recovery: [{run: a, name: x}, {run: b, name: x}]", "recovery[1].name", "taken"),
         ("recovery: [{manual: a, working_dir: b}]", "recovery[0].working_dir", "run or probe"),
         ("recovery: [{restore: db, drill: same}]", "recovery[0].drill", "run or probe"),
+        ("recovery: [{restore: db, when: failure}]", "recovery[0].when", "run or probe"),
+        ("recovery: [{manual: a, retries: 2}]", "recovery[0].retries", "restore or run"),
         ("recovery: [{probe: {within: 5m}}]", "recovery[0].probe", "http, tcp, sql"),
         ("recovery: [{probe: {sql: select 1}}]", "recovery[0].probe", "source: NAME"),
         ("recovery: [{probe: {sql: a, source: dv}}]", "recovery[0].probe.source", "`db`"),
@@ -55,6 +57,7 @@ def test_what_is_told(tmp_path: Path, declared: str, place: str, said: str) -> N
     [
         "objectives: {system: {rto: 1h}, bot: {rto: 1h}}\nservices: {bot: {sources: [db]}}",
         "recovery: [{restore: [db, config]}, {run: a, drill: same}, {manual: b}]",
+        "recovery: [{restore: db, when: success, timeout: 1h, retries: 2, expected: 5m}]",
         "recovery: [{restore: [db]}, {probe: {sql: select 1, source: db, at_least: 1.5}}]",
         "checks: {db: [{name: any words at all, sql: select 1, expect: yes}]}",
         'policies: {n: {schedule: "@daily"}, m: {schedule: 6h}, o: {schedule: "0 0 29 2 *"}}',
