@@ -12,6 +12,7 @@ from runner.target.keys import Incoming, own, require_portable
 from runner.target.lease import Leases
 from runner.target.sftp_address import Address, address_of
 from runner.target.sftp_download import download_commands
+from runner.target.sftp_errors import no_room
 from runner.target.sftp_files import Files, Found, entry
 from runner.target.sftp_session import Session
 
@@ -183,9 +184,14 @@ class Shelf:
         return self._files.address.name
 
     def write_claim(self, key: str, data: bytes) -> None:
-        """Write a claim."""
+        """Write a claim; an empty one where there is no room for more. Others must see its name
+        alone, and a full server must stay one that can be pruned.
+        """
         with self._files.explained(f"{key} was not written"):
-            self._files.write(key, [data])
+            try:
+                self._files.write(key, [data])
+            except no_room():
+                self._files.write(key, [])
 
     def read_claim(self, key: str) -> bytes:
         """Read a claim."""

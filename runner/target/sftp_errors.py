@@ -34,6 +34,17 @@ def out_of_reach() -> tuple[type[BaseException], ...]:
     return (OSError, TimeoutError, asyncssh.ConnectionLost, asyncssh.ChannelOpenError)
 
 
+def no_room() -> tuple[type[BaseException], ...]:
+    """What a full disk may look like: most servers say no more than that it failed."""
+    import asyncssh
+
+    return (
+        asyncssh.SFTPFailure,
+        asyncssh.SFTPNoSpaceOnFilesystem,
+        asyncssh.SFTPQuotaExceeded,
+    )
+
+
 def no_sftp() -> tuple[type[BaseException], ...]:
     """What says, right after the login, that there is something else than SFTP."""
     import asyncssh

@@ -25,6 +25,7 @@ from runner.spec.model import TargetSpec
 from runner.target import KeyExists, lease
 from runner.target.sftp import SftpTarget, open_target
 from tests.cable import cable_to
+from tests.faults.test_disk import fill, small_disk
 from tests.sftp_server import SftpServer, _children, running
 from tests.target.conformance import TargetConformance, keys, read
 from tests.target.off_site import brings_everything_back
@@ -523,6 +524,24 @@ class TestLock:
             thread.join()
         assert most == [1, 1, 1, 1]
         assert keys(target) == []
+
+    def test_it_is_held_on_a_full_disk(self, opened: Opened) -> None:
+        target = opened()
+        root = root_of(target)
+        other = opened(path=str(root))
+        with small_disk(root, "256k"):
+            target.put("shop/a", [b"x"])
+            fill(root)
+            with pytest.raises(StepFailed, match="shop/b was not written"):
+                target.put("shop/b", [b"x" * MIB])
+            with target.lock("shop/.prune", "me"):
+                with (
+                    pytest.raises(Locked, match="is locked by another run"),
+                    other.lock("shop/.prune", "another"),
+                ):
+                    raise AssertionError
+                target.delete("shop/a")
+            assert [one.name for one in root.iterdir()] == ["ballast"]
 
 
 @pytest.mark.slow
