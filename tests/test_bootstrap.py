@@ -117,6 +117,9 @@ def test_what_a_target_holds_is_told_without_a_spec(lost: Lost, tmp_path: Path, 
     assert (row["project"], row["profile"]) == ("quaybot", "default")
     assert row["id"] in holdfast("list", "--from", lost.addresses[kind], status=0).stdout
     holdfast("list", "--from", lost.addresses[kind], "--project", "other", status=1)
+    holdfast("list", "--from", lost.addresses[kind], "--policy", row["policy"], status=0)
+    holdfast("list", "--from", lost.addresses[kind], "--source", "other", status=1)
+    holdfast("list", "--from", lost.addresses[kind], "--target", "other", status=1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -255,3 +258,14 @@ def test_a_foreign_spec_writes_nowhere_before_it_is_confirmed(tmp_path: Path) ->
     assert answer.status == 7
     assert f"state: {away}" in answer.stderr
     assert not away.exists()
+
+
+def test_a_folder_that_is_named_by_a_way_around_is_that_folder(tmp_path: Path) -> None:
+    service = Service(tmp_path / "old").build()
+    Inside(service.folder)("backup", "--no-prune", status=0)
+    (tmp_path / "here").mkdir()
+    words = ("dr-restore", "--from", "../old/backups", "--dir")
+    around = Inside(tmp_path / "here")(*words, "../new")
+    straight = Inside(tmp_path / "here")(*words, tmp_path / "new")
+    assert around.status == straight.status == 7
+    assert around.stderr == straight.stderr

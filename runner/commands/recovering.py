@@ -178,9 +178,11 @@ def _start(
                 remedy="An address or a path has a slash: s3://bucket/prefix, /mnt/usb, ./copy.",
             )
         return None
+    start = Path(folder or ".").expanduser().absolute()
     return journeys.Start(
         address,
-        Path(folder or ".").expanduser().absolute(),
+        # Paths of the spec are held against it, by their parts.
+        start.resolve() if ".." in start.parts else start,
         project,
         Path(signers).expanduser().absolute() if signers else None,
         confirmed,
