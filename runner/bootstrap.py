@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -106,14 +106,26 @@ def resumed(call: Call, start: Start) -> Call:
     return replace(begun, again=again(begun, start, call.profile or DEFAULT_PROFILE))
 
 
-def overview(address: str, *, project: str, profile: str | None) -> Outcome:
+def overview(
+    address: str,
+    *,
+    project: str,
+    profile: str | None,
+    sources: Sequence[str] = (),
+    policies: Sequence[str] = (),
+) -> Outcome:
     """`list --from`: what a target holds, of whatever project. Raises UsageError if nothing."""
     target, facts = open_target(target_at(address, Path.cwd())), look()
     rows: list[dict[str, Any]] = []
     for one, other in projects(target):
         if project in ("", one) and profile in (None, other):
             found = _catalog(target, one, other, facts)
-            rows += [{"project": one, "profile": other, **row(each)} for each in found.snapshots]
+            rows += [
+                {"project": one, "profile": other, **row(each)}
+                for each in found.snapshots
+                if (not sources or set(sources) & set(each.covers))
+                and (not policies or each.policy in policies)
+            ]
     if not rows:
         raise UsageError(
             f"There are no such snapshots at {target.name}.",

@@ -182,6 +182,8 @@ def recover(
     wanted = wanted_recovery(session, "dr-restore", sources, choosing)
     wanted = replace(wanted, steps=steps, start_at=start_at)
     plan = compile_wanted(session, wanted)
+    if not plan.steps:
+        raise UsageError("No step is left to do.", remedy="None of --steps is after --start-at.")
     danger = recovery_danger(session, plan, wanted)
     return Prepared(session, plan, results.recovery_outcome, danger and Danger(*danger))
 

@@ -85,6 +85,12 @@ def test_shows_the_newest_drills(holdfast: Inside) -> None:
     assert (len(found["drills"]), found["older"]) == (1, 1)
 
 
+def test_shows_runs_and_drills_together(holdfast: Inside) -> None:
+    found = holdfast.json("history", "--runs", "--drills", "--last", "1", status=0)
+    assert [len(found[one]) for one in ("runs", "drills")] == [1, 1]
+    assert "DRILL" in holdfast("history", "--runs", "--drills", status=0).stdout
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "many", "1.5", "²"])
 def test_refuses_what_is_no_number(holdfast: Inside, number: str) -> None:
     assert holdfast.json("history", "--last", number, status=1)["error"]["kind"] == "usage"

@@ -43,7 +43,12 @@ def list_snapshots(
     if safety:
         return journeys.list_safety(flags.call)
     if from_:
-        return journeys.overview(from_, project=project, profile=flags.call.profile)
+        if target:
+            raise UsageError("--from names the only target that is looked at: leave out --target.")
+        profile = flags.call.profile
+        return journeys.overview(
+            from_, project=project, profile=profile, sources=source, policies=policy
+        )
     return views.catalog(flags.call, sources=source, policies=policy, targets=target)
 
 
@@ -106,13 +111,13 @@ def history(
     verify: bool = False,
     report_dir: str = "",
 ) -> Outcome:
-    """Show past runs or drills, newest first."""
+    """Show past runs, drills or both, newest first."""
     if verify:
         if not drills or runs:
             raise UsageError("--verify goes with --drills.")
         folder = Path(report_dir).expanduser().absolute() if report_dir else None
         return views.drill_evidence(flags.call, folder)
-    return views.history(flags.call, drills=drills and not runs, most=count(last))
+    return views.history(flags.call, runs=runs or not drills, drills=drills, most=count(last))
 
 
 @command()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runner.plan.facts import existing, host_name
 from runner.plan.model import Plan
 from runner.plan.recover import Wanted
-from runner.plan.telling import no_return_words, skew_words
+from runner.plan.telling import no_return_words, point_of_no_return, skew_words
 from runner.registry import open_source
 from runner.report.rekey_words import rekey_danger
 from runner.source import Place, Source
@@ -59,6 +59,10 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
         return spec.project, tuple(safety_lines([step.params for step in plan.steps]))
     if plan.kind not in ("restore", "dr-restore"):
         return None
+    if point_of_no_return(plan) is None:
+        names = ", ".join(step.id for step in plan.steps)
+        line = f"On {host_name()}, this does {names} of {spec.project} ({spec.profile}) for real."
+        return spec.project, (line, "No source is replaced. What these steps do is not undone.")
     taken = plan.facts["taken_at"]
     lines = [f"On {host_name()}, this replaces live content of {spec.project} ({spec.profile})."]
     lines += _losses(session, taken, list(taken))

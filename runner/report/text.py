@@ -181,7 +181,7 @@ def _history(outcome: Outcome) -> Lines:
             for one in outcome.data["drills"]
         ]  # fmt: skip
         yield from table(("DRILL", "AT", "", "RTO"), rows)
-    else:
+    if "runs" in outcome.data:
         runs = outcome.data["runs"]
         rows = [(one["run"], one["kind"], one["status"], one["error"] or "") for one in runs]
         yield from table(("RUN", "KIND", "ENDED", ""), rows)

@@ -108,18 +108,24 @@ def contents(call: Call, source: str, choosing: Any, include: Sequence[str]) -> 
     return Outcome("ls", {"source": source, "snapshot": choice.snapshot.id, "contents": listed})
 
 
-def history(call: Call, *, drills: bool, most: int | None) -> Outcome:
-    """`history`: past runs or drills, newest first, and how many older ones there are."""
+def history(call: Call, *, runs: bool, drills: bool, most: int | None) -> Outcome:
+    """`history`: past runs, drills or both, newest first, and how many older ones there are."""
     session = Session.open(call)
+    data: dict[str, Any] = {}
+    older = 0
+    if runs:
+        folder = session.spec.state
+        began = [one for one in journal.list_runs(folder) if journal.has_begun(folder, one)]
+        # Only what is shown is read: there may be years of journals.
+        names = began[::-1][:most]
+        data["runs"] = [_past(name, journal.read_run(folder, name)) for name in names]
+        older += len(began) - len(names)
     if drills:
         found = session.catalog().drills
         shown = [{**d.details, "run": d.run, "at": stamp(d.at), "ok": d.ok} for d in found[:most]]
-        return Outcome("history", {"drills": shown, "older": len(found) - len(shown)})
-    folder = session.spec.state
-    names = [one for one in reversed(journal.list_runs(folder)) if journal.has_begun(folder, one)]
-    # Only what is shown is read: there may be years of journals.
-    rows = [_past(name, journal.read_run(folder, name)) for name in names[:most]]
-    return Outcome("history", {"runs": rows, "older": len(names) - len(rows)})
+        data["drills"] = shown
+        older += len(found) - len(shown)
+    return Outcome("history", {**data, "older": older})
 
 
 def drill_evidence(call: Call, folder: Path | None) -> Outcome:
