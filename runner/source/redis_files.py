@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -49,6 +50,8 @@ def applies(spot: Spot) -> bool:
         return False
     try:
         with connect(spot.address) as connection:
+            if not _setting(connection, "dir"):
+                return False  # nobody tells which files it reads
             return place.existing == "flush" or redis_live.is_empty(connection)
     except HoldfastError:
         return True
@@ -56,9 +59,18 @@ def applies(spot: Spot) -> bool:
 
 def exchange(spot: Spot, owned: Owned) -> list[str]:
     """Place the file, keeping what stood there; return the safety copies."""
-    layout = _layout(spot, owned)
-    staging = _staging(spot, owned)
-    moves_record = staging / "moves.json"
+    copies = _exchange(spot, owned, _layout(spot, owned))
+    with connect(spot.address) as connection:
+        layout = _asked(connection, owned)
+    if layout is None or set(_places(owned, layout)) <= {one.live for one in moves(spot, owned)}:
+        return copies
+    # It could not be asked before, and reads files of other names than those that are usual.
+    take_back(spot, owned, running=False)
+    return _exchange(spot, owned, layout)
+
+
+def _exchange(spot: Spot, owned: Owned, layout: Layout) -> list[str]:
+    moves_record = _staging(spot, owned) / "moves.json"
     if swap.progress(moves_record) == "absent":
         pairs = _prepare(spot, owned, layout)
         _stop(spot, owned)
@@ -90,14 +102,15 @@ def put_back(spot: Spot, owned: Owned, back: Sequence[swap.Move]) -> list[str]:
     return [str(one) for one in copies]
 
 
-def take_back(spot: Spot, owned: Owned) -> None:
-    """Put the old files back; the server runs again."""
+def take_back(spot: Spot, owned: Owned, *, running: bool = True) -> None:
+    """Put the old files back; the server runs again, if it is to."""
     staging = _staging(spot, owned)
     if not (staging / "moves.json").exists():
         return
     _stop(spot, owned)
     swap.undo(staging / "moves.json")
-    _start(spot, owned)
+    if running:
+        _start(spot, owned)
 
 
 def discard(spot: Spot, owned: Owned) -> None:
@@ -112,38 +125,61 @@ def _staging(spot: Spot, owned: Owned) -> Path:
 
 
 def _layout(spot: Spot, owned: Owned) -> Layout:
+    """What the server says; where it cannot be asked, what is usual."""
     try:
         with connect(spot.address) as connection:
-            return _asked(connection, owned)
+            told = _asked(connection, owned)
     except HoldfastError as error:
         if isinstance(error, StepFailed) and "data_dir" in error.message:
             raise
-        single = (owned.data / "appendonly.aof").exists()
-        return Layout(single=single and not (owned.data / "appendonlydir").exists())
+        told = None
+    if told is not None:
+        return told
+    single = (owned.data / "appendonly.aof").exists()
+    return Layout(single=single and not (owned.data / "appendonlydir").exists())
 
 
-def _asked(connection: RawConnection, owned: Owned) -> Layout:
-    def setting(name: str, default: str) -> str:
-        with contextlib.suppress(Rejected):
-            if found := connection.call("CONFIG", "GET", name):
-                return os.fsdecode(found[1])
-        return default
-
-    folder = setting("dir", "")
-    if folder and Path(folder).resolve() != owned.data.resolve():
+def _asked(connection: RawConnection, owned: Owned) -> Layout | None:
+    """What the server calls its files; None if it does not tell."""
+    folder = _setting(connection, "dir")
+    if not folder:
+        return None
+    if Path(folder).resolve() != owned.data.resolve():
         raise StepFailed(
             f"The server at {connection.where} has its data in {folder}, and not in the data_dir "
             f"{owned.data}.",
             remedy="Correct `data_dir` of the source.",
         )
-    logs = setting("appendonly", "")
+    log_folder = _setting(connection, "appenddirname")
     return Layout(
-        setting("dbfilename", Layout.dump),
-        setting("appenddirname", Layout.log_folder),
-        setting("appendfilename", Layout.log),
-        {"yes": True, "no": False}.get(logs),
-        single=not setting("appenddirname", ""),
+        _setting(connection, "dbfilename") or Layout.dump,
+        log_folder or Layout.log_folder,
+        _setting(connection, "appendfilename") or Layout.log,
+        {"yes": True, "no": False}.get(_setting(connection, "appendonly")),
+        single=not log_folder,
     )
+
+
+def _setting(connection: RawConnection, name: str) -> str:
+    with contextlib.suppress(Rejected):
+        if found := connection.call("CONFIG", "GET", name):
+            return os.fsdecode(found[1])
+    return ""
+
+
+def _places(owned: Owned, layout: Layout) -> list[Path]:
+    """Where the server looks for its content."""
+    log = layout.log if layout.single else layout.log_folder
+    return [owned.data / name for name in (layout.dump, *([] if layout.logs is False else [log]))]
+
+
+def _manifest_name(name: str) -> str:
+    """A file's name as the manifest of an append-only file has it: quoted if it must be."""
+    if re.fullmatch(r"[\w.+-]+", name, re.ASCII):
+        return name
+    quoted = (chr(one) if 32 <= one < 127 and one not in b'"\\' else f"\\x{one:02x}"
+              for one in os.fsencode(name))  # fmt: skip
+    return f'"{"".join(quoted)}"'
 
 
 def _prepare(spot: Spot, owned: Owned, layout: Layout) -> list[tuple[Path, Path]]:
@@ -151,24 +187,24 @@ def _prepare(spot: Spot, owned: Owned, layout: Layout) -> list[tuple[Path, Path]
     staging = _staging(spot, owned)
     swap.remove_tree(staging)
     make_folder(staging)
-    pairs = [(staging / "dump", owned.data / layout.dump)]
-    write_chunks(staging / "dump", chunks(spot.file(0)))
-    if layout.logs is not False:
-        log = staging / "log"
+    staged = [staging / "dump", staging / "log"]
+    places = _places(owned, layout)
+    write_chunks(staged[0], chunks(spot.file(0)))
+    if len(places) > 1:
+        log = staged[1]
         if layout.single:
             write_chunks(log, chunks(spot.file(0)))
-            pairs.append((log, owned.data / layout.log))
         else:
             base = f"{layout.log}.1.base.rdb"
+            line = f"file {_manifest_name(base)} seq 1 type b\n"
             make_folder(log)
             write_chunks(log / base, chunks(spot.file(0)))
-            write_bytes(log / f"{layout.log}.manifest", f"file {base} seq 1 type b\n".encode())
-            pairs.append((log, owned.data / layout.log_folder))
+            write_bytes(log / f"{layout.log}.manifest", line.encode())
     for path in (staging, *staging.rglob("*")):
         with contextlib.suppress(PermissionError):  # only root may give a file away
             status = owned.data.stat()
             os.chown(path, status.st_uid, status.st_gid)
-    return pairs
+    return list(zip(staged, places, strict=False))
 
 
 def _stop(spot: Spot, owned: Owned) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from typing import Any
@@ -57,7 +58,16 @@ def changed_mark(connection: RawConnection) -> str | None:
     names = ("rdb_saves", "rdb_last_save_time", "rdb_changes_since_last_save")
     if not all(name in found for name in names):
         return None
-    return ":".join([run_id(connection), *(found[name] for name in names)])
+    return ":".join([run_id(connection), *(found[name] for name in names), _users(connection)])
+
+
+def _users(connection: RawConnection) -> str:
+    """What differs when a user does: the server counts no such change."""
+    try:
+        listed = connection.call("ACL", "LIST")
+    except Rejected:
+        return ""
+    return hashlib.sha256(b"\n".join(listed)).hexdigest()
 
 
 def version(connection: RawConnection) -> str:

@@ -116,7 +116,12 @@ def schema_text(connection: sqlite3.Connection) -> Iterator[str]:
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY rowid"
     for name, sql in connection.execute(query):
         if not name.startswith("sqlite_") and name not in made_by_others:
-            yield f"{sql};\n"
+            yield f"{sql}{_end(sql)}\n"
+
+
+def _end(sql: str) -> str:
+    """What ends a statement that may itself end with a comment."""
+    return next((end for end in (";", "\n;", "*/;") if sqlite3.complete_statement(sql + end)), ";")
 
 
 def _quick_check(connection: sqlite3.Connection, of: str) -> list[str]:

@@ -15,8 +15,9 @@ import pytest
 
 from runner.errors import StepFailed
 from runner.source import redis_capture
-from runner.source.redis_connect import Rejected, Unreachable
+from runner.source.redis_connect import Rejected, Unreachable, connect
 from runner.source.redis_keys import dump_keys
+from runner.source.redis_live import changed_mark
 from runner.source.redis_rdb import Rdb
 from runner.source.redis_resp import commands
 from tests.redis_server import PATIENCE_SECONDS, RedisServer, free_port, running
@@ -39,6 +40,15 @@ def replayed(resp: bytes, server: RedisServer) -> None:
         check=False,
     )
     assert b"errors: 0" in done.stdout, done.stdout + done.stderr
+
+
+def test_another_user_is_a_change(redis_server: RedisServer) -> None:
+    with connect(address(redis_server)) as connection:
+        before = changed_mark(connection)
+        user(redis_server, "ann", "~game:*", "+get")
+        assert changed_mark(connection) != before
+        connection.call("ACL", "DELUSER", "ann")
+        assert changed_mark(connection) == before
 
 
 def test_stores_an_rdb_the_users_and_counts(redis_server: RedisServer, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -35,23 +37,33 @@ class Owned(RedisSample):
 
 def start_line(server: RedisServer) -> str:
     words = [server.program, "redis.conf", *server.configuration]
-    return " ".join([*words, "--daemonize yes", "--logfile log"])
+    return shlex.join([*words, "--daemonize", "yes", "--logfile", "log"])
 
 
-@pytest.fixture(params=["no", "yes"], ids=["rdb", "appendonly"])
-def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    with running("--appendonly", request.param, password="") as one:
+@contextlib.contextmanager
+def running_ours(*configuration: str) -> Iterator[RedisServer]:
+    with running(*configuration, password="") as one:
         try:
             yield one
         finally:
             subprocess.run(["bash", "-c", STOP], cwd=one.folder, check=False, capture_output=True)
 
 
-@pytest.fixture
-def stack(server: RedisServer, tmp_path: Path) -> Stack:
+@pytest.fixture(params=["no", "yes"], ids=["rdb", "appendonly"])
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    with running_ours("--appendonly", request.param) as one:
+        yield one
+
+
+def stack_of(server: RedisServer, folder: Path) -> Stack:
     sample = Owned()
     sample.server = server
-    return Stack(tmp_path / "production", sample)
+    return Stack(folder / "production", sample)
+
+
+@pytest.fixture
+def stack(server: RedisServer, tmp_path: Path) -> Stack:
+    return stack_of(server, tmp_path)
 
 
 @pytest.fixture
@@ -147,6 +159,46 @@ def test_another_data_folder_is_told(
     assert observed(server) == stack.observe()
     stack.source.unswap(place)
     stack.source.discard(place)
+
+
+@pytest.mark.parametrize("appendonly", ["no", "yes"])
+def test_a_server_that_is_gone_is_asked_for_the_names_of_its_files(
+    appendonly: str, tmp_path: Path, place: Place
+) -> None:
+    names = (
+        "--dbfilename",
+        "dump_6380.rdb",
+        "--appenddirname",
+        "the log",
+        "--appendfilename",
+        "a b",
+    )
+    with running_ours("--appendonly", appendonly, *names) as server:
+        stack = stack_of(server, tmp_path)
+        original = stack.observe()
+        artifacts = stack.capture()
+        subprocess.run(["bash", "-c", STOP], cwd=server.folder, check=True)
+        for path in (server.folder / "dump_6380.rdb", server.folder / "the log"):
+            subprocess.run(["rm", "-rf", path], check=True)
+        stack.restore(artifacts, replace(place, existing="skip"))
+        assert stack.observe() == original
+        stack.source.discard(place)
+        restart(server)
+        assert stack.observe() == original
+        assert not (server.folder / "dump.rdb").exists()
+
+
+def test_keys_are_written_to_a_server_that_does_not_tell_its_files(
+    tmp_path: Path, place: Place
+) -> None:
+    with running_ours("--appendonly", "yes", "--rename-command", "CONFIG", "") as server:
+        stack = stack_of(server, tmp_path)
+        original = stack.observe()
+        artifacts = stack.capture()
+        with server.connect() as client:
+            client.flushall()
+        stack.restore(artifacts, place)
+        assert stack.observe() == original
 
 
 def test_printed_commands_place_the_file(stack: Stack, server: RedisServer) -> None:
