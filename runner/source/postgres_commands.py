@@ -24,9 +24,16 @@ VARIABLES = {
     "sslkey": "PGSSLKEY",
 }
 
-# Nobody's data is in `template1`: whatever else is renamed or made, one can connect to it.
+# Names are bytes, whatever their encoding. Nobody's data is in `template1`: whatever else is
+# renamed, one can connect to it. Nothing that was dumped is a command to psql.
 _ASK = r"""
+export LC_ALL=C
 ask() { PREFIXpsql -X -q -A -t -v ON_ERROR_STOP=1 -d template1 "$@"; }
+fenced() { cat; }
+if ask > /dev/null 2>&1 <<< '\restrict x'; then
+  key=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+  fenced() { printf '\\restrict %s\n' "$key"; cat; printf '\\unrestrict %s\n' "$key"; }
+fi
 """
 
 # What exists is altered, nothing is dropped, and the role that does it stays what it is. A folder
@@ -37,11 +44,6 @@ if [ -e FOLDER/globals.sql ]; then
   owners=
   me=$(ask <<< "SELECT format('\"%s\"', replace(current_user, '\"', '\"\"'))")
   export me
-  fenced() { cat; }
-  if ask > /dev/null 2>&1 <<< '\restrict x'; then
-    key=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
-    fenced() { printf '\\restrict %s\n' "$key"; cat; printf '\\unrestrict %s\n' "$key"; }
-  fi
   awk '
     /^\\/ || /^(CREATE|ALTER|COMMENT ON|(GRANT|REVOKE) [A-Z, ]+ ON) TABLESPACE / { next }
     index($0, "ALTER ROLE " ENVIRON["me"] " ") == 1 { next }
@@ -77,17 +79,20 @@ LOAD
 done
 """
 
-# The triggers of a table come after its rows, which they would change; and a new database has a
-# schema `public`: a dump that makes one too would fail. One of tables alone makes none.
+# The triggers of a table come after its rows, which they would change, and event triggers after all
+# that they would forbid. A new database lies in the default tablespace, as all that is in it, and
+# has a schema `public`: a dump that makes one too would fail. One of tables alone makes none.
 _LOAD_FILE = r"""
   list=$(mktemp)
   restore() { pg_restore --exit-on-error --no-tablespaces $owners --use-list="$list" "$@" "$dump"; }
   if [ "$there" = 0 ]; then
-    pg_restore --list --create "$dump" | grep -E '^[0-9; ]+ ([A-Z ]+ - )?DATABASE ' > "$list"
-    restore --create -d template1
+    pg_restore --list --create "$dump" | grep -aE '^[0-9; ]+ ([A-Z ]+ - )?DATABASE ' > "$list"
+    pg_restore --create $owners --use-list="$list" --file=- "$dump" |
+      sed -e '/^\\/d' -e 's/^\(CREATE DATABASE .*\) TABLESPACE = .*;$/\1;/' |
+      fenced | ask > /dev/null
   fi
-  if ! LISTED | grep -q ' SCHEMA - '; then
-    LISTED | grep -vE '^[0-9; ]+ TABLE (DATA|ATTACH) ' |
+  if ! LISTED | grep -aq ' SCHEMA - '; then
+    LISTED | grep -avE '^[0-9; ]+ ([A-Z]+ )+(DATA|ATTACH|SET|OWNED BY) ' |
     sed -nE 's/^[0-9; ]+ (TABLE|VIEW|MATERIALIZED VIEW|FOREIGN TABLE|SEQUENCE) ([^ ]+) .*/\2/p' |
     while IFS= read -r schema; do
       PREFIXpsql -X -q -v ON_ERROR_STOP=1 -v schema="$schema" -d "$into" \
@@ -95,12 +100,15 @@ _LOAD_FILE = r"""
     done
   fi
   LISTED > "$list"
-  if pg_restore --section=pre-data --file=- "$dump" | grep -cx 'CREATE SCHEMA "public";'; then
+  if pg_restore --section=pre-data --file=- "$dump" | grep -acx 'CREATE SCHEMA "public";'; then
     sed -i '/ SCHEMA - public /d' "$list"
   fi > /dev/null
   restore --jobs="$(nproc)" --section=pre-data --section=data -d "$into"
+  sed -nE '/^[0-9; ]+ ([A-Z ]+ - )?EVENT TRIGGER /p' "$list" > "$list.last"
+  sed -i -E '/^[0-9; ]+ ([A-Z ]+ - )?EVENT TRIGGER /d' "$list"
   restore --jobs="$(nproc)" --section=post-data -d "$into"
-  rm -- "$list"
+  list="$list.last" restore --section=post-data -d "$into"
+  rm -- "$list" "$list.last"
 """
 
 # Read as it comes, a dump is restored in its own order.

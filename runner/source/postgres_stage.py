@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -273,11 +274,10 @@ def _fill(
             own_public(into, described)
         make_extensions(into, missing_extensions(entries, described))
         make_schemas(into, missing_schemas(entries, described), described)
+        load_some = functools.partial(load, into, restoring.programs, dump)
         lines = wanted_entries(entries, described, restoring.include)
-        load(
-            into,
-            restoring.programs,
-            dump,
+        lines, last = postgres_toc.event_triggers_last(entries, lines)
+        load_some(
             listed=None if lines is None else write_list(spot.files, lines),
             no_tablespaces=restoring.no_tablespaces,
             unpacked=unpacked,
@@ -286,6 +286,8 @@ def _fill(
         )
         if not restoring.include:
             open_renamed(into, described)
+        if last:
+            load_some(listed=write_list(spot.files, last), one_by_one=True)
     except OutOfOrder:
         raise
     except StepFailed as error:

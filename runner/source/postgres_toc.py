@@ -24,6 +24,9 @@ _ALWAYS = ("ENCODING ", "STDSTRINGS ", "SEARCHPATH ")
 # where another owns it than usually.
 PUBLIC = "SCHEMA - public "
 
+# They fire at what is made after them: they would forbid it, or write it down as done by somebody.
+_EVENT_TRIGGER = re.compile(r"(?:[A-Z ]+ - )?EVENT TRIGGER ")
+
 # What is a part of a table: it comes with the table, and what it needs comes with it.
 _OF_TABLE = (
     "TABLE DATA",
@@ -137,6 +140,18 @@ def of_tables(entries: Sequence[Entry], wanted: Iterable[Name], known: Iterable[
     return [
         entry.line for entry in entries if entry.number in chosen or entry.text.startswith(_ALWAYS)
     ]
+
+
+def event_triggers_last(
+    entries: Sequence[Entry], lines: Sequence[str] | None
+) -> tuple[Sequence[str] | None, list[str]]:
+    """The lines that are restored first, and those of event triggers. None: all of them."""
+    found = [one.line for one in entries if _EVENT_TRIGGER.match(one.text)]
+    if not found:
+        return lines, []
+    first = [one.line for one in entries] if lines is None else lines
+    last = [one for one in first if one in found]
+    return [one for one in first if one not in found], last
 
 
 class _Graph:

@@ -8,13 +8,15 @@ import pytest
 
 from runner.errors import PersonNeeded, StepFailed
 from runner.source import postgres_load
-from tests.postgres_server import Database
+from tests.postgres_server import Database, give_away
 from tests.source.postgres_restored import (
+    ROWS,
     captured,
     loaded,
     names,
     opened,
     place_at,
+    players,
     proven,
     small,
 )
@@ -126,3 +128,61 @@ def test_a_role_with_an_odd_name_comes_back(app: Database, tmp_path: Path, name:
     app.cluster.execute("DROP DATABASE copy", f"DROP ROLE {role}")
     loaded(app, source, artifacts, tmp_path / "restored")
     assert app.rows(rights) == [(True,)]
+
+
+# One that forbids what a restore does, and one that writes down what is done.
+def test_event_triggers_come_back_last(app: Database, tmp_path: Path) -> None:
+    app.execute(
+        "CREATE MATERIALIZED VIEW many AS SELECT count(*) FROM players",
+        "CREATE TABLE done (what text)",
+        "CREATE FUNCTION forbid() RETURNS event_trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE EXCEPTION 'no % here', tg_tag; END $$",
+        "CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN INSERT INTO public.done VALUES (tg_tag); END $$",
+        "CREATE EVENT TRIGGER notes ON ddl_command_end EXECUTE FUNCTION note()",
+        "CREATE INDEX ON players (name)",
+        "CREATE EVENT TRIGGER forbids ON ddl_command_start EXECUTE FUNCTION forbid()",
+        "COMMENT ON EVENT TRIGGER forbids IS 'all of it'",
+    )
+    said = "SELECT evtname, obj_description(oid) FROM pg_event_trigger ORDER BY 1"
+    source, place = opened(app, tmp_path), place_at(tmp_path, "copy")
+    artifacts = captured(source, tmp_path)
+    proven(source, artifacts, place)
+    source.swap(place)
+    assert app.cluster.rows(said, "copy") == [("forbids", "all of it"), ("notes", None)]
+    loaded(app, source, artifacts, tmp_path / "restored")
+    assert app.rows(said) == [("forbids", "all of it"), ("notes", None)]
+    assert app.rows("SELECT what FROM done") == [("CREATE INDEX",)]
+    assert app.rows("SELECT count FROM many") == [(ROWS,)]
+
+
+def test_the_printed_commands_need_no_tablespace(app: Database, tmp_path: Path) -> None:
+    folder = app.cluster.folder / "space"
+    folder.mkdir()
+    give_away(folder)
+    app.cluster.execute(
+        f"CREATE TABLESPACE space LOCATION '{folder}'",
+        f"ALTER DATABASE {app.name} SET TABLESPACE space",
+        f"ALTER DATABASE {app.name} SET work_mem = '5MB'",
+    )
+    source = opened(app, tmp_path)
+    artifacts = captured(source, tmp_path)
+    app.cluster.execute(f"DROP DATABASE {app.name}", "DROP TABLESPACE space")
+    app.cluster.execute(f"CREATE DATABASE {app.name}")  # which `loaded` drops
+    loaded(app, source, artifacts, tmp_path / "restored")
+    assert players(app) == ROWS
+    assert app.rows("SHOW work_mem") == [("5MB",)]
+
+
+def test_the_printed_commands_make_no_schema_of_their_own(
+    database: Database, tmp_path: Path
+) -> None:
+    database.execute(
+        "CREATE TABLE t (id serial PRIMARY KEY)",
+        "INSERT INTO t DEFAULT VALUES",
+        "CREATE MATERIALIZED VIEW many AS SELECT count(*) FROM t",
+    )
+    source = opened(database, tmp_path)
+    loaded(database, source, captured(source, tmp_path), tmp_path / "restored")
+    schemas = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_|^information_schema'"
+    assert database.rows(schemas) == [("public",)]
