@@ -20,14 +20,13 @@ from runner.execute.driver import Driver, exit_code
 from runner.execute.guards import require_same_destinations
 from runner.execute.journal import Journal, Listener, RunState, StepResult
 from runner.execute.locks import REKEY_LOCK, RUN_LOCK, SETTLE_LOCK, SNAPSHOT_LOCK, held
+from runner.execute.recoveries import RECOVERIES, resume_line
 from runner.foreground import stop_signals
 from runner.plan.model import Plan, Step
 from runner.prove.scratch import sweep
 
 # Kinds of runs that read or replace live sources never overlap; the others may.
 EXCLUSIVE = ("backup", "restore", "dr-restore", "rollback", "safety")
-# Kinds of runs that replace live sources.
-RECOVERIES = ("restore", "dr-restore", "rollback")
 # So many runs are remembered: three years of nightly backups, and more than a year of drills.
 MOST_RUNS = 1500
 
@@ -185,11 +184,12 @@ def _settle(context: Context, settings: Settings) -> list[Finished]:
             failed = step.when != "success" and result.status == "failed"
             if failed and plan.kind in RECOVERIES:
                 words = (result.error or {}).get("message", "")
+                line = resume_line(plan.kind, context.run)
                 raise PersonNeeded(
                     f"The run {context.run} was killed, and {step.id}, which takes it back, "
                     f"failed: {words}",
-                    remedy=f"Mend that, or go on with it: holdfast {plan.kind} --resume "
-                    f"{context.run}",
+                    remedy="Mend that; then the same command takes it back first."
+                    + (f" Or go on with it: {line}" if line else ""),
                 )
         return [_end(context, journal, settings, began, interrupted=True)]
     finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 from runner.errors import Interrupted, PersonNeeded, StepFailed
 from runner.execute.journal import StepResult
+from runner.execute.recoveries import resume_line
 from runner.execute.runs import Finished
 from runner.plan.model import Plan, Step
 from runner.plan.telling import skew_words
@@ -279,7 +280,7 @@ def proofs_of(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, A
 
 def next_line(plan: Plan, finished: Finished) -> str | None:
     """The exact line that goes on; None when there is nothing to go on with."""
-    if finished.exit_code == 0 or plan.kind == "drill":
+    if finished.exit_code == 0 or finished.run is None or plan.kind == "drill":
         return None
     waiting = next(
         (
@@ -292,10 +293,8 @@ def next_line(plan: Plan, finished: Finished) -> str | None:
         None,
     )
     done = f" --done {waiting}" if waiting else ""
-    if plan.kind == "restore":
-        return None
-    command = "dr-restore" if plan.kind == "rollback" else plan.kind
-    return f"holdfast {command} --resume {finished.run}{done}"
+    line = resume_line(plan.kind, finished.run)
+    return line and f"{line}{done}"
 
 
 def _snapshot(

@@ -10,6 +10,7 @@ from typing import Any
 from runner.errors import HoldfastError, UsageError
 from runner.execute import journal
 from runner.execute.journal import RunState
+from runner.execute.recoveries import killed_recoveries, resume_line
 from runner.execute.remembering import missing_links
 from runner.execute.session import Session
 from runner.plan.due import next_due
@@ -183,7 +184,8 @@ def _answered(answer: Answers | HoldfastError | None) -> dict[str, Any]:
 
 def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[tuple[int, str]]:
     """What is not well, with the exit code that it means, and the line to type next."""
-    found = [(4, one) for one in _policy_troubles(data["policies"])]
+    found = [(4, _unfinished(run)) for run in killed_recoveries(session.spec.state)]
+    found += [(4, one) for one in _policy_troubles(data["policies"])]
     found += [(4, one) for one in _target_troubles(data["targets"], catalog)]
     found += [
         (4, f"{gap.snapshot} at {gap.target}: {gap.reason}.")
@@ -193,6 +195,15 @@ def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[
     found += [(5, line) for source in data["sources"] for line in _source_troubles(source)]
     found += [(7, line) for line in _future_troubles(session, catalog)]
     return found + list(_drill_troubles(session, catalog))
+
+
+def _unfinished(run: str) -> str:
+    line = resume_line(journal.kind_of(run), run) or "holdfast verify"
+    return (
+        f"The run {run} was killed: what it replaces may be there in part, and services that it "
+        "stopped may be down. Any command that acts takes that back first, backup and verify too. "
+        f"Next: {line}"
+    )
 
 
 def _typeable(trouble: str, again: str) -> str:

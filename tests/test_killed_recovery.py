@@ -1,0 +1,60 @@
+"""A recovery that was killed, until a command takes back what it left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.service import Service
+from tests.tools import clean_environment
+
+KILLED_AT = Path(__file__).parent / "faults" / "killed_at.py"
+RESTORE = ("restore", "--source", "db", "--confirm", "db")
+
+
+def killed(folder: Path, step: str, *command: str) -> Service:
+    """A service whose command dies just before `step`."""
+    service = Service(folder).build()
+    service.program("backup", status=0)
+    arguments = [sys.executable, str(KILLED_AT), step, *command]
+    done = subprocess.run(arguments, cwd=folder, env=clean_environment(folder), check=False)
+    assert done.returncode == -9
+    return service
+
+
+def test_status_is_not_well_while_a_recovery_lies_half_done(tmp_path: Path) -> None:
+    """The bot is down, and nothing else says so to whom looks."""
+    service = killed(tmp_path / "service", "bot.start", "dr-restore", "--confirm", "quaybot")
+    (run,) = (
+        one["run"]
+        for one in service.program.json("history", "--runs")["runs"]
+        if one["kind"] == "dr-restore"
+    )
+    said = service.program("status", status=4).stdout
+    assert f"{run} was killed" in said
+    assert f"Next: holdfast dr-restore --resume {run}" in said
+    assert service.log()[-1] == "stop"
+    service.program("verify", status=0)
+    assert service.log()[-1] == "start"
+    service.program("status", status=0)
+
+
+def test_status_tells_of_a_killed_restore(tmp_path: Path) -> None:
+    service = killed(tmp_path / "service", "db.confirm", *RESTORE)
+    assert "Next: holdfast verify" in service.program("status", status=4).stdout
+
+
+def test_a_restore_that_cannot_be_taken_back_names_no_line_that_is_not_there(
+    tmp_path: Path,
+) -> None:
+    service = killed(tmp_path / "service", "bot.start", *RESTORE)
+    spec = service.folder / "backup.yaml"
+    whole = spec.read_text()
+    spec.write_text(whole.replace('"echo start', '"exit 3; echo start'))
+    refused = service.program("backup", status=7).stderr
+    assert "bot.start, which takes it back, failed" in refused
+    assert "--resume" not in refused
+    spec.write_text(whole)
+    service.program("backup", status=0)
+    assert service.log()[-1] == "start"
