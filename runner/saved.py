@@ -10,6 +10,7 @@ from runner.errors import PersonNeeded, UsageError
 from runner.execute import journal
 from runner.execute.kept import read_note
 from runner.execute.session import Call, Session
+from runner.plan.delete import compile_delete
 from runner.plan.model import Plan, plan_from_json
 from runner.prepare import Danger, Prepared, complete_by_plan, concluding, details, store_runbooks
 from runner.report.outcome import Outcome
@@ -19,6 +20,9 @@ OWN = ("recovery.", "rollback.")  # what these did is looked for, and nobody's w
 
 # Actions that write a snapshot under the id that the plan gave it.
 WRITING = ("snapshot.publish", "rekey.write")
+
+# Plans of snapshots that must be there still.
+HOLDING = ("verify", "delete", "pin", "unpin")
 
 
 def apply(call: Call, *, file: Path) -> Prepared:
@@ -50,12 +54,35 @@ def apply(call: Call, *, file: Path) -> Prepared:
             remedy="Plan again with --dry-run --out, and look at what differs.",
         )
     catalog = session.catalog()
-    _require_unused(plan, catalog)
+    _require_as_planned(session, plan, catalog)
     # Another run may be waited for, and it may be one of this very plan.
-    session.require = lambda: _require_unused(plan, session.catalog())
+    session.require = lambda: _require_as_planned(session, plan, session.catalog())
     store_runbooks(session, catalog.drills)
     danger = plan_danger(session, plan)
     return Prepared(session, plan, concluding(plan), danger and Danger(*danger))
+
+
+def _require_as_planned(session: Session, plan: Plan, catalog: Catalog) -> None:
+    """Raise PersonNeeded where the snapshots of the plan are not as it knew them."""
+    _require_unused(plan, catalog)
+    _require_there(plan, catalog)
+    if plan.kind == "delete":
+        # It may have been pinned since, or a newer one may be built on it.
+        compile_delete(session.spec, catalog, plan.facts["snapshot"])
+
+
+def _require_there(plan: Plan, catalog: Catalog) -> None:
+    """Raise PersonNeeded where the plan is about a snapshot that was removed since it was made."""
+    if plan.kind not in HOLDING or catalog.unreachable:
+        return
+    there = {(target, one.id) for one in catalog.snapshots for target in one.targets}
+    there |= {(target, one) for target, one, _ in catalog.damaged}
+    for step in plan.steps:
+        target, snapshot = step.params["target"], step.params["snapshot"]
+        if (target, snapshot) not in there:
+            raise PersonNeeded(
+                f"The plan is stale: {snapshot} is not at {target} any more.", remedy="Plan again."
+            )
 
 
 def _require_unused(plan: Plan, catalog: Catalog) -> None:

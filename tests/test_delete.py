@@ -124,3 +124,23 @@ def test_the_line_that_removes_it_names_the_profile(tmp_path: Path) -> None:
     (damaged,) = holdfast.json("prune", "--profile", "prod")["damaged"]
     holdfast(*damaged["next"].split()[1:], status=0)
     assert not folder.exists()
+
+
+class TestASavedPlan:
+    def test_removes_nothing_that_was_pinned_since(
+        self, service: Service, holdfast: Inside, oldest: str
+    ) -> None:
+        holdfast("delete", "--snapshot", oldest, "--dry-run", "--out", "plan", status=0)
+        holdfast("pin", "--snapshot", oldest, status=0)
+        answer = holdfast("apply", "--plan", "plan", "--confirm", oldest, status=7)
+        assert "is pinned" in answer.stderr
+        assert folder_of(service, "backups", oldest).exists()
+
+    @pytest.mark.parametrize("command", ["pin", "unpin", "verify", "delete"])
+    def test_of_a_snapshot_that_was_removed_is_stale(
+        self, holdfast: Inside, oldest: str, command: str
+    ) -> None:
+        holdfast(command, "--snapshot", oldest, "--dry-run", "--out", "plan", status=0)
+        holdfast("delete", "--snapshot", oldest, "--confirm", oldest, status=0)
+        answer = holdfast("apply", "--plan", "plan", "--confirm", oldest, status=7)
+        assert f"stale: {oldest} is not at disk any more" in answer.stderr
