@@ -21,7 +21,7 @@ from runner.plan.backup import Wanted as WantedBackup
 from runner.plan.backup import compile_backup
 from runner.plan.choose import LATEST
 from runner.plan.delete import compile_delete
-from runner.plan.due import last_marks, wanted_policies
+from runner.plan.due import considered, last_marks, wanted_policies
 from runner.plan.facts import changed_marks
 from runner.plan.model import Plan
 from runner.plan.pin import compile_pin, compile_unpin
@@ -83,6 +83,7 @@ def validate(call: Call, *, strict: bool = False) -> Outcome:
     saw coming when it looked last.
     """
     from runner.report.foresight import foreseen
+    from runner.report.target_words import counted
     from runner.spec.check import warnings
     from runner.spec.load import load_spec
 
@@ -93,7 +94,8 @@ def validate(call: Call, *, strict: bool = False) -> Outcome:
         return Outcome("validate", {"errors": problems, "warnings": []}, 3, error.as_json())
     found = [one.as_json() for one in (*warnings(spec), *foreseen(spec))]
     code = SpecError.exit_code if strict and found else 0
-    error_json = {"kind": "spec", "message": f"{len(found)} warnings, and --strict"}
+    message = f"{counted(len(found), 'warning')}, and --strict"
+    error_json = {"kind": "spec", "message": message}
     return Outcome(
         "validate", {"errors": [], "warnings": found}, code, error_json if code else None
     )
@@ -113,8 +115,9 @@ def backup(
     session = Session.open(call)
     spec = session.spec
     chosen = [spec.policy(name) for name in policies] or list(spec.policies.values())
+    running = considered(spec, policies, only_due=only_due)
     # The number of a snapshot comes from those at other targets, too, as far as they answer.
-    catalog = session.catalog(needed={name for policy in chosen for name in policy.targets})
+    catalog = session.catalog(needed={name for policy in running for name in policy.targets})
     store_runbooks(session, catalog.drills)
     for name in sources:
         spec.source(name)

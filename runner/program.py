@@ -27,6 +27,8 @@ class Settings(Config):
 class Commands(Program):
     """Invoke's program; what it cannot parse is told as every other error is."""
 
+    _about = ("--help", "--list", "--version")
+
     def parse_core(self, argv: list[str] | None) -> None:
         """Parse Invoke's own flags."""
         with self._telling(argv or []):
@@ -65,10 +67,10 @@ class Commands(Program):
         flags = {one.name: one.flags for one in self.namespace.to_contexts()}
         named = next((one for one in argv[1:] if one in flags), None)
         if named is None:
-            return nearest(word, filter(None, flags))
+            return nearest(word, [*filter(None, flags), *self._about])
         if word in flags[named]:
             return f" It stands after `{named}`."
-        return nearest(word, flags[named]) if word.startswith("-") else ""
+        return nearest(word, flags[named]) if word.startswith("--") else ""
 
 
 def run(arguments: list[str]) -> None:

@@ -82,9 +82,15 @@ class TestDry:
 
     def test_is_refused_where_there_is_none(self, service: Service, holdfast: Inside) -> None:
         identifier = holdfast.json("list")["snapshots"][0]["id"]
-        for words in (("pin", "--snapshot", identifier), ("init", "--force")):
-            assert_polite(holdfast(*words, "--dry"), 1)
+        assert_polite(holdfast("init", "--force", "--dry"), 1)
+        assert "Nothing was done" in holdfast("pin", "--snapshot", identifier, "--dry").stdout
         assert holdfast.json("list")["snapshots"][0]["pinned"] is False
+
+    def test_counts_its_steps_in_words(self, holdfast: Inside) -> None:
+        words = ("prune", "--target", "disk", "--dry-run")
+        assert "in 1 step:" in holdfast(*words, status=0).stdout
+        nothing = holdfast("prune", "--safety", "--dry-run", status=0).stdout
+        assert "quaybot: there is nothing to do." in nothing
 
     def test_prints_commands_and_reasons(self, holdfast: Inside) -> None:
         text = holdfast("restore", "--source", "db", "--dry-run", status=0).stdout

@@ -20,6 +20,7 @@ from runner.prove.stored import file_problem, look, own_problems
 from runner.registry import open_source
 from runner.report.outcome import Outcome, stamp
 from runner.report.status import from_the_future, newest_before, past_drills
+from runner.report.target_words import counted
 from runner.report.targets import STATUS_SECONDS
 from runner.spec.foreign import lacking
 from runner.spec.model import Objective, SourceSpec
@@ -102,7 +103,9 @@ def _targets(session: Session, catalog: Catalog) -> Iterator[Point]:
             for source in policy.sources
         )
         faults = [one for source in sources for one in _stale(session, catalog, name, source)]
-        yield from faults or [Point(what, PASS, f"holds {len(sources)} sources, each in time")]
+        yield from faults or [
+            Point(what, PASS, f"holds {counted(len(sources), 'source')}, each in time")
+        ]
 
 
 def _stale(session: Session, catalog: Catalog, target: str, source: str) -> Iterator[Point]:

@@ -48,7 +48,9 @@ def _plan(outcome: Outcome) -> Lines:
     profile = f" ({data['profile']})" if data["profile"] != "default" else ""
     verb = {"rollback": "take back a recovery of", "safety": "remove safety copies of"}
     kind = verb.get(data["kind"], data["kind"])
-    yield f"This would {kind} {data['project']}{profile}, in {len(data['steps'])} steps:"
+    steps = counted(len(data["steps"]), "step")
+    amount = f", in {steps}:" if data["steps"] else ": there is nothing to do."
+    yield f"This would {kind} {data['project']}{profile}{amount}"
     point = data["point_of_no_return"] or {"step": None}
     for number, step in enumerate(data["steps"], 1):
         if step["id"] == point["step"]:

@@ -112,7 +112,8 @@ class PostgresSource:
             before = f"{database}: " if len(databases) > 1 else ""
             for name, table in described.get("tables", {}).items():
                 rows = table.get("rows")
-                yield Content(before + name, "table" if rows is None else f"table of {rows} rows")
+                said = "" if rows is None else f" of {rows} row" + "s" * (rows != 1)
+                yield Content(before + name, f"table{said}")
 
     def examine(self) -> Iterator[Examined]:
         """The programs, the server, and what the role may do there."""

@@ -88,7 +88,8 @@ class SqliteSource:
         """The tables, with their rows where they were counted."""
         for name, table in artifacts.fingerprint.get("tables", {}).items():
             rows = table.get("rows")
-            yield Content(name, "table" if rows is None else f"table of {rows} rows")
+            said = "" if rows is None else f" of {rows} row" + "s" * (rows != 1)
+            yield Content(name, f"table{said}")
 
     def destination(self, typed: str) -> str:
         """A file."""

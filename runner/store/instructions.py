@@ -46,6 +46,12 @@ _IDENTITY = """\
 The files are encrypted. Name the identity's file first, with its full path, for example
 `export AGE_IDENTITY=/mnt/usb/identity.txt`. Without it nobody can read them."""
 
+# They say what is wrong, and a person is told to read that.
+_SEE_IDENTITY = [
+    ': "${AGE_IDENTITY:?name the file of the age identity in AGE_IDENTITY}"',
+    'head -c 1 -- "$AGE_IDENTITY" > /dev/null',
+]
+
 _CHECK = """\
 ## 1. Check that nothing was damaged
 
@@ -113,7 +119,7 @@ def instructions(
     """
     told = {"snapshot": snapshot, "project": project, "profile": profile}
     told |= {"created_at": created_at, "host": host}
-    identity = ['test -r "$AGE_IDENTITY"'] if encrypted else []
+    identity = _SEE_IDENTITY if encrypted else []
     check = [f"sha256sum -c {SUMS}", *identity, "mkdir -p restored"]
     parts = [
         _HEAD.format_map({name: _prose(text) for name, text in told.items()}),

@@ -154,7 +154,11 @@ def test_encrypted_ones_are_opened_with_the_identity_that_is_named(
     )
     text = render(replace(CONFIG, lines=lines), encrypted=True)
     assert "- age (https://age-encryption.org)" in text
-    assert run(stored, text).returncode != 0
+    unnamed, misnamed = run(stored, text), run(stored, text, AGE_IDENTITY="/nowhere/key.txt")
+    assert unnamed.returncode != 0
+    assert "name the file of the age identity in AGE_IDENTITY" in unnamed.stderr
+    assert misnamed.returncode != 0
+    assert "/nowhere/key.txt" in misnamed.stderr
     assert not (stored / "restored").exists()
     done = run(stored, text, AGE_IDENTITY=str(key))
     assert done.returncode == 0, done.stderr
