@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+
 from runner.errors import UsageError
 
 SNAPSHOT = "Id of a snapshot, a unique beginning of one, or its last six digits."
@@ -19,6 +22,11 @@ def count(text: str) -> int | None:
     if not (text.isascii() and text.isdigit()) or int(text) == 0:
         raise UsageError(f"`{text}` is no number of them.", remedy="Write --last 20, or all.")
     return int(text)
+
+
+def as_shown(globs: Sequence[str]) -> tuple[str, ...]:
+    """Globs with bytes that are no text as `ls` shows them: no plan can hold the bytes."""
+    return tuple(os.fsencode(one).decode("utf-8", "backslashreplace") for one in globs)
 
 
 def given(value: str, flag: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner import journeys
-from runner.commands.flags import AT, SNAPSHOT, SOURCE, given
+from runner.commands.flags import AT, SNAPSHOT, SOURCE, as_shown, given
 from runner.errors import UsageError
 from runner.execute.opening import Looking
 from runner.face import ACTS, ASKS, DECRYPTS, TESTS, Flags, command
@@ -50,7 +50,7 @@ def restore(
         given(source, "source"),
         choosing=Choosing(snapshot, at or None, from_ or None),
         destination=to or "",
-        include=include,
+        include=as_shown(include),
         running=live,
         existing_keys=existing,
     )
@@ -80,7 +80,7 @@ def open_snapshot(
     """Look into a snapshot with psql, redis-cli, sqlite3 or a shell, in a scratch copy."""
     if flags.json and not run:
         raise UsageError("With --json, say what to type there.", remedy='Give --run "…".')
-    looking = Looking(run or None, include, capture=flags.json)
+    looking = Looking(run or None, as_shown(include), capture=flags.json)
     choosing = Choosing(snapshot, at or None, from_ or None)
     return journeys.open_snapshot(
         flags.call, given(source, "source"), choosing=choosing, looking=looking, quiet=flags.quiet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import socket
 from collections.abc import Iterable, Mapping
@@ -76,7 +77,11 @@ def _identity(spec: Spec, name: str, destination: str) -> str | None:
 def changed_marks(spec: Spec, names: Iterable[str]) -> dict[str, str]:
     """The change marks of the sources that have one."""
     excluded = spec.left_out()
-    marks = {name: open_source(spec.source(name)).changed_mark(excluded) for name in names}
+    marks: dict[str, str | None] = {}
+    for name in names:
+        # What cannot be looked at is captured, which fails for this source alone and says why.
+        with contextlib.suppress(HoldfastError, OSError):
+            marks[name] = open_source(spec.source(name)).changed_mark(excluded)
     return {name: mark for name, mark in marks.items() if mark is not None}
 
 

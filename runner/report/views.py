@@ -198,6 +198,8 @@ def _first(troubles: Sequence[str]) -> dict[str, str] | None:
 
 def _matches(name: str, glob: str) -> bool:
     pattern = glob.removeprefix("./").rstrip("/")
+    if name == pattern or name.startswith(f"{pattern}/"):
+        return True
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}/*")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,6 +38,7 @@ from runner.source.files_place import Layout, Placing
 from runner.source.files_roots import (
     Globs,
     Root,
+    Wanted,
     excluded_names,
     left_out,
     plain_glob,
@@ -200,8 +201,8 @@ class FilesSource:
         self.discard(place)
         placing = self._placing(place)
         layout = placing.create(artifacts.fingerprint["roots"])
-        stage_tar(artifacts, layout, _wanted(place))
-        within_reach(placing, layout, _wanted(place))
+        stage_tar(artifacts, layout, Wanted(place.include))
+        within_reach(placing, layout, Wanted(place.include))
 
     def staged(self, place: Place) -> Path | None:
         """The folder that holds the tree with its stored names."""
@@ -244,7 +245,7 @@ class FilesSource:
         lists = [] if layout is None else [layout.expected, layout.found]
         hashes = [_hash_of(one) for one in lists if one.exists()]
         if layout is not None and hashes == [expected["sha256"], found["sha256"]]:
-            comparison = Comparison(_wanted(place), owners=not found.get("notes"))
+            comparison = Comparison(Wanted(place.include), owners=not found.get("notes"))
             return comparison.differences(*lists)
         counted = "{entries} entries of {bytes} bytes"
         return [
@@ -269,7 +270,7 @@ class FilesSource:
         """
         from runner.source.files_swap import swap_in
 
-        return swap_in(self._placing(place), self._staged_layout(place), _wanted(place))
+        return swap_in(self._placing(place), self._staged_layout(place), Wanted(place.include))
 
     def swapped(self, place: Place) -> str:
         """How far the swap got: absent | partial | done."""
@@ -352,14 +353,6 @@ class FilesSource:
         if layout is None or not layout.complete:
             raise StepFailed(f"Nothing of {self.name} is staged.", remedy="Restore it again.")
         return layout
-
-
-def _wanted(place: Place) -> Callable[[str], bool]:
-    """Whether a name is asked for as it is, or as `ls` shows it."""
-    if not place.include:
-        return lambda _: True
-    as_it_is, as_shown = (Globs(place.include, anchored=True) for _ in range(2))
-    return lambda name: as_it_is(name) or as_shown(shown(name))
 
 
 def _hash_of(path: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import StepFailed
-from runner.source.files_entry import order
+from runner.source.files_entry import order, shown
 from runner.swap import SAFETY_INFIX, STAGING_PREFIX, is_ours
 
 _TOKENS = ("[0-9]" * 8 + "t" + "[0-9]" * 6 + "z" + "[0-9a-f]" * 6, "recovery")
@@ -98,13 +98,17 @@ def plain_glob(glob: str) -> str:
 class Globs:
     """Globs over stored names, as GNU tar's wildcards that match slashes.
 
-    `anchored` ones match a whole name or a folder above it, others also from any slash on.
+    `anchored` ones match a whole name or a folder above it, and what is written just like them;
+    others also from any slash on.
     """
 
     def __init__(self, globs: Sequence[str], *, anchored: bool) -> None:
         start = "" if anchored else "(?:.*/)?"
         plain = [plain_glob(glob) for glob in globs]
-        self._patterns = [re.compile(start + translate(one), re.DOTALL) for one in plain]
+        patterns = [start + translate(one) for one in plain]
+        if anchored:  # `pages/[id].js` is what a person copies from a listing
+            patterns += [re.escape(one) + r"\Z" for one in plain]
+        self._patterns = [re.compile(one, re.DOTALL) for one in patterns]
         self._folder = ""
         self._folder_matches = False
 
@@ -120,6 +124,35 @@ class Globs:
 
     def _one(self, name: str) -> bool:
         return any(pattern.match(name) for pattern in self._patterns)
+
+
+class Wanted:
+    """What `--include` chooses: names as they are, or as `ls` shows them. Nothing given: all."""
+
+    def __init__(self, globs: Sequence[str]) -> None:
+        # One of each for names as they are, and for names as shown: they remember folders.
+        self._globs = {
+            one: (Globs([one], anchored=True), Globs([one], anchored=True)) for one in globs
+        }
+        self._unmet = set(globs)
+
+    def __call__(self, name: str) -> bool:
+        """Whether a name is wanted."""
+        if not self._globs:
+            return True
+        seen = shown(name)
+        met = {
+            glob
+            for glob, (as_it_is, as_shown) in self._globs.items()
+            if as_it_is(name) or as_shown(seen)
+        }
+        self._unmet -= met
+        return bool(met)
+
+    @property
+    def unmet(self) -> list[str]:
+        """The globs that no name so far has matched."""
+        return sorted(self._unmet)
 
 
 def left_out(name: str) -> bool:

@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from runner.errors import StepFailed
@@ -26,6 +26,7 @@ from runner.source.files_entry import (
     xattrs_text,
 )
 from runner.source.files_place import Layout
+from runner.source.files_roots import Wanted
 from runner.source.tar_stream import (
     FILE,
     FOLDER,
@@ -53,7 +54,7 @@ LIST_PART = "entries"
 _HASH_LENGTH = 64
 
 
-def stage_tar(artifacts: Artifacts, layout: Layout, wanted: Callable[[str], bool]) -> None:
+def stage_tar(artifacts: Artifacts, layout: Layout, wanted: Wanted) -> None:
     """Extract the wanted members into the layout's staging folders, durably.
 
     Raises StepFailed when the archive or its list is not what the fingerprint says, holds what
@@ -102,7 +103,7 @@ def _save_list(artifacts: Artifacts, path: Path) -> None:
         )
 
 
-def _linked_to(layout: Layout, wanted: Callable[[str], bool]) -> Iterator[str]:
+def _linked_to(layout: Layout, wanted: Wanted) -> Iterator[str]:
     """The names that wanted hard links share their file with: those must be extracted too."""
     with layout.expected.open("rb") as lines:
         for line in lines:
@@ -118,7 +119,7 @@ class Gate:
     def __init__(
         self,
         layout: Layout,
-        wanted: Callable[[str], bool],
+        wanted: Wanted,
         lines: Iterator[bytes],
         linked_to: Iterable[str] = (),
         behind: ReadBehind | None = None,
@@ -139,7 +140,6 @@ class Gate:
         self._folder = b""  # the last folder that was found to be reached through no link
         self._linked_to = frozenset(linked_to)
         self._behind = behind
-        self._passed = 0
 
     def begin(self, member: Member) -> int | None:
         """The number of the staging folder that the member goes to; None: it is not wanted."""
@@ -158,7 +158,6 @@ class Gate:
             return None
         if member.kind == HARDLINK:
             self._check_together(stored, text(link))
-        self._passed += 1
         if self._behind is not None and member.kind == FILE and member.size:
             self._behind.begins(name, member.size)
         return self._route(stored)
@@ -167,13 +166,14 @@ class Gate:
         """Nothing: the proof reads what was written, and the store checks what was read."""
 
     def finish(self) -> None:
-        """Raise unless every entry of the list came, and something of it was wanted."""
+        """Raise unless every entry of the list came, and all that was wanted among them."""
         missing = next(self._lines, None)
         if missing is not None:
             raise TarRefused("The archive holds less than the snapshot's list says.")
-        if not self._passed:
+        if self._wanted.unmet:
+            unmet = ", ".join(map(shown, self._wanted.unmet))
             raise StepFailed(
-                "Nothing in the snapshot matches --include.",
+                f"Nothing in the snapshot matches --include {unmet}.",
                 remedy="`holdfast ls` shows the names that globs are matched with.",
             )
 

@@ -65,6 +65,7 @@ def read_refs(repository: Repository) -> Refs:
         ids[name] = object_id.decode()
         if target:
             symbolic[name] = target
+    _refuse_broken(repository, listed.stderr)
     head = _head(repository)
     log = _linked(_content(git_dir / STASH_LOG)) if b"refs/stash" in ids else b""
     return Refs(
@@ -185,6 +186,18 @@ def _head(repository: Repository) -> bytes:
     if symbolic:
         return _SYMBOLIC + symbolic
     return git("rev-parse", "--verify", "HEAD", environment=asked).stdout.strip()
+
+
+def _refuse_broken(repository: Repository, said: str) -> None:
+    """Raise StepFailed for refs that git passes over: after a power cut their files are empty."""
+    broken = re.findall(r"ignoring broken ref (\S+)", said)
+    if broken:
+        raise StepFailed(
+            f"{repository.root} has broken refs: {', '.join(broken)}. What they led to would not "
+            "be in the backup.",
+            remedy=f"`{repository.git_dir}/logs/{broken[0]}` says which commits it had: give one "
+            f"to `git update-ref {broken[0]}`; or remove the file of a ref that nobody needs.",
+        )
 
 
 def _linked(log: bytes) -> bytes:

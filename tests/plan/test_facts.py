@@ -43,5 +43,13 @@ def test_a_run_of_ours_changes_no_mark(spec: Spec) -> None:
     assert changed_marks(spec, ["all"]) != before
 
 
+def test_a_source_out_of_reach_hides_no_other_s_mark(spec: Spec) -> None:
+    declared = (spec.folder / "backup.yaml").read_text()
+    gone = "sources:\n  gone: {type: git, url: ./nowhere.git}\n"
+    (spec.folder / "backup.yaml").write_text(declared.replace("sources:\n", gone))
+    spec = load_spec(spec.folder / "backup.yaml", environment={})
+    assert changed_marks(spec, ["gone", "all"]).keys() == {"all"}
+
+
 def test_what_no_capture_may_contain_has_no_mark(spec: Spec) -> None:
     assert changed_marks(spec, ["inside"]) == {}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.commands.flags import as_shown
 from runner.errors import PersonNeeded, StepFailed
 from runner.source import Place
 from tests.source.stack import TOKEN, bash, decode, tree
@@ -96,6 +97,20 @@ class TestRestore:
         artifacts = snapshots.take(source)
         with pytest.raises(StepFailed, match="include"):
             source.stage(artifacts, Place(TOKEN, include=("confg/*",)))
+        with pytest.raises(StepFailed, match=r"include confg/app\.yml"):
+            source.stage(artifacts, Place(TOKEN, include=("config/*", "confg/app.yml")))
+
+    def test_a_name_is_matched_as_it_is_shown(self, app: Path, snapshots: Snapshots) -> None:
+        odd = os.fsdecode(b"config/\xff")
+        for name in ("config/[id].js", odd):
+            (app / name).write_text("a page")
+        source = source_of(app, "config")
+        artifacts = snapshots.take(source)
+        for name in ("config/[id].js", odd):
+            (app / name).write_text("wrecked")
+        restore(source, artifacts, Place(TOKEN, include=as_shown(["config/[id].js", odd])))
+        for name in ("config/[id].js", odd):
+            assert (app / name).read_text() == "a page"
 
     def test_a_path_that_left_the_spec_is_told(self, app: Path, snapshots: Snapshots) -> None:
         artifacts = snapshots.take(source_of(app, "config", "logs"))

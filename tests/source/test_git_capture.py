@@ -240,6 +240,14 @@ def test_a_missing_object_fails_the_capture(tmp_path: Path) -> None:
     assert "git fsck" in caught.value.remedy
 
 
+def test_a_ref_that_a_power_cut_emptied_fails_the_capture(tmp_path: Path, repo: Path) -> None:
+    git(repo, "checkout", "-q", "-b", "trunk")
+    (repo / ".git/refs/heads/trunk").write_text("")
+    with pytest.raises(StepFailed, match="broken refs: refs/heads/trunk") as caught:
+        captured(source_of(tmp_path), tmp_path / "snapshot")
+    assert "logs/refs/heads/trunk" in caught.value.remedy
+
+
 def test_what_is_not_included_is_said(tmp_path: Path, repo: Path) -> None:
     inner = empty(tmp_path / "inner")
     commit(inner, "inner.txt", "of the submodule\n")
