@@ -46,7 +46,7 @@ def drill(call: Call, *, choosing: Choosing, asked: Drilling) -> Prepared:
         given = None if call.identity is None else Secret(f"file:{call.identity}")
         scenarios.require_other_identity(spec, given)
     incident = _incident(session, asked.incident)
-    catalog = session.catalog(targets)
+    catalog = session.catalog(targets, needed=[choosing.target or ""])
     sources = recovery_entries(spec, (), None)
     scenario = _dated(
         scenarios.drawn(scenario, catalog, sources, session.facts.token), asked.incident

@@ -40,6 +40,20 @@ def test_a_recovery_says_that_it_may_hold_newer_snapshots(holdfast: Inside, tmp_
     holdfast("dr-restore", "--from", "disk", "--confirm", "quaybot", status=0)
 
 
+def test_a_drill_is_done_with_what_can_be_read(holdfast: Inside) -> None:
+    answer = holdfast("drill", status=0)
+    assert "far cannot be read: it may hold newer snapshots" in answer.stdout
+
+
+def test_what_is_scheduled_does_not_wait_for_what_is_done_by_hand(
+    holdfast: Inside, tmp_path: Path
+) -> None:
+    spec = SPEC.replace("here: {targets: [disk]}", "here: {targets: [disk], schedule: 1m}")
+    (tmp_path / "backup.yaml").write_text(spec)
+    holdfast("backup", status=0)
+    holdfast("backup", "--due", status=0)
+
+
 @pytest.mark.parametrize(
     "words",
     [

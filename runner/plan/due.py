@@ -21,14 +21,19 @@ def wanted_policies(
 
     With `only_due`, those of them whose time has come; one that missed several times runs once.
     """
-    chosen = [spec.policy(name) for name in names]
-    if not chosen:
-        scheduled = [one for one in spec.policies.values() if one.schedule is not None]
-        chosen = scheduled or ([] if only_due else list(spec.policies.values()))
+    chosen = considered(spec, names, only_due=only_due)
     if not only_due:
         return [Due(policy, _reason(catalog, policy, now)) for policy in chosen]
     dues = [(policy, due_reason(spec, catalog, policy, now)) for policy in chosen]
     return [Due(policy, reason) for policy, reason in dues if reason is not None]
+
+
+def considered(spec: Spec, names: Collection[str], *, only_due: bool) -> list[Policy]:
+    """The policies that may run: those named, or the scheduled ones, or all where none is."""
+    if names:
+        return [spec.policy(name) for name in names]
+    scheduled = [one for one in spec.policies.values() if one.schedule is not None]
+    return scheduled or ([] if only_due else list(spec.policies.values()))
 
 
 def due_reason(spec: Spec, catalog: Catalog, policy: Policy, now: datetime) -> str | None:

@@ -100,7 +100,7 @@ def _conclude(drilled: _Drilled) -> Outcome:
         now=session.facts.now,
     )
     code, error = _verdict(finished, rto, rpo)
-    catalog = session.catalog()
+    catalog = session.catalog(needed=())
     facts = _facts(drilled, rto, rpo, code, catalog)
     folder = drilled.rehearsal.folder or session.spec.state / "drills"
     written = write_reports(session.spec, folder, drilled.run, facts)
@@ -216,11 +216,13 @@ def _record(
     }
     result = DrillResult(drilled.run, at, code == 0, details)
     unrecorded = []
-    for name, target in session.targets.items():
+    for name in session.targets:
         if name in catalog.unreachable:
             continue
         try:
-            write_record(target, spec.project, spec.profile, "drill", body_of(result), at)
+            write_record(
+                session.targets[name], spec.project, spec.profile, "drill", body_of(result), at
+            )
         except StepFailed as error:
             unrecorded.append(f"{name}: {error.message}")
     return unrecorded
