@@ -19,7 +19,9 @@ SYSTEM = "system"
 # How long a loss stays unnoticed where nothing is declared that would show it sooner.
 USUAL_NOTICE = parse_duration("7d")
 
-_SECRET = re.compile(r"(?i)(^|_)(API_?KEY|TOKEN|SECRET|PASS|PASSWORD|PASSWD|PASSPHRASE)(_|$)")
+_SECRET = re.compile(
+    r"(?i)(^|_)(API_?KEY|TOKEN|SECRET|PASS|[A-Z]*PASSWORD|PASSWD|PASSPHRASE)(_|$)|_PWD$|_AUTH$"
+)
 _NO_SECRET = re.compile(r"(?i)_(FILE|PATH|DIR|ID|NAME|URL|TTL)$")  # but where one is, or how long
 
 _PERIODS = {"hourly": "1h", "daily": "1d", "weekly": "7d", "monthly": "30d", "yearly": "365d"}
@@ -261,6 +263,27 @@ def _told_secrets(spec: Spec) -> Iterator[Doubt]:
                 yield (*place, "env", name), message
 
 
+def _odd_globs(spec: Spec) -> Iterator[Doubt]:
+    """Globs of `exclude` that another program reads otherwise."""
+    for name, source in spec.sources.items():
+        globs = source.options.get("exclude", ()) if source.type == "files" else ()
+        for index, glob in enumerate(globs):
+            place = ("sources", name, "exclude", index)
+            if glob.startswith("!"):
+                message = (
+                    f"No glob brings back what another one excludes: `{glob}` only leaves out what "
+                    "is named so, with its `!`. Exclude more precisely, or name it in `paths` of "
+                    "another source."
+                )
+                yield place, message
+            elif glob.startswith("/"):
+                message = (
+                    f"`{glob}` excludes nothing: names are stored without a leading slash, and "
+                    "those of relative `paths` as they are written there. `holdfast ls` shows them."
+                )
+                yield place, message
+
+
 _RULES: tuple[Callable[[Spec], Iterator[Doubt]], ...] = (
     _uncovered,
     _without_objective,
@@ -277,6 +300,7 @@ _RULES: tuple[Callable[[Spec], Iterator[Doubt]], ...] = (
     _without_a_place,
     _not_incremental,
     _told_secrets,
+    _odd_globs,
     misplaced_keys,
     late_folders,
     overlaps,

@@ -82,6 +82,8 @@ def test_a_sound_spec_is_warned_of_its_disk_alone(tmp_path: Path) -> None:
         ("file:/mnt/key", "file:usb/sub/key", "encryption.identity", "the target `usb`"),
         ("file:/mnt/key", "file:.holdfast/key", "encryption.identity", "the state folder"),
         ("data/quaybot.db", "config/quaybot.db", "sources.db", "Exclude it from `config`"),
+        ("*.tmp", "!keep.tmp", "sources.config.exclude[0]", "No glob brings back"),
+        ("*.tmp", "/srv/config/x", "sources.config.exclude[0]", "excludes nothing"),
         (
             LOCAL,
             "{type: rclone, remote: 'b2:dr'}",
