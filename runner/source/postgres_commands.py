@@ -36,8 +36,9 @@ if ask > /dev/null 2>&1 <<< '\restrict x'; then
 fi
 """
 
-# What exists is altered, nothing is dropped, and the role that does it stays what it is. A folder
-# of a tablespace is another machine's: what was in one goes to the default.
+# What exists is altered, nothing is dropped, and the role that does it stays what it is. Who once
+# granted a membership need not be allowed to here. A folder of a tablespace is another machine's:
+# what was in one goes to the default.
 _ROLES = r"""
 owners='--no-owner --no-acl'
 if [ -e FOLDER/globals.sql ]; then
@@ -52,6 +53,7 @@ if [ -e FOLDER/globals.sql ]; then
       print "DO $made$ BEGIN " $0 "; EXCEPTION WHEN duplicate_object THEN NULL; END $made$;"
       next
     }
+    /^GRANT "/ { sub(/ GRANTED BY "([^"]|"")*";$/, ";") }
     { print }
   ' FOLDER/globals.sql | fenced | ask
 fi

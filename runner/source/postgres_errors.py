@@ -49,6 +49,10 @@ _KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
         "Raise max_locks_per_transaction on the server, and restart it.",
     ),
     (
+        ("too many connections for",),
+        "It has a CONNECTION LIMIT: a backup or a restore opens up to five connections at once.",
+    ),
+    (
         ("53300", "too many clients", "remaining connection slots"),
         "The server has no free connection: raise max_connections, or end idle ones.",
     ),

@@ -31,6 +31,8 @@ _TABLESPACES = """
 SELECT spcname, pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace
 WHERE spcname !~ '^pg_' ORDER BY 1
 """
+# Of the role or the database: pg_dump switches it off itself, pg_dumpall does not.
+_TIMEOUT = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'"
 _MAY_READ_PASSWORDS = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
 
 
@@ -38,10 +40,14 @@ def globals_text(session: Session, programs: Programs) -> tuple[bytes, list[str]
     """What pg_dumpall writes, and notes on what is not in it."""
     arguments = ["--globals-only", "--no-password", "--quote-all-identifiers"]
     notes = []
+    if value(session, "SELECT pg_catalog.current_setting('client_encoding')") == "UTF8":
+        arguments.append("--encoding=UTF8")
     if value(session, _MAY_READ_PASSWORDS) != "t":
         arguments.append("--no-role-passwords")
         notes.append("globals: without passwords, the role may not read pg_authid")
-    return run_client(session.server, programs, "pg_dumpall", *arguments).stdout, notes
+    limited = value(session, _TIMEOUT) != "0"
+    server = session.server.having({"statement_timeout": "0"} if limited else {})
+    return run_client(server, programs, "pg_dumpall", *arguments).stdout, notes
 
 
 def globals_fingerprint(session: Session) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +64,7 @@ from runner.source.postgres_toc import PUBLIC
 from runner.swap import remove_tree
 
 GLOBALS = "globals"
+_ENCODING = re.compile(rb"^SET client_encoding = '(\w+)';$", re.MULTILINE)
 # What a scratch server says when it is this machine that lacks something.
 NOT_ITS_FAULT = ("No space left on device", "out of memory", "server closed the connection")
 
@@ -223,7 +225,9 @@ def _drop_staged(spot: Spot, note: Note) -> None:
 def _globals(artifacts: Artifacts) -> str:
     if GLOBALS not in artifacts.parts:
         return ""
-    return b"".join(artifacts.read(GLOBALS)).decode(errors="surrogateescape")
+    text = b"".join(artifacts.read(GLOBALS))
+    encoding = _ENCODING.search(text)
+    return postgres_toc.as_text(text, encoding[1].decode() if encoding else "UTF8")
 
 
 def _restore(restoring: Restoring, session: Session, member: Member) -> None:

@@ -71,7 +71,7 @@ def read(server: Server, programs: Programs, dump: Path, encoding: str = "UTF8")
     arguments = ["--list", "--verbose"]
     if server.exec and dump.is_dir():
         found = postgres_behind.contents(server, programs, dump, arguments)
-        return parse(_text(found, encoding))
+        return parse(as_text(found, encoding))
     if not server.exec:
         arguments.append(str(dump))
     with (
@@ -88,11 +88,11 @@ def read(server: Server, programs: Programs, dump: Path, encoding: str = "UTF8")
             folder=one.folder,
         ) as output:
             found = output.read()
-    return parse(_text(found, encoding))
+    return parse(as_text(found, encoding))
 
 
-def _text(said: bytes, encoding: str) -> str:
-    """What a dump says of itself, which is in UTF-8 where it was asked for something by a name."""
+def as_text(said: bytes, encoding: str) -> str:
+    """What a dump says, which is in UTF-8 where it was asked for something by a name."""
     try:
         return said.decode()
     except UnicodeDecodeError:

@@ -8,7 +8,7 @@ import pytest
 
 from runner.errors import PersonNeeded, StepFailed
 from runner.source import postgres_load
-from tests.postgres_server import Database, give_away
+from tests.postgres_server import Database, debian_programs, give_away, start_cluster
 from tests.source.postgres_restored import (
     ROWS,
     captured,
@@ -186,3 +186,56 @@ def test_the_printed_commands_make_no_schema_of_their_own(
     loaded(database, source, captured(source, tmp_path), tmp_path / "restored")
     schemas = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_|^information_schema'"
     assert database.rows(schemas) == [("public",)]
+
+
+def test_a_role_in_a_hurry_takes_its_time(database: Database, tmp_path: Path) -> None:
+    database.execute(f"ALTER ROLE {database.owner} SET statement_timeout = 1")
+    source, place = (
+        opened(database, tmp_path, database.owner, globals=True),
+        place_at(tmp_path, "copy"),
+    )
+    proven(source, captured(source, tmp_path), place)
+    source.discard(place)
+
+
+def test_a_limit_of_connections_is_told(database: Database, tmp_path: Path) -> None:
+    database.execute(f"ALTER ROLE {database.owner} CONNECTION LIMIT 2")
+    with pytest.raises(StepFailed, match="too many connections for role") as error:
+        captured(opened(database, tmp_path, database.owner), tmp_path)
+    assert "CONNECTION LIMIT" in error.value.remedy
+
+
+# A server whose first superuser has another name, which may grant nothing here.
+def test_by_hand_memberships_are_granted_by_whoever_restores(
+    app: Database, newer_database: Database, tmp_path: Path
+) -> None:
+    group, role, boss = app.role(), app.role(), app.role("SUPERUSER")
+    app.execute(f'SET ROLE "{boss}"; GRANT "{group}" TO "{role}"')
+    source = opened(app, tmp_path, globals=True)
+    artifacts = captured(source, tmp_path)
+    there = Database(newer_database.cluster, newer_database.name, "")
+    loaded(there, source, artifacts, tmp_path / "restored")
+    assert there.cluster.rows(f"SELECT pg_has_role('{role}', '{group}', 'MEMBER')") == [(True,)]
+    assert players(there, app.name) == ROWS
+
+
+# A server from before UTF-8 was usual, whose roles are then written otherwise.
+def test_roles_come_back_in_any_encoding(tmp_path: Path) -> None:
+    cluster = start_cluster(debian_programs(), initdb=("--encoding=LATIN1", "--locale=C"))
+    try:
+        latin = Database(cluster, "old", "Müller")
+        utf8 = {"client_encoding": "UTF8"}
+        with cluster.connect(**utf8) as connection:
+            connection.execute('CREATE ROLE "Müller"')
+            connection.execute('CREATE DATABASE old OWNER "Müller"')
+        source = opened(latin, tmp_path, globals=True)
+        artifacts = captured(source, tmp_path)
+        assert "Müller" in b"".join(artifacts.read("globals")).decode()
+        cluster.execute("DROP DATABASE old")
+        with cluster.connect(**utf8) as connection:
+            connection.execute('DROP ROLE "Müller"')
+        place = place_at(tmp_path)
+        proven(source, artifacts, place)
+        source.swap(place)
+    finally:
+        cluster.stop()
