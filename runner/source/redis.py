@@ -274,9 +274,10 @@ class RedisSource:
     def place_commands(self, folder: str) -> list[str]:
         """Place the file where the data folder is known; else let the server copy another."""
         owned = self._owned()
+        shown = shown_address(self.options, self.folder)
         if owned is not None:
-            return redis_commands.own_place_commands(folder, owned)
-        return redis_commands.place_commands(folder, shown_address(self.options, self.folder))
+            return redis_commands.own_place_commands(folder, owned, shown)
+        return redis_commands.place_commands(folder, shown)
 
     def load_commands(self, folder: str) -> list[str]:
         """Place the file in the data folder of a stopped server."""

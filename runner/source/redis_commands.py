@@ -17,8 +17,7 @@ USERS = "users.json"
 # Of the server that is started on the file, for as long as it is copied.
 PORT = "export port=$((20000 + RANDOM % 10000))"
 COPY = 'redis-cli -p "$port"'
-BASE = "appendonly.aof.1.base.rdb"
-MANIFEST = "appendonly.aof.manifest"
+COPIER = "recovery"  # a user of that server
 
 quote = shlex.quote
 
@@ -69,22 +68,26 @@ def load_commands(folder: str) -> list[str]:
     an append-only file: a server with one reads nothing else.
     """
     data = '"$REDIS_DATA_DIR"'
-    log = f"{data}/appendonlydir"
     return [
         ': "${REDIS_DATA_DIR:?must name the data folder of the Redis server, which is stopped}"',
+        "# REDIS_… of what redis.conf calls otherwise: dbfilename, appenddirname, appendfilename",
+        'dump="$REDIS_DATA_DIR/${REDIS_DBFILENAME:-dump.rdb}"',
+        'log="$REDIS_DATA_DIR/${REDIS_APPENDDIRNAME:-appendonlydir}"',
+        'name="${REDIS_APPENDFILENAME:-appendonly.aof}"',
+        *_chosen(folder),
         f"mkdir -p -- {data}",
-        *_aside(f"{data}/{DUMP}"),
-        *_aside(log),
-        *_aside(f"{data}/appendonly.aof"),
-        f"if [ -e {quote(f'{folder}/{DUMP}')} ]; then",
-        f"  cp -- {quote(f'{folder}/{DUMP}')} {data}/{DUMP}",
+        *_aside('"$dump"'),
+        *_aside('"$log"'),
+        *_aside('"$REDIS_DATA_DIR/$name"'),
+        'if [ -e "$file" ]; then',
+        '  cp -- "$file" "$dump"',
         "else",
         *(f"  {line}" for line in _replay(folder, data)),
         "fi",
-        f"mkdir -p -- {log}",
-        f"cp -- {data}/{DUMP} {log}/{BASE}",
-        f"echo 'file {BASE} seq 1 type b' > {log}/{MANIFEST}",
-        f"chown -R --reference={data} -- {data}/{DUMP} {log}",
+        'mkdir -p -- "$log"',
+        'cp -- "$dump" "$log/$name.1.base.rdb"',
+        'echo "file \\"$name.1.base.rdb\\" seq 1 type b" > "$log/$name.manifest"',
+        f'chown -R --reference={data} -- "$dump" "$log"',
     ]
 
 
@@ -97,28 +100,44 @@ def place_commands(folder: str, address: Address) -> list[str]:
         " --repl-diskless-sync-delay 0"
         f' --dir "$PWD"/{quote(folder)} --dbfilename {DUMP} --databases 1024'
     )
+    whole = f"test -e {quote(f'{folder}/{DUMP}')} || test -e {keys}"
     return [
         *_password(address),
+        # Of nothing at all, an empty server would be copied.
+        f"{whole} || {{ echo 'a cluster: see RESTORE.md for each primary' >&2; false; }}",
         f"mkdir -p -- {quote(kept)}",
         f"{live} --rdb {quote(f'{kept}/{DUMP}')} || echo 'no safety copy could be taken'",
         PORT,
         start,
         _until(f"{COPY} INFO persistence | grep -q ^loading:0"),
         f"if [ -e {keys} ]; then {COPY} --pipe < {keys}; fi",
+        # With a `masterauth` the live server says a password, and another server wants to know it.
+        f"{COPY} ACL SETUSER {COPIER} on nopass '~*' '&*' +@all",
+        f"name=$({live} CONFIG GET masteruser | sed -n 2p || true)",
+        f"{live} CONFIG SET masteruser {COPIER}",
         f'{live} REPLICAOF 127.0.0.1 "$port"',
-        _until(f"{live} INFO replication | grep -q ^master_link_status:up"),
+        "copied=yes",
+        f"{_until(f'{live} INFO replication | grep -q ^master_link_status:up')} || copied=no",
         f"{live} REPLICAOF NO ONE",
+        f'{live} CONFIG SET masteruser "$name"',
         f"{COPY} SHUTDOWN NOSAVE || true",
+        'test "$copied" = yes',
     ]
 
 
-def own_place_commands(folder: str, owned: Owned) -> list[str]:
+def own_place_commands(folder: str, owned: Owned, address: Address) -> list[str]:
     """Stop a server of this machine, place the file, and start it."""
     lines = load_commands(folder)[1:]
     stop, start = (
         f"(cd -- {quote(str(owned.folder))} && {text})" for text in (owned.stop, owned.start)
     )
-    return [stop, f"REDIS_DATA_DIR={quote(str(owned.data))}", *lines, start]
+    asked = [
+        f"REDIS_{name.upper()}=$({client(address)} CONFIG GET {name} 2> /dev/null"
+        " | sed -n 2p || true)"
+        for name in ("dbfilename", "appenddirname", "appendfilename")
+    ]
+    place = f"REDIS_DATA_DIR={quote(str(owned.data))}"
+    return [*_password(address), *asked, stop, place, *lines, start]
 
 
 def _file_name(stored: Stored) -> str:
@@ -141,16 +160,27 @@ def _aside(path: str) -> list[str]:
     return [f"if [ -e {path} ]; then mv --backup=numbered -T -- {path} {kept}; fi"]
 
 
+def _chosen(folder: str) -> list[str]:
+    """What is placed: of a cluster, the part of the primary whose folder it is."""
+    keys = quote(f"{folder}/{KEYS}")
+    wanted = f"must name the file of this primary: {folder}/slot-...{DUMP}"
+    return [
+        f"file={quote(f'{folder}/{DUMP}')}",
+        f'if [ ! -e "$file" ] && [ ! -e {keys} ]; then file="${{REDIS_RDB:?{wanted}}}"; fi',
+    ]
+
+
 def _replay(folder: str, data: str) -> list[str]:
     """Make an RDB of commands, by a server that runs on the folder meanwhile."""
     server = "redis-server --port \"$port\" --bind 127.0.0.1 --daemonize yes --save ''"
+    named = '--dbfilename "${dump##*/}"'
     return [
         PORT,
-        f"{server} --appendonly no --dir {data} --dbfilename {DUMP} --databases 1024",
+        f"{server} --appendonly no --dir {data} {named} --databases 1024",
         _until(f"{COPY} PING > /dev/null"),
         f"{COPY} --pipe < {quote(f'{folder}/{KEYS}')}",
         f"{COPY} SHUTDOWN SAVE || true",
-        f"test -e {data}/{DUMP}",
+        'test -e "$dump"',
     ]
 
 

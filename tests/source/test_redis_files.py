@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import pytest
 
 from runner.errors import StepFailed
 from runner.source import Place
+from runner.source.redis_address import parse
+from runner.source.redis_commands import load_commands, place_commands
 from runner.spec.model import SourceSpec
 from tests.redis_server import RedisServer, running
 from tests.source.conformance import place_in
@@ -21,6 +24,8 @@ from tests.source.put_back import SECOND, THIRD, place_of, put_back, restored
 from tests.source.redis_sample import RedisSample, look
 from tests.source.stack import Stack, bash, decode
 
+OTHER_NAMES = ("--dbfilename", "dump_6380.rdb", "--appenddirname", "the log",
+               "--appendfilename", "a b")  # fmt: skip
 STOP = "redis-cli -s redis.sock shutdown nosave"
 
 pytestmark = pytest.mark.usefixtures("no_scratch_left")
@@ -165,15 +170,7 @@ def test_another_data_folder_is_told(
 def test_a_server_that_is_gone_is_asked_for_the_names_of_its_files(
     appendonly: str, tmp_path: Path, place: Place
 ) -> None:
-    names = (
-        "--dbfilename",
-        "dump_6380.rdb",
-        "--appenddirname",
-        "the log",
-        "--appendfilename",
-        "a b",
-    )
-    with running_ours("--appendonly", appendonly, *names) as server:
+    with running_ours("--appendonly", appendonly, *OTHER_NAMES) as server:
         stack = stack_of(server, tmp_path)
         original = stack.observe()
         artifacts = stack.capture()
@@ -210,6 +207,70 @@ def test_printed_commands_place_the_file(stack: Stack, server: RedisServer) -> N
     bash(stack.source.restore_commands(stored, decode, "restored/game-cache"), folder)
     bash(stack.source.place_commands("restored/game-cache"), folder)
     assert wait_for(server) == original
+
+
+def test_printed_commands_place_the_file_under_the_names_of_a_running_server(
+    tmp_path: Path,
+) -> None:
+    with running_ours("--appendonly", "yes", *OTHER_NAMES) as server:
+        stack = stack_of(server, tmp_path)
+        original = stack.observe()
+        capture = stack.capture().capture
+        stack.change()
+        bash(stack.source.restore_commands(capture.stored, decode, "restored/x"), capture.folder)
+        bash(stack.source.place_commands("restored/x"), capture.folder)
+        assert wait_for(server) == original
+
+
+def test_printed_commands_want_to_know_which_part_of_a_cluster_a_folder_is(tmp_path: Path) -> None:
+    data, part = tmp_path / "data", tmp_path / "restored" / "slot-0.dump.rdb"
+    for path in (part, data / "dump.rdb"):
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+    lines = [f"export REDIS_DATA_DIR={data}", *load_commands("restored")]
+    refused = subprocess.run(["bash", "-e", "-c", "\n".join(lines)], cwd=tmp_path,
+                             capture_output=True, text=True, check=False)  # fmt: skip
+    assert refused.returncode != 0
+    assert "REDIS_RDB: must name the file of this primary" in refused.stderr
+    assert (data / "dump.rdb").read_text() == "data"
+    bash([f"export REDIS_RDB={part}", *lines], tmp_path)
+    assert (data / "dump.rdb").read_text() == "restored"
+    base = data / "appendonlydir" / "appendonly.aof.1.base.rdb"
+    assert base.read_text() == "restored"
+
+
+def test_printed_commands_copy_no_empty_server_over_a_live_one(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    with redis_server.connect() as client:
+        client.set("a", "1")
+    (tmp_path / "restored").mkdir()
+    lines = place_commands("restored", parse(redis_server.url))
+    done = subprocess.run(["bash", "-e", "-c", "\n".join(lines)], cwd=tmp_path,
+                          env=os.environ | {"REDISCLI_AUTH": redis_server.password},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode != 0
+    assert "a cluster" in done.stderr
+    with redis_server.connect() as client:
+        assert client.get("a") == b"1"
+
+
+def test_printed_commands_copy_to_a_server_that_has_a_password_for_its_primary(
+    tmp_path: Path,
+) -> None:
+    with running_ours("--masterauth", "a secret", "--masteruser", "sync") as server:
+        sample = RedisSample()
+        sample.server = server
+        stack = Stack(tmp_path / "production", sample)
+        original = stack.observe()
+        capture = stack.capture().capture
+        stack.change()
+        bash(stack.source.restore_commands(capture.stored, decode, "restored/x"), capture.folder)
+        bash(stack.source.place_commands("restored/x"), capture.folder)
+        assert stack.observe() == original
+        with server.connect() as client:
+            assert client.info("replication")["role"] == "master"
+            assert client.config_get("masteruser") == {"masteruser": "sync"}
 
 
 def wait_for(server: RedisServer) -> Any:
