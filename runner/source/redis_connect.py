@@ -26,7 +26,7 @@ SLICE = 1024 * 1024  # bytes handed to the kernel at once: the time limit is tha
 _REMEDIES = {
     "NOAUTH": "Declare `password` (and `user`) of the source.",
     "WRONGPASS": "Look at `user` and `password` of the source: does the server know them?",
-    "NOPERM": "Give the user that right: ACL SETUSER … +command.",
+    "NOPERM": "Give the user that right: ACL SETUSER … +command, or ~pattern for its keys.",
     "OOM": "Give the server more memory (maxmemory), or make room in it.",
     "LOADING": "It is still reading its data: wait until it is there.",
     "MISCONF": "The server cannot save to its own disk. Look there first.",

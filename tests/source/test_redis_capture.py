@@ -51,6 +51,17 @@ def test_another_user_is_a_change(redis_server: RedisServer) -> None:
         assert changed_mark(connection) == before
 
 
+def test_keys_that_a_user_may_not_read_are_no_part_that_is_left_out(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    with redis_server.connect() as client:
+        client.mset({"game:1": "a", "other": "b"})
+    given = user(redis_server, "ann", "~game:*", "+@all")
+    with pytest.raises(Rejected) as caught:
+        capture(redis_server, tmp_path, method="keys", **given)
+    assert "~pattern" in caught.value.remedy
+
+
 def test_stores_an_rdb_the_users_and_counts(redis_server: RedisServer, tmp_path: Path) -> None:
     fill(redis_server)
     user(redis_server, "ann", "~game:*", "+get")
