@@ -185,9 +185,11 @@ class TestRestore:
         service, holdfast = fresh()
         service.change()
         (service.folder / ".env").write_text("TOKEN=lost\n")
-        holdfast(
-            "restore", "--source", "config", "--include", ".env", "--confirm", "config", status=0
-        )
+        words = ("restore", "--source", "config", "--include", ".env")
+        shown = holdfast(*words, "--dry-run", status=0).stdout
+        assert "Put what matches .env of config in its place" in shown
+        assert "mv " not in shown.partition("config.swap")[2]
+        holdfast(*words, "--confirm", "config", status=0)
         assert (service.folder / ".env").read_text() == "TOKEN=abc\n"
         assert (service.folder / "config" / "app.toml").read_text() == "name = 'changed'\n"
 

@@ -17,7 +17,7 @@ from runner.plan.choose import Choice
 from runner.plan.facts import Facts
 from runner.plan.model import Plan, Step
 from runner.plan.services import services_of, start_step, stop_step
-from runner.plan.telling import skew_of
+from runner.plan.telling import skew_of, swap_words
 from runner.registry import open_source, open_target
 from runner.spec.model import Objective, RecoveryStep, Spec
 from runner.store.snapshot import ArtifactEntry, folder_of
@@ -352,7 +352,7 @@ def _place(builder: _Builder, choice: Choice, needs: tuple[str, ...]) -> str:
     swap = Step(
         id=f"{name}.swap",
         action="recovery.swap",
-        title=f"Put {name} in its place: {where}",
+        title=swap_words(name, where, params["include"]),
         params={
             **params,
             "snapshot": choice.snapshot.id,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -70,6 +70,13 @@ def no_return_words(plan: Plan) -> Iterator[str]:
         f"After it, {', '.join(point['undoable'])} can be put back with `dr-restore --rollback "
         "RUN`, while the safety copies exist."
     ) + (f" What {', '.join(after)} did cannot." if after else "")
+
+
+def swap_words(name: str, where: str, include: Sequence[str]) -> str:
+    """What is put where, and that it is a part only."""
+    if include:
+        return f"Put what matches {', '.join(include)} of {name} in its place in {where}"
+    return f"Put {name} in its place: {where}"
 
 
 def _is_own(step: Step) -> bool:

@@ -124,6 +124,9 @@ class Swap(Simple):
     def commands(self, step: Step, spec: Spec) -> list[str]:
         """Move the unpacked content to its place, keeping what is there."""
         source = open_source(spec.source(step.params["source"]))
+        if include := step.params["include"]:
+            # Which files match is the source's to say, and all the rest must stay as it is.
+            return [f"# place of restored/{source.name} only what matches {', '.join(include)}"]
         return source.place_commands(f"restored/{source.name}")
 
     def perform(self, step: Step, context: Context) -> Outputs:

@@ -88,7 +88,7 @@ class VerifySnapshot(Simple):
                 f"{one['source'] or 'its files'}: {one['reason']}" for one in failed[:3]
             )
             raise StepFailed(
-                f"{step.params['snapshot']} at {step.params['target']} is not sound: {reasons}",
+                f"{step.params['snapshot']} at {step.params['target']} is not sound: {reasons}.",
                 remedy="Use another target or snapshot, and find out what damaged this one.",
                 outputs=outputs,
             )
