@@ -152,7 +152,9 @@ class Manifest:
             _check(manifest)
             SnapshotId.parse(manifest.id)
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"not a whole manifest: {error}") from error
+            _, unknown, key = str(error).partition("unexpected keyword argument ")
+            why = f"it has {key}: {_NEWER}" if unknown else f"not a whole manifest: {error}"
+            raise ValueError(why) from error
         except UsageError as error:
             raise ValueError(error.message) from error
         for key in manifest.file_names():
@@ -183,8 +185,15 @@ def _shape(kind: type) -> tuple[Callable[[Any], Any], set[tuple[type, ...]]]:
 _SHAPES = {kind: _shape(kind) for kind in (Manifest, SourceEntry, ArtifactEntry, StoredFile)}
 
 
+# Two hosts with two versions: the older one must not have what the newer one wrote removed.
+_NEWER = "a newer Holdfast may have written it, so update this one before you remove anything"
+
+
 def _parts(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != 1:
+        later = isinstance(document, dict) and isinstance(document.get("format"), int)
+        if later and document["format"] > 1:
+            raise ValueError(f"it is of format {document['format']}, and not of format 1: {_NEWER}")
         raise ValueError("not a manifest of format 1")
     parts: dict[str, Any] = dict(document)
     parts["artifacts"] = tuple(ArtifactEntry(**one) for one in document["artifacts"])

@@ -126,3 +126,13 @@ def test_what_is_no_whole_manifest_is_refused(change: dict[str, Any]) -> None:
 def test_a_cut_or_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError):
         Manifest.from_bytes(data)
+
+
+@pytest.mark.parametrize("change", [{"format": 2}, {"later": {"a": 1}}], ids=["format", "key"])
+def test_what_a_newer_version_wrote_is_not_called_damage_to_be_removed(
+    change: dict[str, Any],
+) -> None:
+    document = json.loads(make(Recipe()).data) | change
+    with pytest.raises(ValueError, match="a newer Holdfast may have written it") as refused:
+        Manifest.from_bytes(json.dumps(document).encode())
+    assert "__init__" not in str(refused.value)
