@@ -126,6 +126,17 @@ def test_the_line_that_removes_it_names_the_profile(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_a_pin_that_could_not_be_written_is_none(
+    service: Service, holdfast: Inside, oldest: str
+) -> None:
+    for target in ("backups", "elsewhere"):
+        records = folder_of(service, target, ".records")
+        records.rename(records.with_name("moved"))
+        records.write_text("in the way")
+    told = holdfast.json("pin", "--snapshot", oldest, status=4)
+    assert (told["pinned"], told["targets"]) == (False, [])
+
+
 class TestASavedPlan:
     def test_removes_nothing_that_was_pinned_since(
         self, service: Service, holdfast: Inside, oldest: str

@@ -241,7 +241,8 @@ def pin_outcome(plan: Plan, finished: Finished) -> Outcome:
     written = [step.params["target"] for step in plan.steps if finished.results[step.id].done]
     data: dict[str, Any] = {
         "id": plan.facts["snapshot"],
-        "pinned": plan.kind == "pin",
+        # Where nothing was written, all stands as it did.
+        "pinned": (plan.kind == "pin") == bool(written),
         "targets": written,
     }
     if plan.kind == "pin":
