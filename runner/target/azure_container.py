@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from runner.errors import StepFailed
+from runner.target import NotAllowed
 from runner.target.azure_account import Account, Login
-from runner.target.azure_errors import WORDS
+from runner.target.azure_errors import WORDS, lacks_right
 from runner.target.object_client import Pace, client
 from runner.target.objects import Objects
 from runner.target.s3_request import Requests
@@ -97,7 +98,10 @@ class Container(Objects):
 
     def in_words(self, text: str, what: str) -> StepFailed:
         """The error for a person."""
-        return WORDS.explained(text, f"Target {self.name} at {self.url}", what)
+        error = WORDS.explained(text, f"Target {self.name} at {self.url}", what)
+        if lacks_right(text):
+            return NotAllowed(error.message, remedy=error.remedy)
+        return error
 
     def within(self, seconds: float) -> Self:
         """The same, but giving up sooner."""

@@ -5,11 +5,21 @@ https://learn.microsoft.com/rest/api/storageservices/blob-service-error-codes
 
 from __future__ import annotations
 
-from runner.target.object_errors import BUSY, DOWN, FAILING, FULL, Words
+from runner.target.object_errors import BUSY, DOWN, FAILING, FULL, Words, code_of
 
 _LOGIN = "Look at `account` and at `key`, `sas_token` or `connection`; also at this clock."
 _RIGHTS = "Give these credentials the right to read, list, write and delete there."
 _RENEW = "Make a new shared access signature; it ends on the day that stands in it as `se`."
+
+# The server's words for credentials that are good, and not for this.
+_NO_RIGHT = {
+    "AuthorizationPermissionMismatch",
+    "AuthorizationResourceTypeMismatch",
+    "InsufficientAccountPermissions",
+}
+
+# What it says of a blob in a batch, where the word is left out.
+_NO_RIGHT_IN_A_BATCH = "not authorized to perform this operation using this permission"
 
 _CODES = {
     "AuthenticationFailed": ("does not accept the credentials", _LOGIN),
@@ -65,3 +75,8 @@ _MARKS = (
 )
 
 WORDS = Words(_CODES, _STATUSES, _MARKS)
+
+
+def lacks_right(text: str) -> bool:
+    """Whether the credentials are good, and do not allow what was asked for."""
+    return code_of(text) in _NO_RIGHT or _NO_RIGHT_IN_A_BATCH in text

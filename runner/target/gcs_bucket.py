@@ -8,9 +8,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 from runner.errors import StepFailed, UsageError
+from runner.target import NotAllowed
 from runner.target.gcs_account import Account
 from runner.target.gcs_errors import WORDS
 from runner.target.object_client import Pace, client
+from runner.target.object_errors import code_of
 from runner.target.objects import Objects
 from runner.target.s3_request import Requests
 
@@ -88,7 +90,10 @@ class Bucket(Objects):
 
     def in_words(self, text: str, what: str) -> StepFailed:
         """The error for a person."""
-        return WORDS.explained(text, f"Target {self.name} at {self.account.url}", what)
+        error = WORDS.explained(text, f"Target {self.name} at {self.account.url}", what)
+        if code_of(text) == "AccessDenied":
+            return NotAllowed(error.message, remedy=error.remedy)
+        return error
 
     def within(self, seconds: float) -> Self:
         """The same, but giving up sooner."""

@@ -15,7 +15,7 @@ from runner.errors import Locked, StepFailed, UsageError
 from runner.registry import open_target as open_by_type
 from runner.secret import Secret
 from runner.spec.model import TargetSpec
-from runner.target import KeyExists
+from runner.target import KeyExists, NotAllowed
 from runner.target.azure import AzureTarget, open_target
 from tests.azurite_server import ACCOUNT, KEY, AzuriteServer, running
 from tests.s3_server import require_rclone
@@ -183,6 +183,20 @@ class TestWhereAndWho:
             target.delete("large")
         assert keys(target) == ["once"]
         assert self.downloaded(target, tmp_path) == b"x"
+
+    def test_a_signature_that_may_not_remove_says_so_and_leaves_no_lock(
+        self, opened: Opened, azurite_server: AzuriteServer, tmp_path: Path
+    ) -> None:
+        container = azurite_server.make_container()
+        token = secret(tmp_path, azurite_server.signature(container, "racwl"))
+        target = opened(container=container, key=None, sas_token=token)
+        target.check()
+        target.put("shop/a", [b"x"])
+        for _ in range(2):
+            with target.lock("shop/.prune", "me"), pytest.raises(NotAllowed, match="not allow"):
+                target.delete("shop/a")
+        with opened(container=container).lock("shop/.prune", "another"):
+            pass
 
     def test_the_environment_changes_nothing_that_is_declared(
         self, opened: Opened, monkeypatch: pytest.MonkeyPatch

@@ -22,7 +22,7 @@ from runner.errors import StepFailed, UsageError
 from runner.registry import open_target as open_by_type
 from runner.secret import Secret
 from runner.spec.model import TargetSpec
-from runner.target import KeyExists, gcs_bucket
+from runner.target import KeyExists, NotAllowed, gcs_bucket
 from runner.target.gcs import GcsTarget, open_target
 from tests.s3_server import S3Server, running
 from tests.target.conformance import TargetConformance, broken, keys, read
@@ -133,7 +133,10 @@ class TestErrors:
         said = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"
         head = b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n" % len(said)
         wire.answer = lambda _: head + said
-        self.expect(opened(endpoint=through(wire)), "not allow it", "Storage Object User")
+        target = opened(endpoint=through(wire))
+        self.expect(target, "not allow it", "Storage Object User")
+        with pytest.raises(NotAllowed):
+            target.delete("shop/a")
 
     @pytest.mark.parametrize("text", ["no JSON", "[]", '{"type": "authorized_user"}'])
     def test_credentials_that_are_none(self, opened: Opened, tmp_path: Path, text: str) -> None:
