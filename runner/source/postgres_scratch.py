@@ -93,7 +93,7 @@ def find(home: Path) -> Cluster | None:
         return None
 
 
-def start(home: Path, programs: Path) -> Cluster:
+def start(home: Path, programs: Path, encoding: str = "UTF8") -> Cluster:
     """Start a new, empty cluster in `home`, or return the one that runs there already.
 
     `programs` is the folder of `initdb` and `pg_ctl`. Raises PersonNeeded when this machine
@@ -118,7 +118,7 @@ def start(home: Path, programs: Path) -> Cluster:
         private.mkdir(mode=0o700)
         if runs_as is not None:
             os.chown(private, runs_as.pw_uid, runs_as.pw_gid)
-        _initialize(cluster, runs_as)
+        _initialize(cluster, runs_as, encoding)
         _start(cluster, runs_as)
         note_daemon(home / NOTE, _process_id(cluster) or 0, [private])
     except BaseException as error:
@@ -158,14 +158,14 @@ def databases(home: Path) -> list[str]:
         return []
 
 
-def _initialize(cluster: Cluster, runs_as: pwd.struct_passwd | None) -> None:
+def _initialize(cluster: Cluster, runs_as: pwd.struct_passwd | None, encoding: str) -> None:
     arguments: list[str | Path] = [
         cluster.programs / "initdb",
         f"--pgdata={cluster.data}",
         f"--username={SUPERUSER}",
         "--auth-local=trust",
         "--auth-host=reject",
-        "--encoding=UTF8",
+        f"--encoding={encoding}",
         "--locale=C",
         "--no-sync",
     ]

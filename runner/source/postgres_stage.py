@@ -176,9 +176,18 @@ def start_scratch(
         return
     major = postgres_checks.major_of(fingerprint.get("server"))
     programs = scratch_programs(spot.source, major)
-    cluster = postgres_scratch.start(spot.home, Path(programs.folder))
+    cluster = postgres_scratch.start(spot.home, Path(programs.folder), _encoding_of(databases))
     with open_session(scratch_server(spot.home)) as session:
         postgres_checks.require_room(session, databases, cluster.data)
+
+
+def _encoding_of(databases: Mapping[str, Mapping[str, Any]]) -> str:
+    """That in which a scratch server should have the names of roles: the bytes of one are the same
+    in all databases, whatever their encodings.
+    """
+    found = {str(one.get("encoding") or "UTF8") for one in databases.values()}
+    # A database is connected to by its name in UTF-8.
+    return found.pop() if len(found) == 1 and "".join(databases).isascii() else "UTF8"
 
 
 def scratch_programs(source: Server, major: int) -> Programs:

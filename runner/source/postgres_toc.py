@@ -143,8 +143,8 @@ def of_tables(entries: Sequence[Entry], wanted: Iterable[Name], known: Iterable[
 
 
 def event_triggers_last(
-    entries: Sequence[Entry], lines: Sequence[str] | None
-) -> tuple[Sequence[str] | None, list[str]]:
+    entries: Sequence[Entry], lines: list[str] | None
+) -> tuple[list[str] | None, list[str]]:
     """The lines that are restored first, and those of event triggers. None: all of them."""
     found = [one.line for one in entries if _EVENT_TRIGGER.match(one.text)]
     if not found:

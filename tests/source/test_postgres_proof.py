@@ -228,9 +228,15 @@ def test_roles_come_back_in_any_encoding(tmp_path: Path) -> None:
         with cluster.connect(**utf8) as connection:
             connection.execute('CREATE ROLE "Müller"')
             connection.execute('CREATE DATABASE old OWNER "Müller"')
+        with cluster.connect("old", **utf8) as connection:
+            connection.execute("CREATE TABLE t (v int)")
+            connection.execute('ALTER TABLE t OWNER TO "Müller"')
         source = opened(latin, tmp_path, globals=True)
         artifacts = captured(source, tmp_path)
         assert "Müller" in b"".join(artifacts.read("globals")).decode()
+        scratch = str(tmp_path / "scratch")
+        proven(source, artifacts, place_at(tmp_path / "drill", scratch))
+        source.discard(place_at(tmp_path / "drill", scratch))
         cluster.execute("DROP DATABASE old")
         with cluster.connect(**utf8) as connection:
             connection.execute('DROP ROLE "Müller"')
