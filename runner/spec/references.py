@@ -61,7 +61,13 @@ def check_questions(document: Mapping[str, Any], schemas: Schemas) -> Iterator[C
         if kind in schemas.types("source")
     }
     for asked, source, place in _questions(document):
-        if source in answers and asked != answers[source]:
+        if asked == "file" and place[0] == "checks" and answers.get(source) is not None:
+            message = (
+                f"`{source}` is {kinds[source]}: no folder is restored in which a file could lie. "
+                f"Ask it {answers[source]}."
+            )
+            yield (*place, asked), message, True
+        elif asked != "file" and source in answers and asked != answers[source]:
             fitting = [one for one, answer in answers.items() if answer == asked]
             instead = f"of {', '.join(fitting)}" if fitting else "of a database"
             other = answers[source] or "run or file"
@@ -73,7 +79,7 @@ def check_questions(document: Mapping[str, Any], schemas: Schemas) -> Iterator[C
 
 
 def _questions(document: Mapping[str, Any]) -> Iterator[tuple[str, Any, Place]]:
-    """Every question in a database's language, of which source, and where it stands."""
+    """Every question that not each source answers, of which, and where it stands."""
     asked: list[tuple[Any, Any, Place]] = []
     for name, checks in _mapping(document.get("checks")).items():
         for index, check in enumerate(checks if isinstance(checks, list) else ()):
@@ -83,9 +89,9 @@ def _questions(document: Mapping[str, Any]) -> Iterator[tuple[str, Any, Place]]:
         probe = _mapping(_mapping(step).get("probe"))
         asked.append((probe, probe.get("source"), ("recovery", index, "probe")))
     for question, source, place in asked:
-        for language in LANGUAGES:
-            if language in _mapping(question) and isinstance(source, str):
-                yield language, source, place
+        for asked_for in NEED_SOURCE:
+            if asked_for in _mapping(question) and isinstance(source, str):
+                yield asked_for, source, place
 
 
 def check_schedules(document: Mapping[str, Any]) -> Iterator[Complaint]:

@@ -78,6 +78,8 @@ def test_a_sound_spec_is_warned_of_its_disk_alone(tmp_path: Path) -> None:
         (LOCAL, f"{BUCKET} lock: 15d}}", "targets.usb.lock", "locked for 15d"),
         (LOCAL, f"{BUCKET} lock: 12h}}", "targets.usb.lock", "nothing of it is locked"),
         ("{restore: db}", "{run: a, env: {A_TOKEN: x}}", "recovery[1].env.A_TOKEN", "env_file"),
+        ("{restore: db}", "{run: a, env: {PGPASSWORD: x}}", "recovery[1].env.PGPASSWORD", "secret"),
+        ("{restore: db}", "{run: a, env: {MYSQL_PWD: x}}", "recovery[1].env.MYSQL_PWD", "secret"),
         ("file:/mnt/key", "file:config/key", "encryption.identity", "the source `config`"),
         ("file:/mnt/key", "file:usb/sub/key", "encryption.identity", "the target `usb`"),
         ("file:/mnt/key", "file:.holdfast/key", "encryption.identity", "the state folder"),
@@ -102,6 +104,7 @@ def test_what_is_warned_of(tmp_path: Path, old: str, new: str, path: str, said: 
     ("old", "new"),
     [
         ("recovery:", "services: {bot: {sources: [db], env: {TOKEN_FILE: x}}}\nrecovery:"),
+        ("{restore: db}", "{restore: db}\n  - {run: a, expected: 1m, env: {PWD: x, MONKEY: y}}"),
         ("{daily: 14}", "{weekly: 2}"),
         ("{daily: 14}", "{within: 8d}"),
         ("{daily: 14}", "{last: 8}"),

@@ -36,6 +36,7 @@ from tests.spec.builders import SMALL, problems_of, told
         ("recovery: [{probe: {sql: a, source: dv}}]", "recovery[0].probe.source", "`db`"),
         ("recovery: [{probe: {redis: get a, source: db}}]", "recovery[0].probe.redis", "it sql"),
         ("checks: {config: [{sql: select 1}]}", "checks.config[0].sql", "ask this of db"),
+        ("checks: {db: [{file: data.db}]}", "checks.db[0].file", "no folder"),
         ("checks: {db: [{redis: get a}]}", "checks.db[0].redis", "ask this of a database"),
         ("policies: {n: {timeout: 0s}}", "policies.n.timeout", "gives up at once"),
         ("recovery: [{run: a, timeout: 0m0.0s}]", "recovery[0].timeout", "gives up at once"),
