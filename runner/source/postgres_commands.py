@@ -84,14 +84,27 @@ done
 # The triggers of a table come after its rows, which they would change, and event triggers after all
 # that they would forbid. A new database lies in the default tablespace, as all that is in it, and
 # has a schema `public`: a dump that makes one too would fail. One of tables alone makes none.
+# pg_dump 15 and later name a locale in words that older servers do not know, and leave out what
+# everybody may do in `public` where that is as it is at first since 15.
 _LOAD_FILE = r"""
   list=$(mktemp)
   restore() { pg_restore --exit-on-error --no-tablespaces $owners --use-list="$list" "$@" "$dump"; }
   if [ "$there" = 0 ]; then
     pg_restore --list --create "$dump" | grep -aE '^[0-9; ]+ ([A-Z ]+ - )?DATABASE ' > "$list"
+    older=$(ask <<< "SELECT current_setting('server_version_num')::int < 150000")
+    words='s/^(CREATE DATABASE .*) LOCALE_PROVIDER = libc/\1/'
+    words="$words; s/^(CREATE DATABASE .*) LOCALE = ('[^']*')/\1 LC_COLLATE = \2 LC_CTYPE = \2/"
     pg_restore --create $owners --use-list="$list" --file=- "$dump" |
-      sed -e '/^\\/d' -e 's/^\(CREATE DATABASE .*\) TABLESPACE = .*;$/\1;/' |
+      sed -E -e '/^\\/d' -e 's/^(CREATE DATABASE .*) TABLESPACE = .*;$/\1;/' \
+        -e "$([ "$older" = f ] || printf %s "$words")" |
       fenced | ask > /dev/null
+    by=$(LISTED | sed -n 's/^; *Dumped by pg_dump version: \([0-9]*\).*/\1/p')
+    case "$older$((${by:-0} < 15))" in
+      t0) word='REVOKE CREATE ON SCHEMA public FROM PUBLIC' ;;
+      f1) word='GRANT CREATE ON SCHEMA public TO PUBLIC' ;;
+      *) word= ;;
+    esac
+    PREFIXpsql -X -q -v ON_ERROR_STOP=1 -d "$into" -c "$word"
   fi
   if ! LISTED | grep -aq ' SCHEMA - '; then
     LISTED | grep -avE '^[0-9; ]+ ([A-Z]+ )+(DATA|ATTACH|SET|OWNED BY) ' |

@@ -9,10 +9,18 @@ from typing import Any
 from runner.errors import StepFailed
 from runner.source.postgres_errors import ServerSaid
 from runner.source.postgres_server import Server
-from runner.source.postgres_session import Session, identifier, literal, open_session
+from runner.source.postgres_session import (
+    Session,
+    identifier,
+    literal,
+    open_session,
+    version_of,
+)
 
 # Those that a database must be told of, by the catalog's letter, with the clause of their locale.
 PROVIDERS = {"i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}
+
+CLOSED_SINCE = 15  # the major since which a new schema `public` lets nobody else create in it
 
 # It is no right of anybody to name the default one, in which every database is made.
 _TABLESPACES = (
@@ -103,6 +111,18 @@ def make_schemas(server: Server, names: Sequence[str], described: Mapping[str, A
     with open_session(server) as session:
         for name in names:
             session.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(name)}{whose}")
+
+
+def expect_public(server: Server, dumped_by: int) -> None:
+    """Give the schema `public` of a new database the rights that pg_dump of that major takes for
+    those of every new one, and therefore leaves out: since 15 not everybody may create there.
+    """
+    with open_session(server) as session:
+        new = version_of(session) // 10_000 >= CLOSED_SINCE
+        if not dumped_by or new == (dumped_by >= CLOSED_SINCE) or not session.rows(_PUBLIC):
+            return
+        verb, whom = ("GRANT", "TO") if new else ("REVOKE", "FROM")
+        session.execute(f"{verb} CREATE ON SCHEMA public {whom} PUBLIC")
 
 
 def own_public(server: Server, described: Mapping[str, Any]) -> None:

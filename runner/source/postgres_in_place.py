@@ -250,7 +250,7 @@ def _lines(session: Session, server: Server, programs: Programs, dump: Path) -> 
         texts |= {"SCHEMA - public "} | {
             f"{kind} - SCHEMA {one} " for kind in ("COMMENT", "ACL") for one in _spelt("public")
         }
-    entries = postgres_toc.read(server, programs, dump)
+    entries = postgres_toc.read(server, programs, dump).entries
     if not session.rows(_PUBLIC) and any(" public " in one.text for one in entries):
         session.execute("CREATE SCHEMA public")
     return [one.line for one in entries if not one.text.startswith(tuple(texts))]

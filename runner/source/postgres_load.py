@@ -46,9 +46,12 @@ _NO_SCHEMA = re.compile(r" does not exist .*\bCONTEXT: .*\bfunction ", re.DOTALL
 # partitions, and change them: so what has triggers comes after all rows.
 _PASSES = [("--section=pre-data", "--section=data"), ("--section=post-data",)]
 
-# Rows are checked as they come, by a function that may look at those of another table.
-_OF_ROWS = re.compile(
-    r"COPY failed for table .*(violates check constraint|\bCONTEXT: .*\bfunction )", re.DOTALL
+# Rows are checked as they come, by a function that may look at those of another table; and indexes
+# of partitions that are attached at the same time may wait for each other.
+_OF_ORDER = re.compile(
+    r"COPY failed for table .*(violates check constraint|\bCONTEXT: .*\bfunction )"
+    r"|deadlock detected",
+    re.DOTALL,
 )
 
 _DUMP = b"PGDMP"
@@ -56,8 +59,8 @@ _INSIDE = re.compile(r"(?:[^/]+/)?([A-Za-z0-9_.]*[A-Za-z0-9_])")  # what a direc
 
 
 class OutOfOrder(ServerSaid):
-    """Rows were refused that may need those of another table, which were not there yet: several
-    processes restore them in any order, one in that of their names.
+    """Rows were refused that may need those of another table, which were not there yet, or two
+    processes waited for each other: several restore in any order, one in that of the names.
     """
 
 
@@ -223,7 +226,7 @@ def _explained(*, several: bool) -> Iterator[None]:
     try:
         yield
     except ServerSaid as error:
-        if several and _OF_ROWS.search(error.message):
+        if several and _OF_ORDER.search(error.message):
             raise OutOfOrder(error.message, remedy=error.remedy, state=error.state) from error
         if not _NO_SCHEMA.search(error.message):
             raise

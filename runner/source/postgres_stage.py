@@ -32,6 +32,7 @@ from runner.source.postgres_create import (
     create_database,
     describe,
     drop_database,
+    expect_public,
     make_extensions,
     make_schemas,
     open_renamed,
@@ -282,7 +283,9 @@ def _fill(
     describe(session, member.staged, described, scratch=restoring.scratch)
     try:
         encoding = str(described.get("encoding") or "UTF8")
-        entries = postgres_toc.read(restoring.server, restoring.programs, dump, encoding)
+        contents = postgres_toc.read(restoring.server, restoring.programs, dump, encoding)
+        entries = contents.entries
+        expect_public(into, contents.dumped_by)
         if not restoring.include and any(one.text.startswith(PUBLIC) for one in entries):
             own_public(into, described)
         make_extensions(into, missing_extensions(entries, described))

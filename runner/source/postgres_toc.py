@@ -15,6 +15,7 @@ from runner.source.postgres_programs import Programs, client, explained
 from runner.source.postgres_server import Server
 
 _ENTRY = re.compile(r"(\d+); \d+ \d+ (.+)")
+_DUMPED_BY = re.compile(r"^;\s+Dumped by pg_dump version: (\d+)", re.MULTILINE)
 _NEEDS = ";\tdepends on: "
 
 # How a restore speaks, whatever it restores.
@@ -64,14 +65,20 @@ class Entry:
     needs: frozenset[int]
 
 
-def read(server: Server, programs: Programs, dump: Path, encoding: str = "UTF8") -> list[Entry]:
-    """The entries of a dump, in the order in which they are restored. `encoding`, in PostgreSQL's
-    words, is that of the database that was dumped.
-    """
+@dataclass(frozen=True)
+class Contents:
+    """What a dump says of itself."""
+
+    entries: list[Entry]  # in the order in which they are restored
+    dumped_by: int  # the major of pg_dump; 0: it does not say
+
+
+def read(server: Server, programs: Programs, dump: Path, encoding: str = "UTF8") -> Contents:
+    """What is in a dump. `encoding`, in PostgreSQL's words, is that of the dumped database."""
     arguments = ["--list", "--verbose"]
     if server.exec and dump.is_dir():
         found = postgres_behind.contents(server, programs, dump, arguments)
-        return parse(as_text(found, encoding))
+        return _contents(as_text(found, encoding))
     if not server.exec:
         arguments.append(str(dump))
     with (
@@ -88,7 +95,12 @@ def read(server: Server, programs: Programs, dump: Path, encoding: str = "UTF8")
             folder=one.folder,
         ) as output:
             found = output.read()
-    return parse(as_text(found, encoding))
+    return _contents(as_text(found, encoding))
+
+
+def _contents(text: str) -> Contents:
+    made = _DUMPED_BY.search(text)
+    return Contents(parse(text), int(made[1]) if made else 0)
 
 
 def as_text(said: bytes, encoding: str) -> str:

@@ -486,3 +486,32 @@ def test_what_a_killed_stage_left_is_removed(app: Database, tmp_path: Path) -> N
 
 def _kill(_: object) -> None:
     raise KeyboardInterrupt
+
+
+DEADLOCK = """#!/bin/bash
+for word in "$@"; do
+  if [[ $word =~ ^--jobs=([2-9]|[1-9][0-9]) ]]; then
+    echo 'pg_restore: error: could not execute query: ERROR:  deadlock detected' >&2
+    exit 1
+  fi
+done
+exec {program} "$@"
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor: one process restores")
+def test_processes_that_wait_for_each_other_are_followed_by_one(
+    app: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for program in app.cluster.bin.iterdir():
+        (folder / program.name).symlink_to(program)
+    (folder / "pg_restore").unlink()
+    (folder / "pg_restore").write_text(DEADLOCK.format(program=app.cluster.bin / "pg_restore"))
+    (folder / "pg_restore").chmod(0o755)
+    source = opened(app, tmp_path, bin=str(folder))
+    place = place_at(tmp_path, "copy")
+    proven(source, captured(source, tmp_path), place)
+    source.swap(place)
+    assert players(app, "copy") == ROWS

@@ -1,0 +1,90 @@
+"""The oldest PostgreSQL that is supported, with the client programs of a newer one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.postgres_server import (
+    Cluster,
+    Database,
+    debian_programs,
+    new_database,
+    oldest_programs,
+    start_cluster,
+)
+from tests.postgres_service import PostgresService, content
+from tests.test_postgres_journey import blocks
+from tests.tools import run
+
+MORE = """
+CREATE TABLE sales (id int GENERATED ALWAYS AS IDENTITY, day date, net numeric,
+    gross numeric GENERATED ALWAYS AS (net * 1.19) STORED) PARTITION BY RANGE (day);
+CREATE TABLE sales_2026 PARTITION OF sales FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+CREATE TABLE sales_rest PARTITION OF sales DEFAULT;
+INSERT INTO sales (day, net) SELECT date '2025-12-01' + n, n FROM generate_series(1, 100) AS n;
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+SELECT lo_from_bytea(4711, 'a large object');
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A server of its own."""
+    cluster = start_cluster(oldest_programs())
+    yield cluster
+    cluster.stop()
+
+
+@pytest.fixture
+def service(cluster: Cluster, tmp_path: Path) -> PostgresService:
+    """A service whose superuser backs it up."""
+    made = new_database(cluster)
+    client = Cluster(debian_programs(), cluster.folder, cluster.port, cluster.process)
+    database = Database(client, made.name, made.owner)
+    service = PostgresService(tmp_path / "service", database, globals=True).fill()
+    database.psql(stdin=MORE)
+    service.source |= {"host": str(cluster.folder), "user": "postgres"}
+    service.declare(recovery=[{"restore": ["db"]}])
+    return service
+
+
+def kept(service: PostgresService) -> Any:
+    """All that must come back."""
+    rows = service.database.rows
+    return (
+        content(service.database),
+        rows("SELECT tableoid::regclass::text, t.* FROM sales AS t ORDER BY id"),
+        rows("SELECT nspacl::text FROM pg_namespace WHERE nspname = 'public'"),
+    )
+
+
+def test_it_is_backed_up_proven_drilled_and_brought_back(service: PostgresService) -> None:
+    service("backup", status=0)
+    before = kept(service)
+    proven = service.json("verify", "--level", "restored")["results"]
+    assert [one["verdict"] for one in proven] == ["PASS"]
+    drilled = service.json("drill")
+    assert [one["equal"] for one in drilled["proof"]] == [True]
+    service.database.execute("TRUNCATE items, sales; DROP VIEW rich")
+    document = service.json("restore", "--source", "db", "--confirm", "db")
+    assert document["proof"] == [{"source": "db", "equal": True, "differences": []}]
+    assert kept(service) == before
+    assert service.leftovers() == []
+
+
+def test_the_printed_commands_bring_it_back(service: PostgresService) -> None:
+    service("backup", status=0)
+    before = kept(service)
+    service.database.cluster.execute(f"DROP DATABASE {service.database.name}")
+    (snapshot,) = service.snapshots()
+    text = (snapshot / "RESTORE.md").read_text()
+    variables = service.database.cluster.environment()
+    del variables["PGDATABASE"]
+    lines = [f"export {name}={value}" for name, value in variables.items()]
+    script = "\n".join([*lines, *blocks(text, "sh"), *blocks(text, "sh server")])
+    run("bash", "-e", "-c", script, folder=snapshot)
+    assert kept(service) == before
