@@ -51,6 +51,8 @@ def capture_server(address: Address, options: Mapping[str, Any], capture: Captur
         layout = layout_of(connection, address)
     taken = [_take(one.address, one.part, options, capture) for one in layout.primaries]
     notes = [*layout.notes, *dict.fromkeys(note for one in taken for note in one.notes)]
+    if not any(count for one in taken for kinds in one.kinds.values() for count in kinds.values()):
+        notes.append("it holds no key at all")
     with connect(layout.primaries[0].address) as connection:
         notes += _store_users(connection, capture)
     return Captured(

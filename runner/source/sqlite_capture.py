@@ -137,6 +137,9 @@ def _standing(live: Path) -> dict[str, Any]:
 
 def _notes(found: dict[str, Any]) -> Iterator[str]:
     yield from found["check"]["words"][:5]
-    for name, table in found.get("tables", {}).items():
+    tables = found.get("tables")
+    if tables is not None and not any(one.get("rows", 1) for one in tables.values()):
+        yield "it holds no row at all"
+    for name, table in (tables or {}).items():
         if "unchecked" in table:
             yield f"table {name} could not be read here: {table['unchecked']}"

@@ -82,6 +82,12 @@ def test_stores_an_rdb_the_users_and_counts(redis_server: RedisServer, tmp_path:
     assert [line.split()[1] for line in users] == ["ann", "default"]
 
 
+def test_a_server_without_a_key_is_told(redis_server: RedisServer, tmp_path: Path) -> None:
+    assert capture(redis_server, tmp_path / "empty")[0].notes == ("it holds no key at all",)
+    fill(redis_server)
+    assert capture(redis_server, tmp_path / "filled")[0].notes == ()
+
+
 def test_a_managed_server_is_read_key_by_key(tmp_path: Path) -> None:
     with running(*MANAGED) as server, running() as other:
         fill(server)

@@ -68,6 +68,18 @@ def restored(artifacts: Artifacts, path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("statement", ["", "CREATE TABLE players (name text)"])
+def test_a_database_without_a_row_is_told(folder: Path, tmp_path: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "bot.db")) as connection:
+        connection.executescript(statement)
+        (folder / "bot.db").touch()
+        assert captured(folder / "bot.db", tmp_path / "empty")[0].notes == (
+            "it holds no row at all",
+        )
+        connection.executescript("CREATE TABLE one AS SELECT 1")
+        assert captured(folder / "bot.db", tmp_path / "filled")[0].notes == ()
+
+
 @pytest.mark.parametrize("wal", [True, False], ids=["wal", "rollback"])
 def test_a_writer_does_not_disturb_a_capture(folder: Path, tmp_path: Path, wal: bool) -> None:
     make_invariant(folder / "bot.db", wal=wal)
