@@ -103,10 +103,11 @@ def _read_manifests(
     alone = len(unread) == 1 and not held.manifests
     failures = 0
     some = bundles(unread, threads)
-    with reading_ahead(manifests.read_bundle, some, threads) as ahead:
+    with reading_ahead(manifests.fetch_bundle, some, threads) as ahead:
         for one, answer in _answers(some, ahead, manifests):
             try:
-                entry, summary = answer()
+                entry, data = answer()
+                summary = manifests.sum_up(one.name, data)
                 held.manifests[one.name] = recalled(one.name, summary, manifests.target.name)
                 cache.remember(entry, summary)
                 failures = 0
@@ -130,4 +131,4 @@ def _answers(
         answers = ahead.read(bundle)
         yield from zip(bundle, answers, strict=False)
         for one in bundle[len(answers) :]:
-            yield one, partial(manifests.read, one)
+            yield one, partial(manifests.fetch, one)

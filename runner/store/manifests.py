@@ -25,15 +25,15 @@ class Unread(NamedTuple):
     entry: Entry | None  # None: nobody listed it, and it may not be there
 
 
-class Summed(NamedTuple):
-    """What was read of one."""
+class Fetched(NamedTuple):
+    """One as it lies there."""
 
     entry: Entry
-    summary: list[Any]  # JSON
+    data: bytes
 
 
 Bundle: TypeAlias = tuple[Unread, ...]
-Answer: TypeAlias = Callable[[], Summed]  # raises what reading it raised
+Answer: TypeAlias = Callable[[], Fetched]  # raises what reading it raised
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,26 @@ class Manifests:
     project: str
     profile: str
 
-    def read(self, one: Unread) -> Summed:
-        """Read one. Raises FileNotFoundError, ValueError on damage, and StepFailed."""
-        entry, chunks = one.entry, None
+    def fetch(self, one: Unread) -> Fetched:
+        """Read one. Raises FileNotFoundError, ValueError for its size, and StepFailed."""
+        entry, data = one.entry, None
         if entry is None:
-            key = f"{folder_of(self.project, self.profile, one.name)}/{MANIFEST}"
-            entry, chunks = cast("Any", self.target).fetch(key)
+            key = f"{folder_of(self.project, self.profile)}/{one.name}/{MANIFEST}"
+            entry, data = cast("Any", self.target).fetch(key, MOST_BYTES + 1)
         if entry.bytes > MOST_BYTES + 1:
             raise ValueError(f"it has more than {MOST_BYTES} bytes")
-        data = b"".join(self.target.get(entry.key) if chunks is None else chunks)
-        manifest = parse_manifest(data, self.project, self.profile, one.name)
-        return Summed(entry, summarized(manifest, data))
+        return Fetched(entry, b"".join(self.target.get(entry.key)) if data is None else data)
 
-    def read_bundle(self, bundle: Bundle) -> list[Answer]:
+    def sum_up(self, name: str, data: bytes) -> list[Any]:
+        """What a catalog needs of the manifest of that snapshot. Raises ValueError on damage."""
+        return summarized(parse_manifest(data, self.project, self.profile, name), data)
+
+    def fetch_bundle(self, bundle: Bundle) -> list[Answer]:
         """Read some in their order, up to the first for which the target itself fails."""
         answers: list[Answer] = []
         for one in bundle:
             try:
-                answers.append(_giving(self.read(one)))
+                answers.append(_giving(self.fetch(one)))
             except (FileNotFoundError, ValueError) as error:
                 answers.append(_raising(error))
             except StepFailed as error:
@@ -76,12 +78,12 @@ def bundles(unread: Sequence[Unread], threads: int) -> list[Bundle]:
     return [tuple(unread[start : start + size]) for start in range(0, len(unread), size)]
 
 
-def _giving(summed: Summed) -> Answer:
-    return lambda: summed
+def _giving(fetched: Fetched) -> Answer:
+    return lambda: fetched
 
 
 def _raising(error: Exception) -> Answer:
-    def answer() -> Summed:
+    def answer() -> Fetched:
         raise error
 
     return answer

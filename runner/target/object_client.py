@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 CONNECT_SECONDS = 10.0
+PAUSE_SECONDS = 0.5
 
 _NEVER = re.compile(r"[@\s]")  # in a server's address
+_NO_ANSWER = "HTTP error: error sending request"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -50,6 +53,32 @@ def client(url: str, ca: str | None, waits: dict[str, timedelta]) -> ClientConfi
     return options  # type: ignore[return-value] # its names are those of the library
 
 
+def reach(url: str, ca: str | None, *, timeout: float, patience: float) -> None:
+    """Return once the server at `url` answers, whatever it says. Raises BaseError of the library
+    when there was no answer for `patience` seconds.
+    """
+    import obstore
+    from obstore.exceptions import BaseError
+    from obstore.store import HTTPStore
+
+    deadline = time.monotonic() + patience
+    options = client(url, ca, {"timeout": timedelta(seconds=timeout)})
+    server = HTTPStore.from_url(url, client_options=options, retry_config={"max_retries": 0})
+    while True:
+        try:
+            obstore.head(server, "")
+        except BaseError as error:
+            if _NO_ANSWER not in str(error):
+                return
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(PAUSE_SECONDS)
+        except FileNotFoundError:
+            return
+        else:
+            return
+
+
 def endpoint_of(spec: TargetSpec, *, default: str = "", example: str) -> str:
     """The address of the server, without a slash at its end. Raises UsageError: the library breaks
     down over one that cannot be.
@@ -72,10 +101,10 @@ def endpoint_of(spec: TargetSpec, *, default: str = "", example: str) -> str:
 
 def certificates(spec: TargetSpec) -> str | None:
     """The certificates in the file that the option `ca` names. Raises UsageError."""
-    import ssl
-
     if "ca" not in spec.options:
         return None
+    import ssl
+
     path = spec.folder / Path(spec.options["ca"]).expanduser()
     try:
         # What stands between them are comments, in any encoding.

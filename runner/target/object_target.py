@@ -80,11 +80,13 @@ class ObjectTarget:
         with self._objects.explained(f"{key} was not read", key=key):
             return self._objects.read(key, offset, length)
 
-    def fetch(self, key: str) -> tuple[Entry, Iterator[bytes]]:
-        """An object as a listing would show it, and its bytes; a missing one raises at the call."""
+    def fetch(self, key: str, most: int) -> tuple[Entry, bytes]:
+        """A small object as a listing would show it, and its bytes: none where it has more than
+        `most`. Raises FileNotFoundError where there is none.
+        """
         require_portable(key)
         with self._objects.explained(f"{key} was not read", key=key):
-            return self._objects.fetch(key)
+            return self._objects.fetch(key, most)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         """Every object below `prefix`, in the server's order.

@@ -19,7 +19,7 @@ from runner.errors import HoldfastError, StepFailed
 from runner.target import Entry, KeyExists
 from runner.target.feed import feed
 from runner.target.keys import Incoming
-from runner.target.object_client import Pace, require_library
+from runner.target.object_client import Pace, reach, require_library
 from runner.target.object_errors import code_of
 from runner.target.s3_request import Refused, Requests, Unreachable
 
@@ -95,7 +95,9 @@ class Objects(ABC):
 
     def _reach(self) -> None:
         # A server that was there is waited for longer than one that never was.
-        self.requests.reach(min(self.pace.retry, FIRST_SECONDS))
+        at = self.requests
+        patience = min(self.pace.retry, FIRST_SECONDS)
+        reach(at.url, at.ca, timeout=at.timeout, patience=patience)
 
     def write(
         self, key: str, first: bytes, rest: Iterable[bytes] | None, *, stamp: str | None = None
@@ -178,15 +180,22 @@ class Objects(ABC):
             result = self._from(key, offset, end, found["e_tag"])
         return self._stream(key, result, offset, end)
 
-    def fetch(self, key: str) -> tuple[Entry, Iterator[bytes]]:
-        """An object as a listing would show it, and its bytes. Raises FileNotFoundError at the
-        call.
+    def fetch(self, key: str, most: int) -> tuple[Entry, bytes]:
+        """A small object as a listing would show it, and its bytes: none where it has more than
+        `most`. Raises FileNotFoundError.
         """
         import obstore
+        from obstore.exceptions import BaseError
 
         result = obstore.get(self.reader, key)
         entry = _entry(key, result.meta)
-        return entry, self._stream(key, result, 0, entry.bytes)
+        if entry.bytes > most:
+            return entry, b""
+        try:
+            return entry, bytes(result.bytes())
+        except BaseError:
+            again = self._from(key, 0, entry.bytes, result.meta["e_tag"])
+            return entry, b"".join(self._stream(key, again, 0, entry.bytes))
 
     def entries(
         self, prefix: str, *, after: str | None = None, until: str | None = None, name: str = ""

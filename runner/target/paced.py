@@ -40,10 +40,10 @@ class _Paced:
         """The object's bytes, as the target has them; a missing one raises at the call."""
         return self._down.slowed(self._target.get(key, offset=offset, length=length))
 
-    def fetch(self, key: str) -> tuple[Entry, Iterator[bytes]]:
-        """An object as a listing shows it, and its bytes, where the target has that."""
-        entry, chunks = cast("Any", self._target).fetch(key)
-        return entry, self._down.slowed(chunks)
+    def fetch(self, key: str, most: int) -> tuple[Entry, bytes]:
+        """A small object as a listing shows it, and its bytes, where the target has that."""
+        entry, data = cast("Any", self._target).fetch(key, most)
+        return entry, b"".join(self._down.slowed([data]))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._target, name)

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ssl
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
-from xml.etree import ElementTree as ET
 
 from runner.errors import StepFailed
 
-PAUSE_SECONDS = 0.5
+# What speaks HTTP takes long to import, and most commands get by without.
+if TYPE_CHECKING:
+    import urllib.request
+    from xml.etree import ElementTree as ET
+
 MOST_BYTES = 8 * 1024 * 1024  # of an answer: 1000 uploads take less
 
 
@@ -70,23 +69,11 @@ class Requests:
     timeout: float  # seconds
     ca: str | None = None  # a file of certificates that are trusted beside the usual ones
 
-    def reach(self, patience: float) -> None:
-        """Return once there is an answer, whatever it is. Raises Unreachable when there was none
-        for `patience` seconds.
-        """
-        deadline = time.monotonic() + patience
-        while True:
-            try:
-                self._ask(urllib.request.Request(self.url, method="HEAD"), refusal=True)  # noqa: S310
-            except Unreachable:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(PAUSE_SECONDS)
-            else:
-                return
-
     def date(self) -> datetime:
         """The server's clock, to the second. What it thinks of the request does not matter."""
+        import urllib.request
+        from email.utils import parsedate_to_datetime
+
         request = urllib.request.Request(self.url, method="HEAD")  # noqa: S310
         _, headers = self._ask(request, refusal=True)
         try:
@@ -131,6 +118,10 @@ class Requests:
     def _ask(
         self, request: urllib.request.Request, *, refusal: bool = False
     ) -> tuple[bytes, Mapping[str, str]]:
+        import ssl
+        import urllib.error
+        import urllib.request
+
         context = None
         if self.url.startswith("https:"):
             context = ssl.create_default_context()
@@ -160,6 +151,8 @@ class Requests:
         body: bytes,
         more: Mapping[str, str],
     ) -> urllib.request.Request:
+        import urllib.request
+
         parts = urlsplit(self.url)
         text = "&".join(f"{quote(n, safe='')}={quote(query[n], safe='')}" for n in sorted(query))
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -194,6 +187,8 @@ def _signature(canonical: str, stamp: str, scope: str, key: Key) -> str:
 
 def plain(text: bytes) -> ET.Element:
     """An answer's document, without namespaces, which servers disagree on."""
+    from xml.etree import ElementTree as ET
+
     tree = ET.fromstring(text)  # noqa: S314 - of the server that keeps everything
     for one in tree.iter():
         one.tag = one.tag.rpartition("}")[2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -32,9 +31,9 @@ class Reads:
         self.fetched: list[str] = []
         fetch = S3Target.fetch
 
-        def counted(target: S3Target, key: str) -> tuple[Entry, Iterator[bytes]]:
+        def counted(target: S3Target, key: str, most: int) -> tuple[Entry, bytes]:
             self.fetched.append(key.split("/")[-2])
-            return fetch(target, key)
+            return fetch(target, key, most)
 
         monkeypatch.setattr(S3Target, "fetch", counted)
 

@@ -392,6 +392,18 @@ class TestFaults:
         wire.cuts = [MIB]
         assert b"".join(target.get("a", offset=5, length=6 * MIB)) == data[5 : 6 * MIB + 5]
 
+    def test_a_small_object_is_read_again_after_the_connection_broke(
+        self, opened: Opened, wire: Wire
+    ) -> None:
+        data = os.urandom(MIB)
+        target = opened(endpoint=through(wire))
+        target.put("a", [data])
+        wire.cuts = [MIB // 3, MIB // 3]
+        entry, found = target.fetch("a", MIB)
+        assert (entry.tag, found) == (next(target.entries("")).tag, data)
+        assert wire.cuts == []
+        assert target.fetch("a", MIB - 1) == (entry, b"")
+
     def test_a_download_of_what_was_replaced_meanwhile_fails(
         self, opened: Opened, wire: Wire
     ) -> None:
