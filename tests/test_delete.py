@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.errors import StepFailed
 from tests.inside import Inside
 from tests.service import SPEC, Service
 
@@ -126,15 +127,23 @@ def test_the_line_that_removes_it_names_the_profile(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_pin_that_could_not_be_written_is_none(
-    service: Service, holdfast: Inside, oldest: str
+def test_a_word_that_no_target_takes_changes_nothing(
+    holdfast: Inside, oldest: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for target in ("backups", "elsewhere"):
-        records = folder_of(service, target, ".records")
-        records.rename(records.with_name("moved"))
-        records.write_text("in the way")
-    told = holdfast.json("pin", "--snapshot", oldest, status=4)
-    assert (told["pinned"], told["targets"]) == (False, [])
+    def full(*_: object) -> str:
+        raise StepFailed("No space is left on the device.")
+
+    def told(command: str) -> tuple[bool, list[str]]:
+        with monkeypatch.context() as fault:
+            fault.setattr("runner.execute.actions.record.write_record", full)
+            said = holdfast.json(command, "--snapshot", oldest, status=4)
+        return said["pinned"], said["targets"]
+
+    assert told("pin") == (False, [])
+    assert told("unpin") == (False, [])
+    holdfast("pin", "--snapshot", oldest, status=0)
+    assert told("pin") == (True, [])
+    assert told("unpin") == (True, [])
 
 
 class TestASavedPlan:

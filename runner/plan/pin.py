@@ -17,7 +17,7 @@ def compile_pin(
 ) -> Plan:
     """The plan of a pin for so many seconds, or until it is taken back. Pure."""
     until = None if seconds is None else facts.now + timedelta(seconds=seconds)
-    shown = None if until is None else until.isoformat().replace("+00:00", "Z")
+    shown = _shown(until)
     title = "Keep {snapshot} at {target}" + ("" if shown is None else f" until {shown}")
     return _plan("pin", spec, catalog, wanted, title, {"until": shown})
 
@@ -44,7 +44,14 @@ def _plan(
         )
         for target in one.targets
     )
-    facts = {"snapshot": one.id, "targets": list(one.targets), **more}
+    facts = {
+        "snapshot": one.id,
+        "targets": list(one.targets),
+        # How it stands, and goes on to stand where no target takes the word.
+        "pinned": one.pinned,
+        "pinned_until": _shown(one.pinned_until),
+        **more,
+    }
     return Plan(kind, spec.project, spec.profile, spec.digest, steps, facts=facts)
 
 
@@ -54,3 +61,7 @@ def _last_word(catalog: Catalog, snapshot: str) -> datetime | None:
     for records in catalog.records.values():
         words += [*records.pins, *records.unpins]
     return max((one.at for one in words if one.snapshot == snapshot), default=None)
+
+
+def _shown(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat().replace("+00:00", "Z")

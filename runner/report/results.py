@@ -238,15 +238,13 @@ def _left_alone(plan: Plan, finished: Finished) -> list[dict[str, str]]:
 
 def pin_outcome(plan: Plan, finished: Finished) -> Outcome:
     """`pin` and `unpin`: how the snapshot stands now, and where that is written down."""
+    facts = plan.facts
     written = [step.params["target"] for step in plan.steps if finished.results[step.id].done]
-    data: dict[str, Any] = {
-        "id": plan.facts["snapshot"],
-        # Where nothing was written, all stands as it did.
-        "pinned": (plan.kind == "pin") == bool(written),
-        "targets": written,
-    }
+    # Where nothing was written, all stands as it did.
+    pinned = plan.kind == "pin" if written else facts["pinned"]
+    data: dict[str, Any] = {"id": facts["snapshot"], "pinned": pinned, "targets": written}
     if plan.kind == "pin":
-        data["until"] = plan.facts["until"]
+        data["until"] = facts["until"] if written else facts["pinned_until"]
     return Outcome(plan.kind, data, finished.exit_code, finished.error)
 
 
