@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from runner.errors import HoldfastError, PersonNeeded
+from runner.errors import HoldfastError, PersonNeeded, UsageError
 from runner.execute.lost_values import Holder, lost_values, sources_of_lost_files
 from runner.execute.remembering import missing_links
 from runner.execute.runs import Finished
@@ -54,6 +54,13 @@ class Choosing:
     target: str | None = None
     profile: str | None = None  # another profile's snapshots
     targets: tuple[str, ...] = ()  # those that may be read; none: all
+
+    def __post_init__(self) -> None:
+        """Raises UsageError where two snapshots are asked for."""
+        if self.at and self.snapshot != LATEST:
+            raise UsageError(
+                "--snapshot and --at each choose a snapshot.", remedy="Leave out one of them."
+            )
 
 
 def perform(prepared: Prepared) -> Outcome:

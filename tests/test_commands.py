@@ -133,6 +133,11 @@ class TestFlags:
         assert service.log() == []
         assert snapshots(service) == 1
 
+    @pytest.mark.parametrize("command", ["restore --source db", "dr-restore", "drill", "ls"])
+    def test_a_snapshot_and_a_time_at_once(self, holdfast: Inside, command: str) -> None:
+        answer = holdfast(*command.split(), "--snapshot", "7f3a9c", "--at", "2h ago", status=1)
+        assert "--snapshot and --at each choose a snapshot" in answer.stderr
+
     def test_invokes_own_file_flag_is_refused(self, service: Service, holdfast: Inside) -> None:
         (service.folder / "other.yaml").write_text((service.folder / "backup.yaml").read_text())
         answer = holdfast("-f", "other.yaml", "backup", status=1)
