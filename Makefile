@@ -41,7 +41,9 @@ lint: .venv/.developing
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# Tests start thousands of processes: where PYTHONDONTWRITEBYTECODE is set, each would compile anew.
 test: lint
+	@$(BIN)/python -m compileall -q runner
 	@$(BIN)/pytest $(PYTEST_ARGS)
 
 test-fast: .venv/.developing
