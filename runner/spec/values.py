@@ -23,8 +23,13 @@ from runner.spec.units import parse_duration, parse_size
 
 Tell = Callable[[Place, str], None]
 
-# A duration of nothing.
+# A duration of nothing, and the end of the places where it is none.
 _NOTHING = re.compile(r"([0.]+[a-z]+)+")
+_OF_NOTHING: Mapping[Place, str] = {
+    ("timeout",): "A timeout of {} gives up at once. Write a longer one, or leave it out.",
+    ("keep", "within"): "Nothing is younger than {}, and a rule that keeps nothing is none: "
+    "without another one all is kept for ever. Write a longer one, or leave it out.",
+}
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})\.[0-9]{1,17}")
 _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -145,9 +150,9 @@ class Completion:
     def _measure(self, text: str, kind: str, place: Place) -> Any:
         if place in self.unset:
             return text
-        if kind == "duration" and place[-1] == "timeout" and _NOTHING.fullmatch(text):
-            message = f"A timeout of {text} gives up at once. Write a longer one, or leave it out."
-            self.tell(place, message)
+        words = _OF_NOTHING.get(place[-2:], _OF_NOTHING.get(place[-1:]))
+        if kind == "duration" and words is not None and _NOTHING.fullmatch(text):
+            self.tell(place, words.format(text))
         try:
             return parse_duration(text) if kind == "duration" else parse_size(text)
         except ValueError as error:

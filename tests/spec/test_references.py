@@ -40,6 +40,7 @@ from tests.spec.builders import SMALL, problems_of, told
         ("checks: {db: [{redis: get a}]}", "checks.db[0].redis", "ask this of a database"),
         ("policies: {n: {timeout: 0s}}", "policies.n.timeout", "gives up at once"),
         ("recovery: [{run: a, timeout: 0m0.0s}]", "recovery[0].timeout", "gives up at once"),
+        ("policies: {n: {keep: {within: 0d}}}", "policies.n.keep.within", "kept for ever"),
         ("services: {bot: {sources: [db], env: {1A: b}}}", "services.bot.env.1A", "letters"),
         ("encryption: {recipients: [age1typo]}", "encryption.recipients[0]", "no public key"),
         ("encryption: {recipients: [ssh-rsa AA]}", "encryption.recipients[0]", "no public key"),
