@@ -41,6 +41,8 @@ from tests.spec.builders import SMALL, problems_of, told
         ("policies: {n: {timeout: 0s}}", "policies.n.timeout", "gives up at once"),
         ("recovery: [{run: a, timeout: 0m0.0s}]", "recovery[0].timeout", "gives up at once"),
         ("policies: {n: {keep: {within: 0d}}}", "policies.n.keep.within", "kept for ever"),
+        ('recovery: [{probe: {tcp: "a:70000"}}]', "recovery[0].probe.tcp", "1 to 65535"),
+        ('checks: {db: [{tcp: "a:0"}]}', "checks.db[0].tcp", "1 to 65535"),
         ("services: {bot: {sources: [db], env: {1A: b}}}", "services.bot.env.1A", "letters"),
         ("encryption: {recipients: [age1typo]}", "encryption.recipients[0]", "no public key"),
         ("encryption: {recipients: [ssh-rsa AA]}", "encryption.recipients[0]", "no public key"),
@@ -62,6 +64,7 @@ def test_what_is_told(tmp_path: Path, declared: str, place: str, said: str) -> N
         "recovery: [{restore: db, when: success, timeout: 1h, retries: 2, expected: 5m}]",
         "recovery: [{restore: [db]}, {probe: {sql: select 1, source: db, at_least: 1.5}}]",
         "checks: {db: [{name: any words at all, sql: select 1, expect: yes}]}",
+        'recovery: [{probe: {tcp: "a:65535"}}, {probe: {tcp: "[::1]:5432"}}]',
         'policies: {n: {schedule: "@daily"}, m: {schedule: 6h}, o: {schedule: "0 0 29 2 *"}}',
     ],
 )
