@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.spec.marks import Place, nearest
+from runner.spec.profile import FIXED
 from runner.spec.schema import Schemas, json_type
 
 if TYPE_CHECKING:
@@ -108,6 +109,10 @@ class Validation:
         patterns = ("x-",) if not place else ()
         for name in _mapping(error.instance):
             if name in known or name.startswith(patterns):
+                continue
+            if place[:1] == ("profiles",) and len(place) == 2 and name in FIXED:
+                message = f"`{name}` is the same in every profile: write it at the top only."
+                yield (*place, name), message, True
                 continue
             hint = nearest(name, known) or f" Known: {', '.join(known)}."
             yield (*place, name), f"The key `{name}` is not known here.{hint}", True

@@ -125,7 +125,8 @@ def test_a_profile_that_is_no_map_is_an_error_of_the_spec(tmp_path: Path, writte
 
 def test_a_profile_cannot_change_what_is_fixed(tmp_path: Path) -> None:
     text = SMALL + "profiles: {prod: {project: other}}\n"
-    assert "profiles.prod.project" in told(problems_of(tmp_path, text, "prod"))
+    said = told(problems_of(tmp_path, text, "prod"))["profiles.prod.project"]
+    assert said == "`project` is the same in every profile: write it at the top only."
 
 
 def test_text_becomes_what_the_schema_wants(tmp_path: Path) -> None:
