@@ -57,6 +57,22 @@ def test_what_is_told(tmp_path: Path, declared: str, place: str, said: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("{type: s3, bucket: a}", "2 to 63 letters"),
+        ("{type: gcs, bucket: a}", "3 to 222 small letters"),
+        ("{type: azure, container: a}", "3 to 63 small letters"),
+    ],
+)
+def test_of_a_name_that_cannot_be_it_is_told_which_can(
+    tmp_path: Path, target: str, said: str
+) -> None:
+    text = SMALL.replace("{type: local, path: backups}", target)
+    (message,) = told(problems_of(tmp_path, text)).values()
+    assert said in message
+
+
+@pytest.mark.parametrize(
     "declared",
     [
         "objectives: {system: {rto: 1h}, bot: {rto: 1h}}\nservices: {bot: {sources: [db]}}",
