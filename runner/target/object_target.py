@@ -29,7 +29,7 @@ class ObjectTarget:
     stores work. What starts with a dot and ends with `.partial` or `.lock` is the target's own.
     """
 
-    reads_at_once = 16  # small objects, by threads that share this target
+    reads_at_once = 32  # small objects, by threads that share this target
     lists_ranges = False  # whether `find_between` costs less than `find`
 
     def __init__(self, objects: Objects) -> None:
