@@ -78,6 +78,21 @@ SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
                WHERE c.oid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped
                  AND 'money'::regtype IN (t.oid, t.typelem, t.typbasetype))
 """
+# Whose what is dumped is, or who may use it, where it is no object of the database's own: those
+# of the system and of extensions, large objects, languages, and more that stands in no schema.
+_BEYOND = """
+SELECT DISTINCT pg_get_userbyid(d.refobjid) FROM pg_shdepend d
+WHERE d.refclassid = 'pg_authid'::regclass
+  AND d.dbid = (SELECT b.oid FROM pg_database b WHERE b.datname = current_database())
+  AND (d.objid < 16384
+       OR EXISTS (SELECT FROM pg_depend e
+                  WHERE e.classid = d.classid AND e.objid = d.objid AND e.deptype = 'e')
+       OR d.classid NOT IN ('pg_namespace'::regclass, 'pg_class'::regclass, 'pg_type'::regclass,
+                            'pg_proc'::regclass, 'pg_policy'::regclass))
+UNION SELECT pg_get_userbyid(s.subowner) FROM pg_subscription s
+JOIN pg_database b ON b.oid = s.subdbid WHERE b.datname = current_database()
+  AND (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = current_user)
+"""
 _SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
 # The names that majors gave to one thing: what collates where the provider is not libc.
 _LOCALES = ("datlocale", "daticulocale")
@@ -99,10 +114,11 @@ def take(
     found["rights"] = {
         f"{one.kind} {one.name}": [one.owner, one.rights] for one in made if one.owner or one.rights
     }
-    found["owners"] = sorted(
-        {one.owner for one in made if one.owner}
-        | {role for one in made for role in grantees(one.rights)}
-    )
+    owners = {one.owner for one in made if one.owner}
+    owners |= {role for one in made for role in grantees(one.rights)}
+    if chosen.whole and not chosen.rows_alone:
+        owners |= {printable(role or "") for (role,) in first.rows(_BEYOND)}
+    found["owners"] = sorted(owners)
     if chosen.whole and not chosen.rows_alone and value(first, _SUPERUSER) != "t":
         found["unread"] = {str(what): int(many or 0) for what, many in first.rows(_UNREAD)}
     if left_out := needed(first, chosen):
