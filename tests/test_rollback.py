@@ -90,6 +90,21 @@ def test_a_killed_rollback_is_taken_back_by_the_next_command(stack: WholeStack) 
     assert stack.leftovers() == []
 
 
+@pytest.mark.parametrize("name", ["db", "config", "code"])
+def test_a_killed_rollback_that_was_taken_back_leaves_nothing(tmp_path: Path, name: str) -> None:
+    service = Service(tmp_path / "service").build()
+    service.program("backup", status=0)
+    service.change()
+    before = service.observe()
+    run = service.program.json("dr-restore", "--confirm", "quaybot")["run"]
+    back = ("dr-restore", "--rollback", run, "--confirm", "quaybot")
+    die_at(service, f"{name}.swap:ended", *back)
+    service.program("backup", status=0)
+    assert service.leftovers() == []
+    service.program(*back, status=0)
+    assert service.observe() == before
+
+
 def test_where_nothing_stood_nothing_stands_again(tmp_path: Path) -> None:
     service = Service(tmp_path / "service").build()
     program = service.program

@@ -125,12 +125,12 @@ class WholeStack(Service):
         return self(*arguments, "--json", status=status).json
 
 
-def die_at(stack: WholeStack, moment: str, *arguments: str) -> None:
+def die_at(stack: Service, moment: str, *arguments: str) -> None:
     """Run a command that is killed at a moment of its plan."""
     done = subprocess.run(
         [sys.executable, "-P", str(KILLED_AT), moment, *arguments],
         cwd=stack.folder,
-        env=clean_environment(stack.folder, **stack.environment),
+        env=clean_environment(stack.folder, **stack.program.environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,

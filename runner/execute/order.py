@@ -31,7 +31,7 @@ def decide(step: Step, results: Mapping[str, StepResult], *, interrupted: bool) 
         return WAIT
     if step.when == "success":
         return _success(step, results, interrupted=interrupted)
-    if step.undoes is not None and not was_started(results.get(step.undoes)):
+    if step.undoes is not None and not _left_something(step, results.get(step.undoes)):
         return Decision("skipped", f"{step.undoes} was not started")
     if step.when == "failure" and all(_status(one, results) in SATISFIED for one in step.after):
         return Decision("skipped", "nothing to take back")
@@ -55,6 +55,12 @@ def waits(result: StepResult) -> bool:
 def was_started(result: StepResult | None) -> bool:
     """Whether a step has, or may have, had an effect that still stands."""
     return result is not None and result.status in ("started", "done", "failed", "interrupted")
+
+
+def _left_something(step: Step, result: StepResult | None) -> bool:
+    """Whether there is something to take back or, for a step that always runs, to clean up."""
+    taken_back = result is not None and result.status == "undone"
+    return was_started(result) or (step.when == "always" and taken_back)
 
 
 def _success(step: Step, results: Mapping[str, StepResult], *, interrupted: bool) -> Decision:
