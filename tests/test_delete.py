@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -112,6 +113,19 @@ class TestASnapshotWhoseManifestIsDamaged:
         assert (second["target"], second["next"]) == ("offsite", line)
         holdfast(*first["next"].split()[1:], status=0)
         assert holdfast.json("prune")["damaged"] == []
+
+
+@pytest.mark.parametrize("command", ["prune", "backup"])
+def test_nobody_is_told_how_to_remove_what_a_newer_version_wrote(
+    service: Service, holdfast: Inside, oldest: str, command: str
+) -> None:
+    manifest = folder_of(service, "backups", oldest) / "manifest.json"
+    manifest.write_text(json.dumps({"format": 2}))
+    said = holdfast(command, status=0).stdout
+    assert "update this one before you remove anything" in said
+    assert "To remove it" not in said
+    (left,) = holdfast.json("prune")["damaged"]
+    assert left["next"] is None
 
 
 def test_the_line_that_removes_it_names_the_profile(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from runner.plan.telling import skew_words
 from runner.report.outcome import Outcome
 from runner.spec.model import DEFAULT_PROFILE
 from runner.store.chain import Gap, Guard
+from runner.store.snapshot import NEWER
 
 EMPTY: Mapping[str, str] = {}
 
@@ -221,8 +222,10 @@ def prune_outcome(plan: Plan, finished: Finished) -> Outcome:
     )
 
 
-def _left_alone(plan: Plan, finished: Finished) -> list[dict[str, str]]:
-    """What a prune did not touch because its manifest is damaged, and the line that removes it."""
+def _left_alone(plan: Plan, finished: Finished) -> list[dict[str, str | None]]:
+    """What a prune did not touch because its manifest is damaged, and the line that removes it;
+    None where it may be whole for a newer version.
+    """
     profile = "" if plan.profile == DEFAULT_PROFILE else f" --profile {plan.profile}"
     found = {
         (one["id"], one["target"]): one
@@ -231,7 +234,12 @@ def _left_alone(plan: Plan, finished: Finished) -> list[dict[str, str]]:
         for one in finished.results[step.id].outputs.get("damaged", [])
     }
     return [
-        {**one, "next": f"holdfast delete --snapshot {name} --confirm {name}{profile}"}
+        {
+            **one,
+            "next": None
+            if one["reason"].endswith(NEWER)
+            else f"holdfast delete --snapshot {name} --confirm {name}{profile}",
+        }
         for (name, _), one in found.items()
     ]
 
@@ -335,8 +343,10 @@ def _why(result: StepResult | None) -> str:
 
 def _notes(plan: Plan, finished: Finished) -> Iterable[str]:
     for one in _left_alone(plan, finished):
-        yield f"{one['id']} at {one['target']} is damaged, and is not pruned: {one['reason']}"
-        yield f"To remove it: {one['next']}"
+        state = "is damaged" if one["next"] else "cannot be read here"
+        yield f"{one['id']} at {one['target']} {state}, and is not pruned: {one['reason']}"
+        if one["next"]:
+            yield f"To remove it: {one['next']}"
     for step in plan.steps:
         result = finished.results.get(step.id)
         if result is None:

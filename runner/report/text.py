@@ -197,8 +197,10 @@ def _prune(outcome: Outcome) -> Lines:
     for one in outcome.data["kept"]:
         yield f"kept     {one['id']} at {one['target']}: {', '.join(one['reasons'])}"
     for one in outcome.data["damaged"]:
-        yield f"left     {one['id']} at {one['target']}: its manifest is damaged: {one['reason']}"
-        yield f"         To remove it: {one['next']}"
+        state = "is damaged" if one["next"] else "cannot be read here"
+        yield f"left     {one['id']} at {one['target']}: its manifest {state}: {one['reason']}"
+        if one["next"]:
+            yield f"         To remove it: {one['next']}"
     for key, target in dict.fromkeys(
         (one["key"], one["target"]) for one in outcome.data["foreign"]
     ):

@@ -153,7 +153,7 @@ class Manifest:
             SnapshotId.parse(manifest.id)
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             _, unknown, key = str(error).partition("unexpected keyword argument ")
-            why = f"it has {key}: {_NEWER}" if unknown else f"not a whole manifest: {error}"
+            why = f"it has {key}: {NEWER}" if unknown else f"not a whole manifest: {error}"
             raise ValueError(why) from error
         except UsageError as error:
             raise ValueError(error.message) from error
@@ -186,14 +186,14 @@ _SHAPES = {kind: _shape(kind) for kind in (Manifest, SourceEntry, ArtifactEntry,
 
 
 # Two hosts with two versions: the older one must not have what the newer one wrote removed.
-_NEWER = "a newer Holdfast may have written it, so update this one before you remove anything"
+NEWER = "a newer Holdfast may have written it, so update this one before you remove anything"
 
 
 def _parts(document: Any) -> dict[str, Any]:
     if not isinstance(document, dict) or document.get("format") != 1:
         later = isinstance(document, dict) and isinstance(document.get("format"), int)
         if later and document["format"] > 1:
-            raise ValueError(f"it is of format {document['format']}, and not of format 1: {_NEWER}")
+            raise ValueError(f"it is of format {document['format']}, and not of format 1: {NEWER}")
         raise ValueError("not a manifest of format 1")
     parts: dict[str, Any] = dict(document)
     parts["artifacts"] = tuple(ArtifactEntry(**one) for one in document["artifacts"])
