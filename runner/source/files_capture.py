@@ -15,10 +15,18 @@ from typing import IO
 from runner.errors import StepFailed
 from runner.process import started
 from runner.source.files_entry import ListWriter, entry_line, shown, text, xattrs_text
-from runner.source.files_roots import OUR_GLOBS, Root, excluded_names, left_out
+from runner.source.files_roots import (
+    OUR_GLOBS,
+    Root,
+    excluded_names,
+    left_out,
+    mounted_names,
+)
+from runner.source.mounts import mount_points
 from runner.source.tar_sparse import SparseHash
 from runner.source.tar_stream import (
     FILE,
+    FOLDER,
     HARDLINK,
     OTHER,
     PIPE_BYTES,
@@ -84,6 +92,11 @@ class Selection:
         """The stored names of the paths that no capture contains."""
         return {name for root in self.roots for name in excluded_names(root, self.excluded)}
 
+    def mounted_names(self) -> set[str]:
+        """The stored names below the roots where something is mounted now."""
+        points = mount_points()
+        return {name for root in self.roots for name in mounted_names(root, points)}
+
 
 @dataclass
 class Findings:
@@ -117,6 +130,11 @@ def capture_tar(selection: Selection, sink: Sink, entries: ListWriter) -> Findin
         findings = _read_words(errors, status)
     recorder.finish()
     findings.unstored[:0] = recorder.unstored
+    findings.said += [
+        f"{shown(one)}: something is mounted there, where no restore in place reaches: let it be "
+        "a source of its own, and `exclude` it here"
+        for one in sorted(recorder.mounted)
+    ]
     links = (root for root in selection.roots if root.live.is_symlink())
     findings.said += [
         f"{one.stored}: a link; what it points to is not in the backup" for one in links
@@ -152,11 +170,13 @@ class Recorder:
     def __init__(self, selection: Selection, entries: ListWriter) -> None:
         self._entries = entries
         self._excluded = selection.excluded_names()
+        self._mounts = selection.mounted_names()
         self._missing = {root.stored for root in selection.roots}
         self._hash: hashlib._Hash | SparseHash | None = None
         self._member: Member | None = None
         self._name = ""
         self.unstored: list[str] = []
+        self.mounted: set[str] = set()  # mount points, with something in the archive
 
     def begin(self, member: Member) -> int | None:
         """Drop what may not be in a backup."""
@@ -176,6 +196,8 @@ class Recorder:
             return None
         if self._forbidden(name):
             return None
+        if self._mounts:
+            self._note_mounts(name, member.kind)
         self._member, self._name = member, name
         self._hash = SparseHash(member.size) if member.sparse else None
         return 0
@@ -208,6 +230,14 @@ class Recorder:
                 f"Nothing of {', '.join(sorted(self._missing))} is in the backup.",
                 remedy="A glob in `exclude` matches all of it: make it more precise.",
             )
+
+    def _note_mounts(self, name: str, kind: str) -> None:
+        """A mounted folder stays as it is, and only what is in it cannot be exchanged."""
+        self.mounted |= {
+            one
+            for one in self._mounts
+            if name.startswith(f"{one}/") or (name == one and kind != FOLDER)
+        }
 
     def _forbidden(self, name: str) -> bool:
         if left_out(name):

@@ -85,6 +85,15 @@ def excluded_names(root: Root, excluded: Iterable[Path]) -> Iterator[str]:
                 yield below if root.stored == "." else f"{root.stored}/{below}"
 
 
+def mounted_names(root: Root, points: Iterable[Path]) -> Iterator[str]:
+    """The stored names of those mount points that lie below `root`."""
+    real = _real(root.live)
+    for point in points:
+        if real in point.parents:
+            below = str(point.relative_to(real))
+            yield below if root.stored == "." else f"{root.stored}/{below}"
+
+
 def _real(path: Path) -> Path:
     """The path without links on the way to it; its last name stays as it is."""
     return path.parent.resolve() / path.name

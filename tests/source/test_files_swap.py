@@ -247,6 +247,22 @@ class TestMounts:
             restore(source, artifacts, Place(TOKEN))
             assert (app / "data/up loads/picture").is_file()
 
+    def test_a_capture_tells_of_what_no_restore_in_place_reaches(
+        self, app: Path, snapshots: Snapshots, tmp_path: Path
+    ) -> None:
+        told = "data/up loads: something is mounted there"
+        with mounted(app / "data/up loads", tmp_path / "disk"):
+            snapshots.take(source_of(app, "data"))
+            assert told not in snapshots.notes  # it is empty
+            (tmp_path / "disk/picture").write_text("on a disk of its own")
+            for paths in (["data"], ["."]):
+                snapshots.take(source_of(app, *paths))
+                assert told in snapshots.notes
+            snapshots.take(source_of(app, "data/up loads"))
+            assert "mounted" not in snapshots.notes
+            snapshots.take(source_of(app, "data", exclude=["data/up loads/*"]))
+            assert "mounted" not in snapshots.notes
+
     def test_nothing_is_hidden_beneath_a_mount(
         self, app: Path, snapshots: Snapshots, tmp_path: Path
     ) -> None:
