@@ -26,7 +26,7 @@ from runner.registry import open_target
 from runner.report.outcome import Outcome
 from runner.report.views import row
 from runner.secret import Secret
-from runner.spec.foreign import commands, lacking, places_outside
+from runner.spec.foreign import commands, lacking, places_outside, servers_and_secrets
 from runner.spec.load import load_spec
 from runner.spec.model import DEFAULT_PROFILE, Spec, TargetSpec
 from runner.spec.units import parse_time
@@ -49,6 +49,7 @@ class Start:
     project: str = ""  # empty: the only one there is
     allowed_signers: Path | None = None
     confirmed: str = ""  # the sha256 of the spec that they looked at
+    asked: tuple[str, ...] = ()  # the flags that say what is to be recovered
 
 
 def bootstrap(call: Call, start: Start, choosing: Choosing) -> Call:
@@ -252,20 +253,28 @@ def _require_complete(spec: Spec) -> None:
 
 
 def _require_confirmed(spec: Spec, text: bytes, snapshot: str, call: Call, start: Start) -> None:
-    """Raise PersonNeeded unless a person confirmed a spec that can do harm, by its digest."""
+    """Raise PersonNeeded unless a person confirmed the spec, by its digest.
+
+    However harmless it looks: what the snapshot brings (variables, links) says where it leads.
+    """
     digest = hashlib.sha256(text).hexdigest()
-    runs, outside = commands(spec), places_outside(spec, start.folder)
-    if start.confirmed == digest or not (runs or outside or start.confirmed):
+    if start.confirmed == digest:
         return
     lines = [f"Nobody who is known here signed {snapshot}, and its spec is not confirmed."]
     if start.confirmed:
         lines = [f"--confirm-spec names another spec than that of {snapshot}."]
-    if runs:
-        lines += ["It would run:", *(f"  {one}" for one in runs)]
-    if outside:
-        lines += [f"It names places outside {start.folder}:", *(f"  {one}" for one in outside)]
+    for heading, found in (
+        ("It would run:", commands(spec)),
+        (f"It names places outside {start.folder}:", places_outside(spec, start.folder)),
+        ("It names servers, and secrets of this machine:", servers_and_secrets(spec)),
+    ):
+        lines += [heading, *(f"  {one}" for one in found)] if found else []
+    if spec.env_files:
+        files = ", ".join(path.name for path in spec.env_files)
+        lines.append(f"What its ${{…}} stand for, {files} of the snapshot may say otherwise.")
     flags = again(call, replace(start, confirmed=digest), spec.profile)
-    line = f"holdfast dr-restore {flags} --project {spec.project} --confirm {spec.project}"
+    words = ["--project", spec.project, *start.asked, "--confirm", spec.project]
+    line = f"holdfast dr-restore {flags} {shlex.join(words)}"
     raise PersonNeeded(
         "\n".join(lines),
         remedy=f"Read {os.fspath(spec.file)}. If all of it is yours: {line}",

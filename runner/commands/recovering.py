@@ -163,8 +163,22 @@ def dr_restore(
         )
     if start is not None:
         choosing = replace(choosing, target=None)
+        start = replace(start, asked=_asked(choosing, steps, start_at))
         call = journeys.bootstrap(call, start, choosing)
     return journeys.recover(call, choosing=choosing, steps=steps, start_at=start_at or None)
+
+
+def _asked(choosing: Choosing, steps: tuple[str, ...], start_at: str) -> tuple[str, ...]:
+    """The flags that say what is to be recovered, as they are typed."""
+    snapshot = None if choosing.snapshot == LATEST else choosing.snapshot
+    given_here = {
+        "--snapshot": snapshot,
+        "--at": choosing.at,
+        "--from-profile": choosing.profile,
+        "--start-at": start_at,
+    }
+    words = [word for name, text in given_here.items() if text for word in (name, text)]
+    return (*words, *(word for name in steps for word in ("--steps", name)))
 
 
 def _start(

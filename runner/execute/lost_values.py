@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runner.errors import HoldfastError
@@ -21,8 +21,8 @@ from runner.prove.stored import own_problems
 from runner.registry import open_source
 from runner.source import Place, Source
 from runner.spec.expand import read_env_file
-from runner.spec.foreign import waits_for_variables
-from runner.spec.model import Spec
+from runner.spec.foreign import known_paths, waits_for_variables
+from runner.spec.model import Options, Spec
 
 _SPECIAL = re.compile(r"([\[*?])")
 
@@ -116,4 +116,9 @@ def _read(session: Session, holder: Holder, file: Path, root: Path) -> dict[str,
 
 
 def _source(spec: Spec, name: str) -> Source:
-    return open_source(spec.source(name))
+    """A source, which knows no place that waits for one of those very variables."""
+    declared = spec.source(name)
+    if declared.type == "files" and isinstance(declared.options, Options):
+        options = {**declared.options.as_written(), "paths": known_paths(spec, name)}
+        declared = replace(declared, options=options)
+    return open_source(declared)

@@ -19,6 +19,8 @@ from runner.spec.schema import Node, Schemas, load_schemas
 
 # Never needed to recover: where snapshots are kept, the keys of who makes them, who hears of them.
 _NOT_RECOVERED = ("targets", "encryption", "signing", "profiles", "policies", "notify")
+_SERVERS = ("host", "tcp", "url")  # what names a server, also without being an address
+_NO_SERVERS = ("files", "git", "sqlite")  # the types of sources that stand in folders here
 _INSTEAD = ("skip", "same")  # what `drill` says where it is no command
 
 
@@ -26,7 +28,7 @@ _INSTEAD = ("skip", "same")  # what `drill` says where it is no command
 class Found:
     """One value of a spec, of a kind that matters here."""
 
-    kind: str  # command | path | secret
+    kind: str  # command | path | secret | server
     place: Place
     text: str
 
@@ -46,11 +48,31 @@ def commands(spec: Spec) -> list[str]:
 
 
 def places_outside(spec: Spec, folder: Path) -> list[str]:
-    """The paths that the spec names outside `folder`, with where they stand in it."""
+    """The paths that the spec names outside `folder`, or by a variable that nobody has set, with
+    where they stand in it.
+    """
+    unset = {problem.path for problem in spec.unset}
     return [
         str(one)
         for one in _values(spec)
-        if one.kind == "path" and not _absolute(spec, one.text).is_relative_to(folder.absolute())
+        if one.kind == "path"
+        and (
+            written(one.place) in unset
+            or not _absolute(spec, one.text).is_relative_to(folder.absolute())
+        )
+    ]
+
+
+def servers_and_secrets(spec: Spec) -> list[str]:
+    """What a recovery would log in to, send something to, or hand out of this machine, with where
+    it stands in the spec.
+    """
+    return [
+        str(one)
+        for one in _values(spec)
+        if one.kind in ("secret", "server")
+        and one.place[0] not in _NOT_RECOVERED
+        and not one.text.startswith("command:")
     ]
 
 
@@ -105,13 +127,23 @@ def asked_of_programs(spec: Spec) -> list[str]:
     ]
 
 
+def known_paths(spec: Spec, source: str) -> list[str]:
+    """The paths of a source of files, as declared, that wait for no variable."""
+    unset = {problem.path for problem in spec.unset}
+    return [
+        path
+        for number, path in enumerate(spec.document["sources"][source]["paths"])
+        if written(("sources", source, "paths", number)) not in unset
+    ]
+
+
 def _coming_back(spec: Spec) -> Callable[[Path], bool]:
     """Whether a file is among what some source of files restores."""
     paths = [
         _absolute(spec, path)
-        for source in spec.sources.values()
+        for name, source in spec.sources.items()
         if source.type == "files"
-        for path in source.options["paths"]
+        for path in known_paths(spec, name)
     ]
     return lambda file: any(file.absolute().is_relative_to(path) for path in paths)
 
@@ -142,3 +174,9 @@ def _below(schemas: Schemas, node: Node | None, value: Any, place: Place) -> Ite
         kind = "path" if place[:1] == ("sources",) and "paths" in place else shape.kind
         if kind in ("command", "path") and place[0] != "targets":
             yield Found(kind, place, value)
+        elif "://" in value or place[-1] in _SERVERS or _is_server(place, value):
+            yield Found("server", place, value)
+
+
+def _is_server(place: Place, value: str) -> bool:
+    return place[0] == "sources" and place[2:] == ("type",) and value not in _NO_SERVERS

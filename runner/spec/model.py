@@ -39,6 +39,10 @@ class Options(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"Options({self._values!r})"
 
+    def as_written(self) -> dict[str, Any]:
+        """All of them, where what waits is the text that names the variable."""
+        return dict(self._values)
+
 
 @dataclass(frozen=True)
 class SourceSpec:
