@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -232,7 +233,11 @@ def _rename(old: Path, new: Path) -> None:
                 f"{old} and {new} are on different file systems; a rename cannot exchange them.",
                 remedy="Restore with --to into a folder of the same file system, and move it.",
             ) from error
+        remedy = "Check the permissions of the folder."
+        if error.errno == errno.EPERM:
+            # Even root is told this, of what has such an attribute.
+            paths = shlex.join([str(old), str(old.parent)])
+            remedy += f" Where `lsattr -d {paths}` shows an i or a, `chattr -i -a` takes it away."
         raise StepFailed(
-            f"{old} cannot be renamed to {new}: {error.strerror}.",
-            remedy="Check the permissions of the folder.",
+            f"{old} cannot be renamed to {new}: {error.strerror}.", remedy=remedy
         ) from error

@@ -140,6 +140,23 @@ def test_something_new_in_the_way_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "new").read_text() == "came later"
 
 
+def test_a_file_that_nobody_may_change_is_told_with_what_lifts_that(tmp_path: Path) -> None:
+    live = tmp_path / "file"
+    live.write_text("old")
+    (tmp_path / "staged").write_text("new")
+    if subprocess.run(["chattr", "+i", live], capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root can set attributes, and not on every file system")
+    moves = swap.plan_moves([(tmp_path / "staged", live)], TOKEN)
+    try:
+        with pytest.raises(StepFailed) as raised:
+            swap.exchange(moves, tmp_path / "moves")
+    finally:
+        subprocess.run(["chattr", "-i", live], check=True)
+    assert "chattr -i" in raised.value.remedy
+    swap.exchange(moves, tmp_path / "moves")
+    assert live.read_text() == "new"
+
+
 def test_names_of_staging_and_safety_copies_are_known() -> None:
     live = Path("/srv/app/data.db")
     assert swap.is_ours(swap.safety(live, TOKEN).name)
