@@ -105,10 +105,13 @@ def _state(session: Session) -> Iterator[Examined]:
 def _sources(session: Session) -> Iterator[Examined]:
     for name, one in session.spec.sources.items():
         source = open_source(one)
-        there = source.exists()
-        words = source.describe() + ("" if there else ": nothing to back up was found there")
+        there, examined = source.exists(), list(source.examine())
+        # Of a server that is down nobody knows what it holds.
+        down = any(one.what == "server" and one.verdict == "FAIL" for one in examined)
+        lack = "its server cannot be asked" if down else "nothing to back up was found there"
+        words = source.describe() + ("" if there else f": {lack}")
         yield Examined(f"source {name}", "ok" if there else "FAIL", words)
-        yield from source.examine()
+        yield from examined
 
 
 def _target(row: Mapping[str, Any], session: Session) -> Examined:
