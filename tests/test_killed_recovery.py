@@ -37,6 +37,30 @@ def test_status_is_not_well_while_a_recovery_lies_half_done(tmp_path: Path) -> N
     assert service.log()[-1] == "stop"
     service.program("verify", status=0)
     assert service.log()[-1] == "start"
+    said = service.program("status", status=4).stdout
+    assert f"{run} ended as interrupted (brought back: code, config, db; not done: deploy, " in said
+    service.program("dr-restore", "--resume", run, status=0)
+    service.program("status", status=0)
+
+
+def test_status_tells_of_a_recovery_that_brought_back_a_part_until_that_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    """The nightly backup took back what lay half done, and backed up the rest of the mixture."""
+    service = killed(tmp_path / "service", "db.swap", "dr-restore", "--confirm", "quaybot")
+    service.program("backup", status=0)
+    message = service.program.json("status", status=4)["error"]["message"]
+    run = message.split()[2]
+    assert f"{run} ended as interrupted (brought back: code" in message
+    assert "db.swap" in message
+    assert message.endswith(f"Next: holdfast dr-restore --resume {run}")
+    service.program("dr-restore", "--rollback", run, "--confirm", "quaybot", status=0)
+    service.program("status", status=0)
+
+
+def test_a_recovery_that_ended_well_makes_good_one_that_did_not(tmp_path: Path) -> None:
+    service = killed(tmp_path / "service", "db.swap", "dr-restore", "--confirm", "quaybot")
+    service.program("dr-restore", "--confirm", "quaybot", status=0)
     service.program("status", status=0)
 
 

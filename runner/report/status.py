@@ -10,7 +10,7 @@ from typing import Any
 from runner.errors import HoldfastError, UsageError
 from runner.execute import journal
 from runner.execute.journal import RunState
-from runner.execute.recoveries import killed_recoveries, resume_line
+from runner.execute.recoveries import HalfDone, half_done, killed_recoveries, resume_line
 from runner.execute.remembering import missing_links
 from runner.execute.session import Session
 from runner.plan.due import next_due
@@ -185,6 +185,7 @@ def _answered(answer: Answers | HoldfastError | None) -> dict[str, Any]:
 def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[tuple[int, str]]:
     """What is not well, with the exit code that it means, and the line to type next."""
     found = [(4, _unfinished(run)) for run in killed_recoveries(session.spec.state)]
+    found += [(4, _half_done(one)) for one in half_done(session.spec.state)]
     found += [(4, one) for one in _policy_troubles(data["policies"])]
     found += [(4, one) for one in _target_troubles(data["targets"], catalog)]
     found += [
@@ -203,6 +204,23 @@ def _unfinished(run: str) -> str:
         f"The run {run} was killed: what it replaces may be there in part, and services that it "
         "stopped may be down. Any command that acts takes that back first, backup and verify too. "
         f"Next: {line}"
+    )
+
+
+def _half_done(one: HalfDone) -> str:
+    """What a recovery that ended early left."""
+    lacks = ", ".join(one.lacks[:3]) + (" …" if len(one.lacks) > 3 else "")
+    parts = {
+        "brought back": ", ".join(one.placed),
+        "not done": lacks,
+        "stopped and not started again": ", ".join(one.stopped),
+    }
+    told = "; ".join(f"{words}: {names}" for words, names in parts.items() if names)
+    back = f"holdfast dr-restore --rollback {one.run}"
+    return (
+        f"The run {one.run} ended as {one.status} ({told}). "
+        + (f"What it replaced is put back by: {back}. " if one.placed else "")
+        + f"Next: {resume_line(one.kind, one.run)}"
     )
 
 
