@@ -55,7 +55,9 @@ def target_at(address: str, folder: Path) -> TargetSpec:
     kind, place = _PLACES[parts.scheme]
     declared: Options = {"type": kind, **place(parts)}
     shape = schemas.shape(schemas.at({}, ("targets",)).others, declared)
-    for name, text in parse_qsl(parts.query, keep_blank_values=True):
+    # A plus is one: these are no answers to a form.
+    query = parts.query.replace("+", "%2B")
+    for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in shape.properties or name == "type":
             known = sorted(set(shape.properties) - {"type", "keep"})
             raise UsageError(
@@ -105,6 +107,11 @@ def _completed(schemas: Schemas, declared: Options, folder: Path) -> Options:
     values = Completion(schemas, folder, os.environ, {}, tell).value(document, schemas.root)
     if problems:
         place, message = problems[0]
+        if place[-1] == "secret":
+            raise UsageError(
+                f"--from: `{place[-2]}` is given by reference, never as the value itself.",
+                remedy=f"Write {place[-2]}=env:NAME or {place[-2]}=file:PATH.",
+            )
         about = ".".join(str(part) for part in place[len(_SOMEWHERE) :])
         raise UsageError(f"--from: {about}{': ' if about else ''}{message}")
     completed: Options = values["targets"]["origin"]

@@ -8,6 +8,8 @@ import socket
 from runner.errors import StepFailed
 from runner.target.sftp_address import Address, Host
 
+AT_JUMP = "It came from the jump host."  # noted in what could not be reached
+
 _NETWORK = "Is the server running, and is the network there? Look at `host` and `port`."
 _LOGIN = "Look at `user`, `key` and `password`; the server's authorized_keys must have the key."
 _ROOM = "Free some space there, or prune."
@@ -100,6 +102,8 @@ def explained(error: BaseException, address: Address, what: str) -> StepFailed |
     if reason is None:
         return None
     where = f"Target {address.name} at {address.server}"
+    if AT_JUMP in getattr(error, "__notes__", ()):
+        where += f": its jump host {address.jump}"
     return StepFailed(f"{where} {reason[0]}: {what}.", remedy=reason[1])
 
 

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.errors import StepFailed
 from runner.target.sftp_address import CIPHERS, Address, Host
-from runner.target.sftp_errors import lost, no_sftp, out_of_reach, speaks_no_sftp, unknown_host
+from runner.target.sftp_errors import (
+    AT_JUMP,
+    lost,
+    no_sftp,
+    out_of_reach,
+    speaks_no_sftp,
+    unknown_host,
+)
 
 if TYPE_CHECKING:
     import asyncssh
@@ -167,6 +174,10 @@ class Session:
             )
         except asyncssh.HostKeyNotVerifiable:
             raise await self._stranger(host, through, known) from None
+        except (OSError, asyncssh.Error) as error:
+            if host is self._address.jump:
+                error.add_note(AT_JUMP)
+            raise
         self._open.append(connection)
         return connection
 

@@ -50,6 +50,9 @@ def test_a_secret_is_a_reference() -> None:
     target = target_at("s3://box/a?access_key=env:A&secret_key=file:b", HERE)
     assert str(target.options["access_key"]) == "secret env:A"
     assert target.options["secret_key"].file == HERE / "b"
+    odd = target_at("s3://box/a?access_key=file:/a%2bb&secret_key=file:/c+%20d", HERE)
+    assert odd.options["access_key"].file == Path("/a+b")
+    assert odd.options["secret_key"].file == Path("/c+ d")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,7 @@ def test_a_secret_is_a_reference() -> None:
         ("ftp://nas/x", "no kind of address"),
         ("s3://box/x?regoin=a", "Did you mean `region`"),
         ("s3://box/x?timeout=soon", "timeout"),
-        ("s3://box/x?access_key=AKIA", "access_key"),
+        ("s3://box/x?access_key=AKIA&secret_key=env:B", "`access_key` is given by reference"),
         ("sftp://nas:port/x", "no server"),
         ("sftp://me:pass@nas/x", "a password stands in the address"),
         ("file://nas/x", "names another machine"),

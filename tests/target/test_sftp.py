@@ -218,6 +218,9 @@ class TestLogin:
         with pytest.raises(StepFailed, match="is not known") as caught:
             stranger.check()
         assert f"-p {own_server.port}" in caught.value.remedy
+        away = opened(jump={"host": "127.0.0.1", "port": 1}, retry=0.1)
+        with pytest.raises(StepFailed, match=r"its jump host .*:1 refuses connections"):
+            away.check()
 
     def test_a_password(self, tmp_path: Path) -> None:
         (tmp_path / "password").write_text("right\n")
