@@ -68,8 +68,8 @@ class Secret:
     def _path(self, place: str) -> Path:
         return self.folder / Path(place).expanduser()
 
-    def reveal(self) -> str:
-        """The value, without its trailing newline.
+    def reveal(self, *, public: Callable[[str], bool] = lambda _: False) -> str:
+        """The value, without its trailing newline. One that is `public` may be shown.
 
         Raises UsageError, naming the reference and the remedy, when it cannot be had.
         """
@@ -83,7 +83,8 @@ class Secret:
         value = readers[kind](place).rstrip("\r\n")
         if not value:
             raise UsageError(f"The secret {self.reference} is empty.", remedy="Give it a value.")
-        SCRUBBER.learn(value)
+        if not public(value):
+            SCRUBBER.learn(value)
         return value
 
     def _from_environment(self, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from runner.secret import SCRUBBER, Secret
 
 PORT = 6379
 SCHEMES = ("redis", "rediss", "unix")
+# A URL that holds nothing to hide: hidden, it could not be told which server is meant.
+_BARE = re.compile(r"(redis|rediss|unix)://[^@?\s]*(\?db=[0-9]+)?")
 KNOWN = "Write redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH?db=DB."
 
 
@@ -87,7 +90,7 @@ def address_of(options: Mapping[str, Any], folder: Path) -> Address:
     """
     url = options.get("url")
     if isinstance(url, Secret):
-        url = url.reveal()
+        url = url.reveal(public=lambda text: bool(_BARE.fullmatch(text)))
     if url:
         base = parse(url)
     else:

@@ -42,3 +42,22 @@ def test_a_server_that_is_down_is_not_called_empty(
     said = Inside(tmp_path)("doctor", status=4).stdout
     assert "its server cannot be asked" in said
     assert "nothing to back up" not in said
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("redis://127.0.0.1:{port}/0", "redis://127.0.0.1:{port}/0"),
+        ("redis://:hunter2@127.0.0.1:{port}/0", "redis://127.0.0.1:{port}/0"),
+        ("unix:///no/such.sock?db=1", "unix:///no/such.sock?db=1"),
+    ],
+)
+def test_a_url_is_shown_without_what_is_secret_in_it(
+    tmp_path: Path, silent_port: int, written: str, shown: str
+) -> None:
+    source = 'type: redis, url: {secret: "env:REDIS_URL"}'
+    (tmp_path / "backup.yaml").write_text(SPEC.format(source=source))
+    variables = {"REDIS_URL": written.format(port=silent_port)}
+    said = Inside(tmp_path, variables)("doctor", status=4).stdout
+    assert shown.format(port=silent_port) in said
+    assert "hunter2" not in said
