@@ -160,6 +160,18 @@ def test_a_word_that_no_target_takes_changes_nothing(
     assert told("unpin") == (True, [])
 
 
+def test_status_names_a_copy_that_is_damaged(service: Service, holdfast: Inside) -> None:
+    newest = holdfast.json("list")["snapshots"][0]["id"]
+    (stored,) = folder_of(service, "backups", newest).glob("db.sqlite*")
+    stored.write_bytes(stored.read_bytes()[:-1])
+    holdfast("verify", status=4)
+    said = holdfast("status", status=4).stdout
+    assert f"The copy of {newest} at disk is damaged: " in said
+    assert "behind. Next" not in said
+    holdfast("backup", status=0)
+    assert "damaged" not in holdfast("status").stdout
+
+
 class TestASavedPlan:
     def test_removes_nothing_that_was_pinned_since(
         self, service: Service, holdfast: Inside, oldest: str

@@ -35,15 +35,22 @@ class Outstanding:
 
 def whole_at(snapshot: Snapshot, target: str) -> bool:
     """Whether a target has a snapshot, and no later look at its bytes said that it is damaged."""
-    if target not in snapshot.targets:
-        return False
+    return target in snapshot.targets and damage(snapshot, target) is None
+
+
+def damage(snapshot: Snapshot, target: str) -> str | None:
+    """What the last look at the bytes of a copy found wrong with it; None: nothing."""
     looks = [one for one in snapshot.proofs if one.target == target]
     # A check that failed on what was restored says nothing of the copy.
     fails = [one for one in looks if one.verdict == FAIL and one.basis == "stored"]
     passes = [one for one in looks if one.verdict == PASS]
-    return all(
-        any(good.at > bad.at and bad.source in ("", good.source) for good in passes)
-        for bad in fails
+    return next(
+        (
+            bad.reason
+            for bad in fails
+            if not any(good.at > bad.at and bad.source in ("", good.source) for good in passes)
+        ),
+        None,
     )
 
 

@@ -14,7 +14,7 @@ from runner.execute.recoveries import HalfDone, half_done, killed_recoveries, re
 from runner.execute.remembering import missing_links
 from runner.execute.session import Session
 from runner.plan.due import next_due
-from runner.plan.outstanding import behind, whole_at
+from runner.plan.outstanding import behind, damage, whole_at
 from runner.report.foresight import remember
 from runner.report.opened import not_for_the_declared
 from runner.report.outcome import Outcome, stamp
@@ -187,7 +187,7 @@ def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[
     found = [(4, _unfinished(run)) for run in killed_recoveries(session.spec.state)]
     found += [(4, _half_done(one)) for one in half_done(session.spec.state)]
     found += [(4, one) for one in _policy_troubles(data["policies"])]
-    found += [(4, one) for one in _target_troubles(data["targets"], catalog)]
+    found += [(4, one) for one in _target_troubles(session, catalog)]
     found += [
         (4, f"{gap.snapshot} at {gap.target}: {gap.reason}.")
         for gap in missing_links(session.spec, catalog)
@@ -275,12 +275,19 @@ def _policy_troubles(policies: list[dict[str, Any]]) -> Iterator[str]:
             )
 
 
-def _target_troubles(targets: list[dict[str, Any]], catalog: Catalog) -> Iterator[str]:
-    for target in targets:
-        name, lacks = target["target"], target["behind"]
+def _target_troubles(session: Session, catalog: Catalog) -> Iterator[str]:
+    for name in session.spec.targets:
         if name in catalog.unreachable:
             yield f"The target {name} cannot be read: {catalog.unreachable[name]}"
-        elif lacks:
+            continue
+        lacks = 0
+        for one in behind(session.spec, catalog, name):
+            reason = damage(one, name) if name in one.targets else None
+            if reason is None:
+                lacks += 1
+            else:
+                yield f"The copy of {one.id} at {name} is damaged: {reason}. Next: holdfast backup"
+        if lacks:
             count = "1 snapshot" if lacks == 1 else f"{lacks} snapshots"
             yield f"The target {name} is {count} behind. Next: holdfast backup"
 
