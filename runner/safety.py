@@ -60,7 +60,9 @@ def prune_safety(call: Call, *, older: float = 0.0) -> Prepared:
     rows, left = [], []
     for row, note in zip(_rows(session), read_notes(session.spec.state), strict=True):
         age = (session.facts.now - note.instant).total_seconds()
-        if row["error"]:
+        if note.going:
+            rows.append(row)
+        elif row["error"]:
             left.append({**row, "reason": row["error"]})
         elif row["unfinished"]:
             left.append({**row, "reason": "its run has not ended well: resume it, or take it back"})
@@ -78,9 +80,10 @@ def prune_safety(call: Call, *, older: float = 0.0) -> Prepared:
 def _replaced(session: Session, note: Note) -> Replaced:
     source = open_source(session.spec.source(note.source))
     copies = source.copies(note.kept)
-    if note.stood and not copies:
+    if note.going or len(copies) < max(note.count, note.stood):
+        what = "was about to be removed" if note.going else "is gone"
         raise StepFailed(
-            f"The safety copy of {note.source} that {note.run} made is gone: what was there cannot "
+            f"The safety copy of {note.source} that {note.run} made {what}: what was there cannot "
             "be put back.",
             remedy="Restore a snapshot: `list` shows what there is.",
         )
@@ -101,7 +104,7 @@ def _rows(session: Session) -> list[dict[str, Any]]:
 
 def _row(session: Session, note: Note) -> dict[str, Any]:
     copies: Sequence[dict[str, Any]] = []
-    error = None
+    error = "its removal was cut off: only a part may be left" if note.going else None
     try:
         source = open_source(session.spec.source(note.source))
         copies = [asdict(one) for one in source.copies(note.kept)]

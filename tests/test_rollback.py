@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from runner.source import replaced
+from tests.inside import Inside
 from tests.postgres_server import Database
 from tests.redis_server import RedisServer
 from tests.service import Service
@@ -127,6 +129,47 @@ def test_a_safety_copy_that_is_gone_is_told_before_anything_changes(tmp_path: Pa
     before = service.observe()
     refused = program("dr-restore", "--rollback", run, "--confirm", "quaybot", status=4)
     assert "is gone" in refused.stderr
+    assert service.observe() == before
+
+
+def test_half_removed_safety_copies_are_never_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removal that ends early has taken a part of them: a repository without some objects."""
+    service = Service(tmp_path / "service").build()
+    program = Inside(service.folder)
+    program("backup", status=0)
+    run = program.json("dr-restore", "--confirm", "quaybot")["run"]
+    removal = ("prune", "--safety", "--confirm", "quaybot")
+
+    def cut_off(path: Path) -> None:
+        (path / "HEAD" if path.is_dir() else path).unlink()
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(replaced, "remove_tree", cut_off)
+        program(*removal, status=4)
+    assert "only a part may be left" in program("list", "--safety", status=0).stdout
+    before = service.observe()
+    refused = program("dr-restore", "--rollback", run, "--confirm", "quaybot", status=4)
+    assert "was about to be removed" in refused.stderr
+    assert service.observe() == before
+    program(*removal, "--older", "1d", status=0)
+    assert [one for one in service.folder.rglob("*") if ".before-" in one.name] == []
+
+
+def test_one_of_several_safety_copies_that_is_gone_is_told_before_anything_changes(
+    tmp_path: Path,
+) -> None:
+    service = Service(tmp_path / "service").build()
+    program = service.program
+    program("backup", status=0)
+    run = program.json("dr-restore", "--confirm", "quaybot")["run"]
+    (kept,) = service.folder.glob(".env.before-*")
+    kept.unlink()
+    before = service.observe()
+    refused = program("dr-restore", "--rollback", run, "--confirm", "quaybot", status=4)
+    assert "safety copy of config" in refused.stderr
     assert service.observe() == before
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class Note:
     place: Mapping[str, Any]  # the parameters of the place that it was restored to
     kept: Mapping[str, Any]  # what the source needs to find and to put back its safety copies
     stood: bool  # whether anything stood there
+    count: int = 0  # how many safety copies there were; 0: not noted
+    going: bool = False  # their removal began, so what is left of them may be a part
 
     @property
     def instant(self) -> datetime:
@@ -48,6 +50,11 @@ def forget_note(state: Path, run: str, source: str) -> None:
     if path.exists():
         path.unlink()
         sync_folder(path.parent)
+
+
+def removal_begins(state: Path, note: Note) -> None:
+    """Write down durably that what is left of its safety copies is of no use from now on."""
+    write_note(state, replace(note, going=True))
 
 
 def read_note(state: Path, run: str, source: str) -> Note | None:

@@ -301,6 +301,7 @@ def opened(step: Step, context: Context) -> tuple[Source, Place]:
 def note_kept(source: Source, place: Place, step: Step, context: Context) -> None:
     """Remember what was replaced, so that it can be put back or let go."""
     kept = json.loads(json.dumps(source.keep(place)))
+    copies = source.copies(kept)
     where = ("source", "destination", "include", "running", "existing")
     note = Note(
         run=context.run,
@@ -308,7 +309,8 @@ def note_kept(source: Source, place: Place, step: Step, context: Context) -> Non
         at=datetime.now(UTC).isoformat(timespec="seconds"),
         place={name: step.params[name] for name in where},
         kept=kept,
-        stood=bool(source.copies(kept)),
+        stood=bool(copies),
+        count=len(copies),
     )
     write_note(context.spec.state, note)
 

@@ -74,7 +74,7 @@ class Discard(Simple):
 
 def _note(step: Step, context: Context) -> Note:
     note = read_note(context.spec.state, step.params["run"], step.params["source"])
-    if note is None:
+    if note is None or note.going:
         raise StepFailed(
             f"What {step.params['run']} replaced of {step.params['source']} is not known any more.",
             remedy="Its safety copies were removed, or the rollback is done.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runner.execute.actions.base import Outputs, Simple, Skipped
 from runner.execute.context import Context
-from runner.execute.kept import forget_note, read_note, unfinished
+from runner.execute.kept import forget_note, read_note, removal_begins, unfinished
 from runner.plan.model import Step
 from runner.spec.model import Spec
 
@@ -26,6 +26,7 @@ class Drop(Simple):
             raise Skipped("they are gone already")
         if unfinished(state, run):
             raise Skipped(f"{run} has not ended well: they may still be needed")
+        removal_begins(state, note)
         context.source(name).drop(note.kept)
         forget_note(state, run, name)
         return {"removed": list(step.params["copies"])}
