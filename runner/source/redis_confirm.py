@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 
 from runner.errors import StepFailed
-from runner.source import redis_members
+from runner.source import redis_fields, redis_members
 from runner.source.redis_connect import RawConnection, connect
 from runner.source.redis_file import TAIL, Summary, chunks, summarize
 from runner.source.redis_fingerprint import compare, fingerprint, of_keys
@@ -114,6 +114,8 @@ def _differing(
     for entry, (dumped, expires) in zip(entries, _look(live, entries), strict=True):
         if _over(entry):
             continue
+        if dumped is None and _faded(entry):
+            continue
         if not isinstance(dumped, bytes) or not _same_expiry(entry, expires):
             yield entry.key
         elif dumped[:-TAIL] != entry.value:
@@ -133,7 +135,7 @@ def _unequal(
     if len(entries) > 1:
         for entry in entries:
             yield from _unequal([entry], live, loaded)
-    elif not _over(entries[0]):
+    elif not (_over(entries[0]) or _faded(entries[0])):
         yield keys[0]
 
 
@@ -155,7 +157,17 @@ def _same_expiry(entry: Entry, found: object) -> bool:
 
 def _over(entry: Entry) -> bool:
     """Whether its time is over, or nearly so."""
-    return entry.expires is not None and entry.expires < (time.time() + EXPIRED_SECONDS) * 1000
+    return entry.expires is not None and _nearly_over(entry.expires)
+
+
+def _faded(entry: Entry) -> bool:
+    """Whether the time of all its fields is over, or nearly so."""
+    end = redis_fields.ends(entry.value)
+    return end is not None and _nearly_over(end)
+
+
+def _nearly_over(at: int) -> bool:
+    return at < (time.time() + EXPIRED_SECONDS) * 1000
 
 
 def _extra(spot: Spot, live: RawConnection) -> int:

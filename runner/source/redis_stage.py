@@ -8,13 +8,13 @@ import hashlib
 import itertools
 import time
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from runner.durable import make_folder
 from runner.errors import PersonNeeded, StepFailed, UsageError
-from runner.source import Artifacts, redis_names, redis_scratch
+from runner.source import Artifacts, redis_fields, redis_names, redis_scratch
 from runner.source.redis_connect import connect
 from runner.source.redis_file import Summary, form_of, read, summarize
 from runner.source.redis_live import count_keys
@@ -35,16 +35,25 @@ class _Written:
     hashes: list[str] = field(default_factory=list)
     summary: Summary = field(default_factory=Summary)
     ends: array[int] = field(default_factory=lambda: array("q"))  # when keys expire soon, in ms
+    # The same of hashes without a lasting field. A server may take one that is over, and then drop
+    # it.
+    fading: array[int] = field(default_factory=lambda: array("q"))
 
     def note_soon(self, entries: Sequence[Entry]) -> None:
         """Take down which keys may expire before the load is over."""
         soon = (time.time() + SOON) * 1000
         self.ends.extend(one.expires for one in entries if one.expires and one.expires < soon)
+        if not redis_fields.KINDS.isdisjoint(self.summary.kinds):
+            found = (redis_fields.ends(one.value) for one in entries)
+            self.fading.extend(end for end in found if end is not None and end < soon)
 
     def expired(self) -> int:
         """Keys whose time is over now."""
-        now = time.time() * 1000
-        return sum(1 for end in self.ends if end <= now)
+        return _past(self.ends)
+
+    def may_be_gone(self) -> int:
+        """These, and hashes all of whose fields are over."""
+        return _past(self.ends) + _past(self.fading)
 
 
 def stage(spot: Spot, artifacts: Artifacts) -> None:
@@ -85,7 +94,7 @@ def stage(spot: Spot, artifacts: Artifacts) -> None:
         tuple(written.hashes),
         written.summary,
         loaded,
-        (before, written.expired()),
+        (before, written.may_be_gone()),
         unproven.message if unproven else "",
         unproven.remedy if unproven else "",
     )
@@ -130,6 +139,11 @@ def _write(spot: Spot, artifacts: Artifacts) -> _Written:
         written.forms.append(form)
         written.hashes.append(digest.hexdigest())
     return written
+
+
+def _past(times: Iterable[int]) -> int:
+    now = time.time() * 1000
+    return sum(1 for one in times if one <= now)
 
 
 def _kept(chunks: Iterator[bytes], *takers: Callable[[bytes], object]) -> Iterator[bytes]:
