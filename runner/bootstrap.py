@@ -58,7 +58,7 @@ def bootstrap(call: Call, start: Start, choosing: Choosing) -> Call:
     Nothing but the spec is written. Raises UsageError where there is nothing to recover, or the
     machine lacks what the spec asks for, and PersonNeeded where somebody must look at the spec.
     """
-    origin = target_at(start.address, Path.cwd())
+    origin = _at(start.address)
     manifest, text = _carried(call, origin, start, choosing, SPEC_COPY)
     start, profile = replace(start, project=manifest.project), manifest.profile
     file = _written(start.folder, text)
@@ -80,7 +80,7 @@ def bootstrap(call: Call, start: Start, choosing: Choosing) -> Call:
 
 def runbook_at(call: Call, start: Start, choosing: Choosing) -> bytes:
     """The runbook that a snapshot carries at an address; nothing else is needed, or written."""
-    return _carried(call, target_at(start.address, Path.cwd()), start, choosing, RUNBOOK_COPY)[1]
+    return _carried(call, _at(start.address), start, choosing, RUNBOOK_COPY)[1]
 
 
 def resumed(call: Call, start: Start) -> Call:
@@ -116,7 +116,7 @@ def overview(
     policies: Sequence[str] = (),
 ) -> Outcome:
     """`list --from`: what a target holds, of whatever project. Raises UsageError if nothing."""
-    target, facts = open_target(target_at(address, Path.cwd())), look()
+    target, facts = open_target(_at(address)), look()
     rows: list[dict[str, Any]] = []
     for one, other in projects(target):
         if project in ("", one) and profile in (None, other):
@@ -155,6 +155,20 @@ def again(call: Call, start: Start, profile: str) -> str:
     elif start.confirmed:
         words += ["--confirm-spec", start.confirmed]
     return shlex.join(words)
+
+
+def _at(address: str) -> TargetSpec:
+    """The target at an address. Raises UsageError, also where a folder of this machine is missing:
+    what was meant may be the address of something else.
+    """
+    origin = target_at(address, Path.cwd())
+    if origin.type == "local" and not Path(origin.options["path"]).is_dir():
+        raise UsageError(
+            f"--from: there is no folder {origin.options['path']}.",
+            remedy="Is it mounted? What is elsewhere begins with s3://, sftp://, az://, gs:// or "
+            "rclone://.",
+        )
+    return origin
 
 
 def _carried(

@@ -7,8 +7,11 @@ is read at first use by `reveal()`, which also teaches the scrubber to remove it
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import shlex
 import signal
+import stat
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +26,9 @@ HIDDEN = "[secret]"
 SHORTEST_SCRUBBED = 4
 
 COMMAND_SECONDS = 60.0
+
+_FROM_PIPES: dict[tuple[int, int], bytes] = {}  # by device and number
+_ENCRYPTED = b"age-encryption.org/"  # how a file begins that age has encrypted
 
 
 class Scrubber:
@@ -98,9 +104,15 @@ class Secret:
 
     def _from_file(self, place: str) -> str:
         try:
-            return self._path(place).read_text()
+            data = _content(self._path(place))
+            if data.startswith(_ENCRYPTED):
+                raise UsageError(
+                    f"The secret file:{place} is itself encrypted.",
+                    remedy=f"Decrypt it first: age -d -o FILE {shlex.quote(place)}",
+                )
+            return io.StringIO(data.decode(), newline=None).read()
         except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
             raise UsageError(
                 f"The secret file:{place} cannot be read: {why}.",
                 remedy="Put the file there, or change the reference.",
@@ -155,3 +167,15 @@ class Secret:
                 f"The secret credential:{name} cannot be read: {why}.",
                 remedy=f"Add LoadCredential={name}:… to the unit.",
             ) from error
+
+
+def _content(path: Path) -> bytes:
+    """What a file holds. A pipe, which gives it once, is remembered: `<(age -d key.age)`."""
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISFIFO(status.st_mode):
+            return file.read()
+        pipe = (status.st_dev, status.st_ino)
+        if pipe not in _FROM_PIPES:
+            _FROM_PIPES[pipe] = file.read()
+        return _FROM_PIPES[pipe]

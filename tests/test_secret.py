@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -56,6 +57,17 @@ def test_inner_and_leading_space_is_part_of_it(tmp_path: Path) -> None:
     assert Secret("file:password", tmp_path).reveal() == "  two words "
 
 
+def test_what_comes_by_a_pipe_is_there_again() -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"once")
+    os.close(writing)
+    try:
+        found = [Secret(f"file:/dev/fd/{reading}").reveal() for _ in range(2)]
+    finally:
+        os.close(reading)
+    assert found == ["once", "once"]
+
+
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
@@ -64,6 +76,7 @@ def test_inner_and_leading_space_is_part_of_it(tmp_path: Path) -> None:
         ("file:missing", "file:missing cannot be read"),
         ("file:.", "file:. cannot be read"),
         ("file:binary", "file:binary cannot be read"),
+        ("file:locked", "file:locked is itself encrypted"),
         ("command:exit 3", "failed with status 3"),
         ("command:echo sorry >&2; false", "sorry"),
         ("command:cat missing | cat", "failed with status 1"),
@@ -77,6 +90,7 @@ def test_a_secret_that_cannot_be_had_is_told(
     monkeypatch.setenv("EMPTY", "\n")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "locked").write_bytes(b"age-encryption.org/v1\n-> scrypt\n\xff\xfe\x00")
     with pytest.raises(UsageError, match=words) as caught:
         Secret(reference, tmp_path).reveal()
     assert caught.value.remedy

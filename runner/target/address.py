@@ -142,7 +142,8 @@ def _remote(parts: SplitResult) -> Options:
 def _folder(parts: SplitResult) -> Options:
     """A path of an SSH server; `/~/` is the home folder there, as in other programs' addresses."""
     path = unquote(parts.path)
-    return {**_server(parts), "path": path.removeprefix("/~/") or "/"}
+    at_home = path in ("/~", "/~/")
+    return {**_server(parts), "path": "~/" if at_home else path.removeprefix("/~/") or "/"}
 
 
 def _server(parts: SplitResult) -> Options:
