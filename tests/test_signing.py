@@ -107,6 +107,16 @@ def test_a_snapshot_that_somebody_else_signed_is_refused(signed: Inside) -> None
     assert "none of the signers" in verify_fails(signed)
 
 
+def test_signers_are_taken_as_they_are_written(signed: Inside) -> None:
+    allowed = signed.folder / "keys" / "allowed"
+    public = (signed.folder / "keys" / "signer.pub").read_text()
+    for names in ('"the host in the harbour"', "ops@example.org,dev@example.org", "*@example.org"):
+        allowed.write_text(f"{names} {public}")
+        assert {one["verdict"] for one in signed.json("verify")["results"]} == {"PASS"}
+    allowed.write_text(public)
+    assert "line 1 lacks a name before the key" in verify_fails(signed)
+
+
 def test_a_forged_snapshot_with_an_honest_signature_of_another_is_refused(signed: Inside) -> None:
     for target in ("backups", "elsewhere"):
         folder = snapshot(signed.folder, target)

@@ -24,6 +24,8 @@ NAMESPACE = "holdfast"  # a signature that was made for something else counts fo
 MOST_BYTES = 64 * 1024
 SECONDS = 60.0
 
+_KEYS = ("ssh-", "ecdsa-", "sk-", "-----BEGIN")  # how a key begins
+
 
 def sign(data: bytes, key: Secret) -> bytes:
     """The armoured signature of `data`. Raises StepFailed when the key cannot be used."""
@@ -67,14 +69,21 @@ class Signers:
         with _in_memory(signature) as path:
             common = ("-n", NAMESPACE, "-s", path, "-f", self.file)
             found = _answered([program, "-Y", "find-principals", *common])
-            names = found.stdout.decode(errors="replace").split()
+            names = found.stdout.decode(errors="replace").splitlines()  # they may have spaces
             for name in names if found.status == 0 else ():
                 checked = _answered([program, "-Y", "verify", "-I", name, *common], data)
                 if checked.status == 0:
                     return None
         if found.status != 0 or not names:
-            return f"none of the signers in {self.file} made it"
+            return f"none of the signers in {self.file} made it{self._mistaken()}"
         return f"it is not {names[0]}'s signature of this {SUMS}"
+
+    def _mistaken(self) -> str:
+        """What is to be said of a file that was taken for another: each line starts with a name."""
+        for number, line in enumerate(self.file.read_text(errors="replace").splitlines(), start=1):
+            if line.startswith(_KEYS):
+                return f" (line {number} lacks a name before the key: `ops@example.org ssh-…`)"
+        return ""
 
 
 def stored_signature(target: Target, folder: str) -> bytes | None:
