@@ -233,7 +233,11 @@ def _outcome(result: Outcome | Prepared, flags: Flags) -> Outcome:
     if flags.show_plan:
         from runner.report.explain import planned
 
-        return planned(result.session.spec, result.plan, flags.plan_file)
+        confirm = None if result.danger is None else result.danger.name
+        again = flags.call.again
+        return planned(
+            result.session.spec, result.plan, flags.plan_file, confirm=confirm, again=again
+        )
     return journeys.perform(_confirmed(result, flags))
 
 
@@ -324,7 +328,8 @@ def _again(values: Mapping[str, Any]) -> str:
     profile = values["profile"] or os.environ.get("HOLDFAST_PROFILE")
     words = ["--file", str(_place(file))] if file else []
     words += ["--profile", profile] if profile else []
-    if "done" in values and values["identity"]:  # a recovery goes on by the same command
+    # A recovery goes on by the same command, and a plan is applied with the same key.
+    if ("done" in values or values.get("out")) and values.get("identity"):
         words += ["--identity", str(_place(values["identity"]))]
     return shlex.join(words)
 

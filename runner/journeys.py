@@ -146,7 +146,7 @@ def restore(
     existing_keys: str = "",
 ) -> Prepared:
     """One source, staged, proven and swapped in, with a safety copy of what it replaces."""
-    from runner.report.danger import restore_danger
+    from runner.report.danger import plan_danger
 
     session = Session.open(call)
     kind = session.spec.source(source).type
@@ -166,7 +166,7 @@ def restore(
         existing=existing_keys or "skip",
     )
     plan = compile_wanted(session, wanted)
-    danger = restore_danger(session, plan, wanted)
+    danger = plan_danger(session, plan)
     return Prepared(session, plan, results.recovery_outcome, danger and Danger(*danger))
 
 
@@ -178,7 +178,7 @@ def recover(
     start_at: str | None = None,
 ) -> Prepared:
     """The whole recovery, in the order of the spec."""
-    from runner.report.danger import recovery_danger
+    from runner.report.danger import plan_danger
 
     session = Session.open(call)
     sources = recovery_entries(session.spec, steps, start_at)
@@ -187,7 +187,7 @@ def recover(
     plan = compile_wanted(session, wanted)
     if not plan.steps:
         raise UsageError("No step is left to do.", remedy="None of --steps is after --start-at.")
-    danger = recovery_danger(session, plan, wanted)
+    danger = plan_danger(session, plan)
     return Prepared(session, plan, results.recovery_outcome, danger and Danger(*danger))
 
 

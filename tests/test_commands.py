@@ -108,6 +108,33 @@ class TestDry:
         assert typed == ["apply", "--plan", str(service.folder / "my plans" / "plan.json")]
         holdfast(*typed, status=0)
 
+    @pytest.mark.parametrize(
+        ("command", "asked"),
+        [
+            ("dr-restore", "quaybot"),
+            ("restore --source db", "db"),
+            ("restore --source db --to data/quaybot.db", "db"),
+            ("restore --source db --to copy.db", None),
+            ("delete --snapshot {snapshot}", "{snapshot}"),
+            ("verify", None),
+        ],
+    )
+    def test_the_line_that_applies_a_plan_has_all_that_it_needs(
+        self, service: Service, holdfast: Inside, command: str, asked: str | None
+    ) -> None:
+        if command.startswith("delete"):
+            holdfast("backup", status=0)
+        oldest = holdfast.json("list")["snapshots"][-1]["id"]
+        words = command.format(snapshot=oldest).split()
+        file = str(service.folder / "backup.yaml")
+        line = holdfast.json(*words, "--dry-run", "--out", "plan.json", "--file", file)["next"]
+        typed = shlex.split(line)[1:]
+        named = asked and asked.format(snapshot=oldest)
+        confirm = ["--confirm", named] if named else []
+        plan = str(service.folder / "plan.json")
+        assert typed == ["apply", "--plan", plan, *confirm, "--file", file]
+        holdfast(*typed, status=0)
+
     def test_out_needs_it(self, holdfast: Inside) -> None:
         assert_polite(holdfast("backup", "--out", "plan.json"), 1)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from runner.plan.facts import existing, host_name
 from runner.plan.model import Plan
-from runner.plan.recover import Wanted
 from runner.plan.telling import no_return_words, point_of_no_return, skew_words
 from runner.registry import open_source
 from runner.report.rekey_words import rekey_danger
@@ -23,26 +22,8 @@ if TYPE_CHECKING:
 Found = tuple[str, tuple[str, ...]]
 
 
-def restore_danger(session: Session, plan: Plan, wanted: Wanted) -> Found | None:
-    """The danger of a single restore; None when nothing that exists is replaced."""
-    (choice,) = wanted.choices
-    if wanted.destination:
-        source = open_source(session.spec.source(choice.source))
-        if not _occupied(source, wanted.destination):
-            return None
-        line = f"On {host_name()}, {wanted.destination} exists and would be replaced."
-        return choice.source, (line, "What it is now is kept as a safety copy.")
-    return plan_danger(session, plan)
-
-
-def recovery_danger(session: Session, plan: Plan, wanted: Wanted) -> Found | None:
-    """The danger of a whole recovery; there is always one: its commands run for real."""
-    del wanted
-    return plan_danger(session, plan)
-
-
 def plan_danger(session: Session, plan: Plan) -> Found | None:
-    """The danger of a plan, from the plan alone."""
+    """The danger of a plan, from the plan alone; None when nothing that exists is replaced."""
     spec = session.spec
     if plan.kind == "delete":
         return plan.facts["snapshot"], tuple(_removal(plan))
@@ -64,6 +45,8 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
         line = f"On {host_name()}, this does {names} of {spec.project} ({spec.profile}) for real."
         return spec.project, (line, "No source is replaced. What these steps do is not undone.")
     taken = plan.facts["taken_at"]
+    if plan.facts["destination"]:
+        return _elsewhere(session, next(iter(taken)), plan.facts["destination"])
     lines = [f"On {host_name()}, this replaces live content of {spec.project} ({spec.profile})."]
     lines += _losses(session, taken, list(taken))
     lines += plan.facts["doubts"]
@@ -72,6 +55,14 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
     lines += no_return_words(plan)
     name = spec.project if plan.kind == "dr-restore" else next(iter(taken))
     return name, tuple(lines)
+
+
+def _elsewhere(session: Session, name: str, destination: str) -> Found | None:
+    """The danger of a restore to another place; None when nothing that exists is replaced."""
+    if not _occupied(open_source(session.spec.source(name)), destination):
+        return None
+    line = f"On {host_name()}, {destination} exists and would be replaced."
+    return name, (line, "What it is now is kept as a safety copy.")
 
 
 def rollback_lines(plan: Plan, now: datetime, notes: Sequence[Note]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,13 @@ from runner.report.outcome import Outcome
 from runner.spec.model import Spec
 
 
-def planned(spec: Spec, plan: Plan, file: Path | None) -> Outcome:
-    """The plan as an outcome: nothing was done. It is saved to `file`, if one is given."""
+def planned(
+    spec: Spec, plan: Plan, file: Path | None, *, confirm: str | None = None, again: str = ""
+) -> Outcome:
+    """The plan as an outcome: nothing was done. It is saved to `file`, if one is given.
+
+    Who applies it must `confirm` that name, and give the flags that every further line needs.
+    """
     if file is not None:
         try:
             write_bytes(file.absolute(), canonical(plan.as_json()) + b"\n")
@@ -31,10 +37,17 @@ def planned(spec: Spec, plan: Plan, file: Path | None) -> Outcome:
         "skew": plan.facts.get("skew"),
         "point_of_no_return": point_of_no_return(plan),
         "saved": None if file is None else str(file),
+        "next": None if file is None else _apply_line(file, confirm, again),
     }
     words = skew_words(plan)
     notes = (*([words] if words else ()), *no_return_words(plan))
     return Outcome("plan", data, notes=notes)
+
+
+def _apply_line(file: Path, confirm: str | None, again: str) -> str:
+    asked = ["--confirm", confirm] if confirm else []
+    line = f"holdfast apply {shlex.join(['--plan', str(file), *asked])}"
+    return f"{line} {again}" if again else line
 
 
 def _step(spec: Spec, step: Step) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 
 from runner.report.lines import Lines, seconds, table
@@ -65,9 +64,8 @@ def _plan(outcome: Outcome) -> Lines:
     yield ""
     yield from outcome.notes
     yield f"Plan {data['plan'][:16]}. Nothing was done."
-    if data["saved"]:
-        flag = f" --profile {data['profile']}" if profile else ""
-        yield f"Saved. Next: holdfast apply --plan {shlex.quote(data['saved'])}{flag}"
+    if data["next"]:
+        yield f"Saved. Next: {data['next']}"
 
 
 def _backup(outcome: Outcome) -> Lines:
@@ -109,7 +107,7 @@ def _list(outcome: Outcome) -> Lines:
     ]
     if rows:
         yield from table(("SNAPSHOT", "TAKEN", "SOURCES", "SIZE", "TARGETS", "PROVED", ""), rows)
-    else:
+    elif not outcome.notes:
         yield "There are no snapshots yet. Next: holdfast backup"
     yield from (f"Trouble: {note}" for note in outcome.notes)
 
