@@ -45,6 +45,7 @@ from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
 from runner.safety import list_safety, prune_safety, rollback
 from runner.saved import apply, resume
+from runner.source import Place
 
 __all__ = [
     "Choosing",
@@ -149,7 +150,7 @@ def restore(
     from runner.report.danger import plan_danger
 
     session = Session.open(call)
-    kind = session.spec.source(source).type
+    opened, kind = open_source(session.spec.source(source)), session.spec.source(source).type
     if existing_keys and kind != "redis":
         raise UsageError(
             f"--existing says what becomes of the keys of a Redis server, and {source} is {kind}.",
@@ -158,13 +159,13 @@ def restore(
     wanted = wanted_recovery(session, "restore", [source], choosing)
     wanted = replace(
         wanted,
-        destination=open_source(session.spec.source(source)).destination(destination)
-        if destination
-        else "",
+        destination=opened.destination(destination) if destination else "",
         include=include,
         running=running,
         existing=existing_keys or "skip",
     )
+    place = Place("plan", wanted.destination, tuple(include), running, wanted.existing)
+    opened.require_possible(place)
     plan = compile_wanted(session, wanted)
     danger = plan_danger(session, plan)
     return Prepared(session, plan, results.recovery_outcome, danger and Danger(*danger))

@@ -193,6 +193,16 @@ class TestRestore:
         assert (service.folder / ".env").read_text() == "TOKEN=abc\n"
         assert (service.folder / "config" / "app.toml").read_text() == "name = 'changed'\n"
 
+    @pytest.mark.parametrize("source", ["db", "code"])
+    def test_what_comes_back_whole_or_not_at_all_is_refused_before_anything_is_done(
+        self, fresh: Fresh, source: str
+    ) -> None:
+        _, holdfast = fresh()
+        words = ("restore", "--source", source, "--include", "players")
+        assert "--to" in holdfast(*words, "--dry-run", status=1).stderr
+        holdfast(*words, "--confirm", source, status=1)
+        assert [one["kind"] for one in holdfast.json("history")["runs"]] == ["backup"]
+
     def test_brings_back_what_ls_shows_by_the_name_that_it_shows(self, fresh: Fresh) -> None:
         service, holdfast = fresh()
         asked = ("--source", "config", "--include", "./config/deep/odd*")

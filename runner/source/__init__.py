@@ -177,6 +177,9 @@ class Source(Protocol):
         any folder. Raises UsageError for what this source cannot be restored to.
         """
 
+    def require_possible(self, place: Place) -> None:
+        """Raise UsageError for what a restore to `place` never does. Looks at nothing."""
+
     def scratch_destination(self, folder: Path) -> str:
         """A destination inside a scratch folder, for drills and verification: a path. For a
         server the folder itself: `stage` starts a scratch server there, with a process note.

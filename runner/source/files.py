@@ -165,6 +165,9 @@ class FilesSource:
         """A folder."""
         return str(Path(typed).expanduser().absolute())
 
+    def require_possible(self, place: Place) -> None:
+        """All that can be asked for is."""
+
     def scratch_destination(self, folder: Path) -> str:
         """A folder of its own."""
         return str(folder / self.name)

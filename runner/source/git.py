@@ -135,6 +135,15 @@ class GitSource:
         """A folder."""
         return str(Path(typed).expanduser().absolute())
 
+    def require_possible(self, place: Place) -> None:
+        """It is restored whole."""
+        if place.include:
+            raise UsageError(
+                "A git repository is restored whole: --include has no meaning for it.",
+                remedy="Restore with --to FOLDER, then take what you need: "
+                "`git -C FOLDER show HEAD:PATH`.",
+            )
+
     def scratch_destination(self, folder: Path) -> str:
         """A folder of the source's name."""
         return str(folder / self.name)
@@ -168,12 +177,7 @@ class GitSource:
         """Make the repository anew beside (or, for a folder that is there, inside) the
         destination. Raises UsageError for what a git restore cannot do.
         """
-        if place.include:
-            raise UsageError(
-                "A git repository is restored whole: --include has no meaning for it.",
-                remedy="Restore with --to FOLDER, then take what you need: "
-                "`git -C FOLDER show HEAD:PATH`.",
-            )
+        self.require_possible(place)
         if self.swapped(place) == "partial":
             raise PersonNeeded(
                 f"{self._live(place)} was only partly exchanged by the run {place.token}.",

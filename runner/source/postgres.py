@@ -133,6 +133,14 @@ class PostgresSource:
             )
         return typed
 
+    def require_possible(self, place: Place) -> None:
+        """Tables alone replace no database."""
+        if place.include and not place.destination:
+            raise UsageError(
+                "Some tables alone cannot replace a database.",
+                remedy="Restore them into another database: --to NAME.",
+            )
+
     def scratch_destination(self, folder: Path) -> str:
         """The folder itself: a scratch server is started in it."""
         return str(folder)
@@ -176,15 +184,11 @@ class PostgresSource:
 
     def stage(self, artifacts: Artifacts, place: Place) -> None:
         """Restore beside the live databases, or into a scratch server."""
+        self.require_possible(place)
         spot = Spot.of(self.server, place)
         if self.swapped(place) != "absent":
             raise StepFailed(f"{self.describe()} was already replaced by this run.")
         self.discard(place)
-        if place.include and not place.destination:
-            raise UsageError(
-                "Some tables alone cannot replace a database.",
-                remedy="Restore them into another database: --to NAME.",
-            )
         postgres_stage.stage(spot, artifacts, place.include)
 
     def staged(self, place: Place) -> Path | str | None:

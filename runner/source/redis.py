@@ -107,6 +107,15 @@ class RedisSource:
             )
         return typed
 
+    def require_possible(self, place: Place) -> None:
+        """A part empties nothing."""
+        if place.include and place.existing == "flush":
+            raise UsageError(
+                "--existing flush empties the whole server, and --include brings back a part "
+                "of it.",
+                remedy="Use --existing overwrite.",
+            )
+
     def scratch_destination(self, folder: Path) -> str:
         """The folder: a scratch server runs there."""
         return str(folder)
@@ -155,6 +164,7 @@ class RedisSource:
 
     def stage(self, artifacts: Artifacts, place: Place) -> None:
         """Write the artifacts into the workspace, and load them into a scratch server."""
+        self.require_possible(place)
         spot = self._spot(place)
         if self.swapped(place) != "absent":
             raise StepFailed(f"{self.name} was already replaced by this run.")

@@ -63,11 +63,6 @@ def stage(spot: Spot, artifacts: Artifacts) -> None:
     noted: then nothing is proven, and `differences` says so.
     """
     place = spot.place
-    if place.include and place.existing == "flush":
-        raise UsageError(
-            "--existing flush empties the whole server, and --include brings back a part of it.",
-            remedy="Use --existing overwrite.",
-        )
     if set(artifacts.parts) <= set(NOT_CONTENT):
         raise StepFailed(f"The snapshot has no content of {spot.name}.")
     try:

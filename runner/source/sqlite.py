@@ -95,6 +95,15 @@ class SqliteSource:
         """A file."""
         return str(Path(typed).expanduser().absolute())
 
+    def require_possible(self, place: Place) -> None:
+        """It is restored whole."""
+        if place.include:
+            raise UsageError(
+                "A part of a SQLite database cannot be restored alone.",
+                remedy="Restore all of it to another file with --to, and copy what you need: "
+                "ATTACH that file, and INSERT INTO … SELECT.",
+            )
+
     def scratch_destination(self, folder: Path) -> str:
         """A file of the same name in the folder."""
         return str(folder / self.path.name)
@@ -127,12 +136,7 @@ class SqliteSource:
 
     def stage(self, artifacts: Artifacts, place: Place) -> None:
         """Write the file beside its destination."""
-        if place.include:
-            raise UsageError(
-                "A part of a SQLite database cannot be restored alone.",
-                remedy="Restore all of it to another file with --to, and copy what you need: "
-                "ATTACH that file, and INSERT INTO … SELECT.",
-            )
+        self.require_possible(place)
         sqlite_place.stage(self._spot(place), artifacts)
 
     def staged(self, place: Place) -> Path | str | None:
