@@ -1,7 +1,7 @@
 """A raw connection to a Redis server: it sends packed commands and reads replies as bytes.
 
-redis-py opens it where TLS is spoken. What is read from it is read here: bulk work asks for
-millions of replies, and a SYNC answers with something that is no reply at all.
+No client library reads as fast: bulk work asks for millions of replies, and a SYNC answers with
+something that is no reply at all.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from runner.errors import StepFailed
-from runner.source.redis_address import Address, Tls
+from runner.source.redis_address import Address
 from runner.source.redis_replies import replies_in
+from runner.source.redis_tls import ASKED_FOR_NONE, open_tls
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0  # without a byte, a server is given up
@@ -56,6 +57,11 @@ class Rejected(StepFailed):
         """Whether the command is one that this user or this server does not allow at all."""
         return self.code == "NOPERM" or "unknown command" in self.text.lower()
 
+    @property
+    def of_a_key(self) -> bool:
+        """Whether the command is allowed, but not for that key."""
+        return self.code == "NOPERM" and any(one in self.text for one in (" a key", " the keys"))
+
 
 class Unreachable(StepFailed):
     """There is no server, or it is gone."""
@@ -71,6 +77,7 @@ class RawConnection:
         self.where = where  # the server for a sentence
         self.database = 0  # the one that commands are about
         self._socket = opened
+        self._heard = False  # whether it ever answered
         self._data = b""
         self._at = 0
 
@@ -214,6 +221,7 @@ class RawConnection:
             raise self._gone(error) from error
         if not chunk:
             raise self._gone(None)
+        self._heard = True
         self._data = self._data[self._at :] + chunk
         self._at = 0
 
@@ -221,10 +229,16 @@ class RawConnection:
         if isinstance(error, TimeoutError):
             waited = self._socket.gettimeout() or 0
             return Unreachable(f"The Redis server at {self.where} was silent for {waited:g} s.")
-        why = f": {error}" if error else "."
+        if isinstance(error, ssl.SSLError):  # it says only now that it refuses the handshake
+            why = f": {error.reason or error.strerror}."
+            remedy = ASKED_FOR_NONE
+        else:
+            why = f": {error.strerror or error}." if error else "."
+            remedy = "Look into its log; it may have been stopped, or killed for its memory."
+            if not self._heard:
+                remedy = f"{remedy} One that speaks TLS alone needs `tls` or a rediss:// URL."
         return Unreachable(
-            f"The Redis server at {self.where} has ended the connection{why}",
-            remedy="Look into its log; it may have been stopped, or killed for its memory.",
+            f"The Redis server at {self.where} has ended the connection{why}", remedy=remedy
         )
 
 
@@ -237,8 +251,6 @@ def connect(address: Address, silence: float = SILENCE_SECONDS) -> RawConnection
     password = address.secret()
     try:
         opened = _open(address, silence)
-    except ssl.SSLError as error:
-        raise _tls_failed(address, error) from error
     except OSError as error:
         raise Unreachable(
             f"The Redis server at {address.where} cannot be reached: {error.strerror or error}.",
@@ -281,7 +293,7 @@ def pack(commands: Iterable[Sequence[bytes]]) -> bytes:
 def _open(address: Address, silence: float) -> socket.socket:
     wait = min(CONNECT_SECONDS, silence)
     if address.tls:
-        opened = _open_tls(address, address.tls, wait)
+        opened = open_tls(address, address.tls, wait)
     elif address.socket:
         opened = socket.socket(socket.AF_UNIX)
         opened.settimeout(wait)
@@ -295,36 +307,6 @@ def _open(address: Address, silence: float) -> socket.socket:
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     opened.settimeout(silence)
     return opened
-
-
-def _open_tls(address: Address, tls: Tls, wait: float) -> socket.socket:
-    from redis import connection  # takes as long as a small backup
-
-    opener: Any = connection.SSLConnection(
-        host=address.host,
-        port=address.port,
-        socket_connect_timeout=wait,
-        ssl_ca_certs=tls.ca,
-        ssl_certfile=tls.certificate,
-        ssl_keyfile=tls.key,
-        ssl_cert_reqs="required" if tls.verify else "none",
-        ssl_check_hostname=tls.verify,
-    )
-    # Its own handshake would send commands that a user with few rights may not use.
-    opened: socket.socket = opener._connect()  # noqa: SLF001
-    return opened
-
-
-def _tls_failed(address: Address, error: ssl.SSLError) -> StepFailed:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Unreachable(
-            f"The certificate of {address.where} is not trusted: {error.verify_message}.",
-            remedy="Name the file of its authority as `tls: {ca: …}`, and the name that it is for.",
-        )
-    return Unreachable(
-        f"TLS with the Redis server at {address.where} failed: {error.reason or error}.",
-        remedy="Does it speak TLS on this port? Look at `tls` of the source.",
-    )
 
 
 def _bytes(value: bytes | str | int) -> bytes:

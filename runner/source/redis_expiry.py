@@ -31,10 +31,12 @@ class Expiries:
         try:
             connection.call("PEXPIRETIME", "")
             self._absolute = True
-        except Rejected as error:  # before 7.0
+        except Rejected as error:
             if not error.forbidden:
                 raise
-            self._absolute = False
+            self._absolute = error.of_a_key  # of the one without a name: it can be asked
+        if not self._absolute:  # before 7.0
+            connection.call("TIME")  # a refusal has fewer lines than an answer, which are awaited
 
     def questions(self, names: Sequence[bytes]) -> bytes:
         """What to send."""

@@ -56,10 +56,22 @@ def test_keys_that_a_user_may_not_read_are_no_part_that_is_left_out(
 ) -> None:
     with redis_server.connect() as client:
         client.mset({"game:1": "a", "other": "b"})
-    given = user(redis_server, "ann", "~game:*", "+@all")
-    with pytest.raises(Rejected) as caught:
+    for name, rights in (("ann", ("+@all",)), ("bob", ("+@read", "+ping", "+info"))):
+        given = user(redis_server, name, "~game:*", *rights)
+        with pytest.raises(Rejected) as caught:
+            capture(redis_server, tmp_path / name, method="keys", **given)
+        assert "key" in caught.value.text
+        assert "~pattern" in caught.value.remedy
+
+
+def test_a_user_who_may_not_ask_when_keys_expire_is_told_at_once(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    with redis_server.connect() as client:
+        client.set("a", 1)
+    given = user(redis_server, "ann", "~*", "+@all", "-pexpiretime", "-time")
+    with pytest.raises(Rejected, match="'time'"):
         capture(redis_server, tmp_path, method="keys", **given)
-    assert "~pattern" in caught.value.remedy
 
 
 def test_stores_an_rdb_the_users_and_counts(redis_server: RedisServer, tmp_path: Path) -> None:

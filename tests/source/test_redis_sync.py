@@ -16,7 +16,8 @@ from runner.source.redis_connect import Rejected, Unreachable, connect
 from runner.source.redis_delay import DELAY, without_delay
 from runner.source.redis_rdb import Rdb
 from runner.source.redis_sync import begin
-from tests.redis_server import RedisServer, running
+from runner.source.redis_tls import Unspoken
+from tests.redis_server import RedisServer, free_port, running
 from tests.source.redis_reading import address, broken_pairs, moving, rdb_of, user
 from tests.tools import require_program
 
@@ -163,8 +164,44 @@ def test_tls_is_checked_against_the_declared_authority(tmp_path: Path) -> None:
         spec = {**server.options, "url": f"rediss://127.0.0.1:{port}/0"}
         with begin(address_of({**spec, "tls": {"ca": "cert.pem"}}, tmp_path)) as snapshot:
             assert names(b"".join(snapshot.chunks())) == {b"a"}
-        with pytest.raises(Unreachable, match="is not trusted") as told:
+        with pytest.raises(Unspoken, match="is not trusted") as told:
             begin(address_of(spec, tmp_path))
         assert "tls: {ca:" in told.value.remedy
         with connect(address_of({**spec, "tls": {"verify": False}}, tmp_path)) as connection:
             assert connection.call("GET", "a") == b"1"
+
+
+@pytest.mark.parametrize(
+    ("tls", "words"),
+    [
+        ({"ca": "cert.pem"}, "client's certificate"),
+        ({"ca": "none.pem"}, "none.pem: No such file"),
+        ({"ca": "cert.pem", "certificate": "cert.pem", "key": "locked.pem"}, "passphrase"),
+        ({"ca": "cert.pem", "certificate": "key.pem", "key": "key.pem"}, "PEM files"),
+        (None, "speaks TLS alone"),
+    ],
+)
+def test_what_is_wrong_with_tls_is_told(
+    tmp_path: Path, tls: dict[str, Any] | None, words: str
+) -> None:
+    certificates(tmp_path)
+    locked = ["pkey", "-in", "key.pem", "-out", "locked.pem", "-aes128", "-passout", "pass:secret"]
+    subprocess.run([require_program("openssl"), *locked], cwd=tmp_path, check=True)
+    files = {"ca-cert": "cert.pem", "cert": "cert.pem", "key": "key.pem"}
+    options = [word for name, file in files.items()
+               for word in (f"--tls-{name}-file", str(tmp_path / file))]  # fmt: skip
+    port = free_port()
+    with running("--tls-port", str(port), *options, password=""):
+        scheme = "redis" if tls is None else "rediss"
+        spec: dict[str, Any] = {"type": "redis", "url": f"{scheme}://127.0.0.1:{port}/0"}
+        at = address_of(spec if tls is None else {**spec, "tls": tls}, tmp_path)
+        with pytest.raises(StepFailed) as told, connect(at) as connection:
+            connection.call("PING")
+    assert words in f"{told.value.message} {told.value.remedy}"
+    assert "bug" not in told.value.message
+
+
+def test_a_server_without_tls_is_told(redis_server: RedisServer, tmp_path: Path) -> None:
+    spec = {**redis_server.options, "url": f"rediss://127.0.0.1:{redis_server.port}/0"}
+    with pytest.raises(Unspoken, match="does not answer"):
+        connect(address_of(spec, tmp_path), silence=1)

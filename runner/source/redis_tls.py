@@ -1,0 +1,67 @@
+"""TLS to a Redis server, and what a person should look at where it is not had."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+from runner.errors import StepFailed
+from runner.source.redis_address import Address, Tls
+
+ASKED_FOR_NONE = "It may want a client's certificate: `tls: {certificate: …, key: …}`."
+
+
+class Unspoken(StepFailed):
+    """The two do not come to speak TLS with each other."""
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message, remedy=remedy, local=True)
+
+
+def open_tls(address: Address, tls: Tls, wait: float) -> socket.socket:
+    """Connect and shake hands, for `wait` seconds at most for each. Raises Unspoken, and OSError
+    where nobody answers.
+    """
+    context = _context(address, tls)
+    plain = socket.create_connection((address.host, address.port), wait)
+    try:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return context.wrap_socket(plain, server_hostname=address.host)
+    except ssl.SSLCertVerificationError as error:
+        plain.close()
+        raise Unspoken(
+            f"The certificate of {address.where} is not trusted: "
+            f"{error.verify_message.rstrip('.')}.",
+            remedy="Name the file of its authority as `tls: {ca: …}`, and the name that it is for.",
+        ) from error
+    except OSError as error:
+        plain.close()
+        silent = isinstance(error, TimeoutError)
+        why = "it does not answer" if silent else getattr(error, "reason", "") or error.strerror
+        raise Unspoken(
+            f"TLS with the Redis server at {address.where} failed: {why or error}.",
+            remedy="Does it speak TLS on this port? Look at `tls` of the source.",
+        ) from error
+    except BaseException:
+        plain.close()
+        raise
+
+
+def _context(address: Address, tls: Tls) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        if tls.certificate:
+            # Without a passphrase the library would ask for one, at the terminal.
+            context.load_cert_chain(tls.certificate, tls.key, password="")
+    except OSError as error:  # of which ssl.SSLError is one; neither says which file it was
+        files = " and ".join(one for one in (tls.ca, tls.certificate, tls.key) if one)
+        raise Unspoken(
+            f"The files for TLS with {address.where} cannot be used: {files}: "
+            f"{error.strerror or error}.",
+            remedy="Look at `tls` of the source: `ca` and `certificate` are PEM files, and `key` "
+            "is that of the certificate, without a passphrase.",
+        ) from error
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
