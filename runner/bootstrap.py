@@ -24,9 +24,15 @@ from runner.prove.stored import look as look_at
 from runner.prove.stored import own_problems
 from runner.registry import open_target
 from runner.report.outcome import Outcome
-from runner.report.views import row
+from runner.report.views import listed, row, troubles_of
 from runner.secret import Secret
-from runner.spec.foreign import commands, lacking, places_outside, servers_and_secrets
+from runner.spec.foreign import (
+    commands,
+    hands_out_secrets,
+    lacking,
+    places_outside,
+    servers_and_secrets,
+)
 from runner.spec.load import load_spec
 from runner.spec.model import DEFAULT_PROFILE, Spec, TargetSpec
 from runner.spec.units import parse_time
@@ -118,21 +124,23 @@ def overview(
     """`list --from`: what a target holds, of whatever project. Raises UsageError if nothing."""
     target, facts = open_target(_at(address)), look()
     rows: list[dict[str, Any]] = []
+    troubles: list[str] = []
     for one, other in projects(target):
         if project in ("", one) and profile in (None, other):
             found = _catalog(target, one, other, facts)
+            troubles += troubles_of(found)
             rows += [
                 {"project": one, "profile": other, **row(each)}
                 for each in found.snapshots
                 if (not sources or set(sources) & set(each.covers))
                 and (not policies or each.policy in policies)
             ]
-    if not rows:
+    if not rows and not troubles:
         raise UsageError(
             f"There are no such snapshots at {target.name}.",
             remedy="Is it the right place? The folder of a project stands right below it.",
         )
-    return Outcome("list", {"snapshots": rows})
+    return listed({"snapshots": rows}, troubles)
 
 
 def projects(target: Target) -> Iterator[tuple[str, str]]:
@@ -178,6 +186,7 @@ def _carried(
     target, facts = open_target(origin), look()
     start, profile = _named(target, start, call.profile)
     catalog = _catalog(target, start.project, profile, facts)
+    _require_any(catalog, target.name)
     snapshot = _chosen(catalog, choosing, facts)
     folder = look_at(target, start.project, profile, snapshot.id)
     signers = None if start.allowed_signers is None else Signers(start.allowed_signers)
@@ -213,6 +222,15 @@ def _catalog(target: Target, project: str, profile: str, facts: Facts) -> Catalo
     for why in catalog.unreachable.values():
         raise StepFailed(f"{target.name} cannot be read: {why}")
     return catalog
+
+
+def _require_any(catalog: Catalog, target: str) -> None:
+    """Raise StepFailed where there is a folder of a project, and no snapshot that can be read."""
+    if catalog.snapshots:
+        return
+    why = "; ".join(f"{one} is damaged: {reason}" for _, one, reason in catalog.damaged)
+    why = why or "what lies there was never finished"
+    raise StepFailed(f"No snapshot at {target} can be read: {why}.", remedy="Give another --from.")
 
 
 def _chosen(catalog: Catalog, choosing: Choosing, facts: Facts) -> Snapshot:
@@ -267,19 +285,18 @@ def _require_complete(spec: Spec) -> None:
 
 
 def _require_confirmed(spec: Spec, text: bytes, snapshot: str, call: Call, start: Start) -> None:
-    """Raise PersonNeeded unless a person confirmed the spec, by its digest.
-
-    However harmless it looks: what the snapshot brings (variables, links) says where it leads.
-    """
+    """Raise PersonNeeded unless a person confirmed a spec that can do harm, by its digest."""
     digest = hashlib.sha256(text).hexdigest()
-    if start.confirmed == digest:
+    runs, outside = commands(spec), places_outside(spec, start.folder)
+    harmless = not (runs or outside or hands_out_secrets(spec))
+    if start.confirmed == digest or (harmless and not start.confirmed):
         return
     lines = [f"Nobody who is known here signed {snapshot}, and its spec is not confirmed."]
     if start.confirmed:
         lines = [f"--confirm-spec names another spec than that of {snapshot}."]
     for heading, found in (
-        ("It would run:", commands(spec)),
-        (f"It names places outside {start.folder}:", places_outside(spec, start.folder)),
+        ("It would run:", runs),
+        (f"It names places outside {start.folder}:", outside),
         ("It names servers, and secrets of this machine:", servers_and_secrets(spec)),
     ):
         lines += [heading, *(f"  {one}" for one in found)] if found else []

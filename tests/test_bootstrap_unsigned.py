@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.inside import Inside
+from tests.tools import Answer
 
 HARMLESS = """\
 version: 1
@@ -45,18 +46,46 @@ def backed_up(folder: Path, spec: str, **environment: str) -> str:
     return hashlib.sha256(spec.encode()).hexdigest()
 
 
-def test_a_spec_is_confirmed_however_harmless_it_looks(tmp_path: Path) -> None:
-    digest = backed_up(tmp_path, HARMLESS)
+def test_a_harmless_spec_is_followed_at_once(tmp_path: Path) -> None:
+    backed_up(tmp_path, HARMLESS)
     words = ("dr-restore", "--from", "./usb", "--dir", "new", "--confirm", "quaybot")
-    answer = Inside(tmp_path)(*words, status=7)
-    assert f"--confirm-spec {digest}" in answer.stderr
-    assert [one.name for one in (tmp_path / "new").iterdir()] == ["backup.yaml"]
-    Inside(tmp_path)(*words, "--confirm-spec", digest, status=0)
+    Inside(tmp_path)(*words, status=0)
     assert (tmp_path / "new/config/file").read_text() == "content\n"
 
 
+def test_the_digest_of_another_spec_is_refused_however_harmless_this_one_is(
+    tmp_path: Path,
+) -> None:
+    digest = backed_up(tmp_path, HARMLESS)
+    words = ("dr-restore", "--from", "./usb", "--dir", "new", "--confirm", "quaybot")
+    answer = Inside(tmp_path)(*words, "--confirm-spec", "0" * 64, status=7)
+    assert f"--confirm-spec {digest}" in answer.stderr
+    assert [one.name for one in (tmp_path / "new").iterdir()] == ["backup.yaml"]
+    Inside(tmp_path)(*words, "--confirm-spec", digest, status=0)
+
+
+def test_a_link_leads_no_source_out_of_the_folder(tmp_path: Path) -> None:
+    nested = (
+        "  config: {type: files, paths: [config]}\n  more: {type: files, paths: [config/out/a]}"
+    )
+    order = "recovery: [{restore: config}, {restore: more}]\n"
+    (tmp_path / "old/config").mkdir(parents=True)
+    (tmp_path / "elsewhere/a").mkdir(parents=True)
+    (tmp_path / "elsewhere/a/file").write_text("forged\n")
+    (tmp_path / "old/config/out").symlink_to("../../elsewhere")
+    backed_up(
+        tmp_path, HARMLESS.replace("  config: {type: files, paths: [config]}", nested) + order
+    )
+    (tmp_path / "elsewhere/a/file").write_text("precious\n")
+    words = ("dr-restore", "--from", "./usb", "--dir", "new", "--confirm", "quaybot")
+    answer = Inside(tmp_path)(*words, status=4)
+    assert "a link on the way to it leads to" in answer.stderr
+    assert [one.name for one in (tmp_path / "elsewhere").iterdir()] == ["a"]
+    assert (tmp_path / "elsewhere/a/file").read_text() == "precious\n"
+
+
 def test_the_line_that_goes_on_asks_for_the_same_recovery(tmp_path: Path) -> None:
-    backed_up(tmp_path, HARMLESS)
+    backed_up(tmp_path, HARMLESS + "checks: {config: [{name: one, run: test -s config/file}]}\n")
     first = Inside(tmp_path).json("list", "--from", "./usb")["snapshots"][0]["id"]
     (tmp_path / "old/config/file").write_text("changed\n")
     Inside(tmp_path / "old")("backup", status=0)
@@ -72,20 +101,48 @@ def test_the_line_that_goes_on_asks_for_the_same_recovery(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("source", "shown"),
     [
-        ("{type: redis, host: elsewhere.example.org}", "sources.more.host: elsewhere.example.org"),
-        ('{type: redis, password: {secret: "env:KEY"}}', "sources.more.password: env:KEY"),
-        ("{type: postgres, dbname: quay}", "sources.more.type: postgres"),
+        (
+            '{type: redis, host: elsewhere.example.org, password: {secret: "env:KEY"}}',
+            "sources.more.host: elsewhere.example.org",
+        ),
+        (
+            '{type: redis, host: "::7", password: {secret: "env:KEY"}}',
+            "sources.more.password: env:KEY",
+        ),
+        (
+            '{type: postgres, host: elsewhere, password: {secret: "env:KEY"}}',
+            "sources.more.type: postgres",
+        ),
     ],
 )
-def test_servers_and_secrets_of_this_machine_are_shown(
+def test_a_secret_goes_to_no_server_elsewhere_before_somebody_looked(
     tmp_path: Path, source: str, shown: str
 ) -> None:
+    answer = asked_for(tmp_path, source, status=7)
+    assert f"  {shown}\n" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '{type: redis, port: 1, password: {secret: "env:KEY"}}',
+        '{type: redis, host: localhost, port: 1, password: {secret: "env:KEY"}}',
+        '{type: redis, url: {secret: "env:KEY"}}',
+    ],
+)
+def test_a_secret_may_go_to_a_server_here_or_name_the_server(tmp_path: Path, source: str) -> None:
+    answer = asked_for(tmp_path, source, status=1)
+    assert "There is no snapshot of more" in answer.stderr
+
+
+def asked_for(folder: Path, source: str, *, status: int) -> Answer:
+    """What a recovery says of a spec that has one more source, of which nothing was backed up."""
     more = f"  more: {source}\ntargets:"
     spec = HARMLESS.replace("targets:", more) + "policies: {nightly: {sources: [config]}}\n"
-    backed_up(tmp_path, spec, KEY="x")
-    holdfast = Inside(tmp_path, {"KEY": "x"})
-    answer = holdfast("dr-restore", "--from", "./usb", "--dir", "new", status=7)
-    assert f"  {shown}\n" in answer.stderr
+    environment = {"KEY": "redis://localhost:1"}
+    backed_up(folder, spec, **environment)
+    words = ("dr-restore", "--from", "./usb", "--dir", "new", "--confirm", "quaybot")
+    return Inside(folder, environment)(*words, status=status)
 
 
 def test_variables_come_from_a_source_that_needs_them_itself(tmp_path: Path) -> None:
@@ -100,3 +157,15 @@ def test_variables_come_from_a_source_that_needs_them_itself(tmp_path: Path) -> 
     Inside(tmp_path)(*words, "--confirm-spec", digest, status=0)
     assert (tmp_path / "new/uploads/new/file").read_text() == "content\n"
     assert (tmp_path / "new/app.db").exists()
+
+
+def test_damaged_snapshots_are_told_without_a_spec_too(tmp_path: Path) -> None:
+    backed_up(tmp_path, HARMLESS)
+    holdfast = Inside(tmp_path)
+    (tmp_path / "usb/quaybot/default").rename(tmp_path / "usb/quaybot/prod")
+    answer = holdfast("list", "--from", "./usb", status=4)
+    assert "is damaged: it is that of quaybot/default/" in answer.stdout
+    recovered = holdfast("dr-restore", "--from", "./usb", "--dir", "new", status=4)
+    assert "No snapshot at" in recovered.stderr
+    assert "it is that of quaybot/default/" in recovered.stderr
+    assert not (tmp_path / "new").exists()

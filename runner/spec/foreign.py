@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from runner.secret import Secret
 from runner.spec.convert import resolve
@@ -21,6 +22,7 @@ from runner.spec.schema import Node, Schemas, load_schemas
 _NOT_RECOVERED = ("targets", "encryption", "signing", "profiles", "policies", "notify")
 _SERVERS = ("host", "tcp", "url")  # what names a server, also without being an address
 _NO_SERVERS = ("files", "git", "sqlite")  # the types of sources that stand in folders here
+_HERE = ("", "localhost", "127.0.0.1", "::1")
 _INSTEAD = ("skip", "same")  # what `drill` says where it is no command
 
 
@@ -74,6 +76,15 @@ def servers_and_secrets(spec: Spec) -> list[str]:
         and one.place[0] not in _NOT_RECOVERED
         and not one.text.startswith("command:")
     ]
+
+
+def hands_out_secrets(spec: Spec) -> bool:
+    """Whether a source would log in, with a secret of this machine, to a server elsewhere that the
+    spec itself names.
+    """
+    found = [one for one in _values(spec) if one.place[0] == "sources"]
+    elsewhere = {one.place[1] for one in found if one.kind == "server" and _is_elsewhere(one)}
+    return any(one.kind == "secret" and one.place[1] in elsewhere for one in found)
 
 
 def lacking(spec: Spec, *, there: Callable[[Path], bool] = Path.is_file) -> list[str]:
@@ -176,6 +187,17 @@ def _below(schemas: Schemas, node: Node | None, value: Any, place: Place) -> Ite
             yield Found(kind, place, value)
         elif "://" in value or place[-1] in _SERVERS or _is_server(place, value):
             yield Found("server", place, value)
+
+
+def _is_elsewhere(found: Found) -> bool:
+    """Whether a server is another machine: a type alone is a server here, and so is a socket."""
+    if found.place[-1] == "type":
+        return False
+    try:
+        host = urlsplit(found.text).hostname or "" if "://" in found.text else found.text
+    except ValueError:
+        return True
+    return not (host in _HERE or host.startswith("/"))
 
 
 def _is_server(place: Place, value: str) -> bool:

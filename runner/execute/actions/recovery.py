@@ -57,6 +57,7 @@ class Stage(Simple):
         source, place = opened(step, context)
         artifacts = artifacts_of(step, context)
         _require_own_files(step, context)
+        _require_no_way_out(source, context)
         source.stage(artifacts, place)
         # What this restore had no need of must be whole too, or nobody knows what else is not.
         artifacts.finish()
@@ -133,6 +134,7 @@ class Swap(Simple):
         """Swap, unless the live content is in use."""
         source, place = opened(step, context)
         if source.swapped(place) == "absent":
+            _require_no_way_out(source, context)
             source.gate(place)
         return {"safety": [str(one) for one in source.swap(place)]}
 
@@ -259,6 +261,23 @@ def _require_own_files(step: Step, context: Context) -> None:
             f"{'; '.join(problems)}.",
             remedy="Nothing was replaced. Give --from another target, or an earlier --snapshot.",
         )
+
+
+def _require_no_way_out(source: Source, context: Context) -> None:
+    """Raise StepFailed where nobody signed the spec, and a link, which its snapshot may have
+    brought, leads out of the spec's folder on the way to a source that is declared inside it.
+    """
+    if not context.unsigned or context.scratch is not None:
+        return
+    home = context.spec.folder
+    for path in source.paths:
+        if path.is_relative_to(home) and not path.parent.resolve().is_relative_to(home.resolve()):
+            raise StepFailed(
+                f"{path} is not in {home}: a link on the way to it leads to "
+                f"{path.parent.resolve()}, and nobody signed the snapshot.",
+                remedy="Nothing was replaced there. If the link is yours, declare the place that "
+                "it leads to, or give --allowed-signers.",
+            )
 
 
 def place_of(params: Any, spec: Spec, token: str, scratch: Path | None = None) -> Place:
