@@ -231,7 +231,16 @@ class PostgresSource:
         if place.include:
             kept = {name: expected["databases"][name] for name in found["databases"]}
             expected = {**expected, "databases": kept}
-        return compare(expected, found, place.include)
+        differences = compare(expected, found, place.include)
+        spot = Spot.of(self.server, place)
+        empty = postgres_stage.standing(spot).noted().uncomputed if spot.note() else ()
+        if empty and not differences:
+            raise PersonNeeded(
+                "All is equal but what is computed of it: materialized views that stay empty, "
+                f"{', '.join(empty)}.",
+                remedy="Mend what they are computed of, and REFRESH MATERIALIZED VIEW.",
+            )
+        return differences
 
     def identity(self, place: Place) -> str:
         """The server's own identifier, and the databases of these names, by their oids."""

@@ -82,8 +82,9 @@ done
 """
 
 # The triggers of a table come after its rows, which they would change, and event triggers after all
-# that they would forbid. A new database lies in the default tablespace, as all that is in it, and
-# has a schema `public`: a dump that makes one too would fail. One of tables alone makes none.
+# that they would forbid. A materialized view that cannot be computed any more stops nothing else.
+# A new database lies in the default tablespace, as all that is in it, and has a schema `public`: a
+# dump that makes one too would fail. One of tables alone makes none.
 # pg_dump 15 and later name a locale in words that older servers do not know, and leave out what
 # everybody may do in `public` where that is as it is at first since 15.
 _LOAD_FILE = r"""
@@ -120,10 +121,16 @@ _LOAD_FILE = r"""
   fi > /dev/null
   restore --jobs="$(nproc)" --section=pre-data --section=data -d "$into"
   sed -nE '/^[0-9; ]+ ([A-Z ]+ - )?EVENT TRIGGER /p' "$list" > "$list.last"
-  sed -i -E '/^[0-9; ]+ ([A-Z ]+ - )?EVENT TRIGGER /d' "$list"
+  sed -nE '/^[0-9; ]+ MATERIALIZED VIEW DATA /p' "$list" > "$list.views"
+  sed -i -E '/^[0-9; ]+ (([A-Z ]+ - )?EVENT TRIGGER|MATERIALIZED VIEW DATA) /d' "$list"
   restore --jobs="$(nproc)" --section=post-data -d "$into"
+  while IFS= read -r view; do
+    printf '%s\n' "$view" > "$list"
+    restore --section=post-data -d "$into" < /dev/null ||
+      printf 'This materialized view stays empty: %s\n' "$view" >&2
+  done < "$list.views"
   list="$list.last" restore --section=post-data -d "$into"
-  rm -- "$list" "$list.last"
+  rm -- "$list" "$list.last" "$list.views"
 """
 
 # Read as it comes, a dump is restored in its own order.

@@ -18,6 +18,7 @@ from runner.errors import StepFailed
 from runner.source import Artifacts, postgres_toc
 from runner.source.postgres_checks import object_owners
 from runner.source.postgres_compare import compare
+from runner.source.postgres_compute import compute
 from runner.source.postgres_fingerprint import database_fingerprint
 from runner.source.postgres_load import BLOCK, OutOfOrder, analyze, decode, load, write_list
 from runner.source.postgres_objects import objects
@@ -192,23 +193,19 @@ def _replace(
         end_clients(session, [member.live])
         _clear(session, about_to_clear)
         programs = programs_for(server, version_of(session) // 10000, "pg_restore")
-        listed = write_list(spot.workspace, _lines(session, server, programs, dump))
+        turns = postgres_toc.turns(*_entries(session, server, programs, dump))
         more = ["--no-owner"] if _foreign(spot, session, member) else []
-        load_again = functools.partial(
-            load,
-            server,
-            programs,
-            dump,
-            listed=listed,
-            no_tablespaces=True,
-            more=more,
-            money=money,
+        load_some = functools.partial(
+            load, server, programs, dump, no_tablespaces=True, more=more, money=money
         )
         try:
-            load_again()
+            load_some(listed=write_list(spot.workspace, turns.first or []))
         except OutOfOrder:
             _clear(session, about_to_clear)
-            load_again(one_by_one=True)
+            load_some(listed=write_list(spot.workspace, turns.first or []), one_by_one=True)
+        compute(load_some, spot.workspace, turns.computed)
+        if turns.last:
+            load_some(listed=write_list(spot.workspace, turns.last), one_by_one=True)
         analyze(session)
 
 
@@ -241,8 +238,12 @@ def _require_cleared(session: Session) -> None:
         )
 
 
-def _lines(session: Session, server: Server, programs: Programs, dump: Path) -> list[str]:
-    """Leave out what is still there since it is somebody else's: extensions, the public schema."""
+def _entries(
+    session: Session, server: Server, programs: Programs, dump: Path
+) -> tuple[list[postgres_toc.Entry], list[str]]:
+    """All that a dump lists, and the lines that are to be restored: without what is still there
+    since it is somebody else's, extensions and the public schema.
+    """
     extensions = [str(name) for (name,) in session.rows(_EXTENSIONS)]
     texts = {f"EXTENSION - {name} " for name in extensions}
     texts |= {f"COMMENT - EXTENSION {one} " for name in extensions for one in _spelt(name)}
@@ -253,7 +254,7 @@ def _lines(session: Session, server: Server, programs: Programs, dump: Path) -> 
     entries = postgres_toc.read(server, programs, dump).entries
     if not session.rows(_PUBLIC) and any(" public " in one.text for one in entries):
         session.execute("CREATE SCHEMA public")
-    return [one.line for one in entries if not one.text.startswith(tuple(texts))]
+    return entries, [one.line for one in entries if not one.text.startswith(tuple(texts))]
 
 
 def _spelt(name: str) -> tuple[str, str]:

@@ -56,6 +56,7 @@ class Note:
     in_place: bool = False  # the role makes no databases: what is live is written into
     roles: tuple[str, ...] = ()  # that were made for it
     tables: tuple[str, ...] = ()  # of a restore in part: the only ones that have their rows
+    uncomputed: tuple[str, ...] = ()  # materialized views that stay empty, and why
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from runner.source.postgres_choose import (
     require_tables,
     wanted_entries,
 )
+from runner.source.postgres_compute import compute
 from runner.source.postgres_create import (
     create_database,
     describe,
@@ -290,20 +291,7 @@ def _fill(
             own_public(into, described)
         make_extensions(into, missing_extensions(entries, described))
         make_schemas(into, missing_schemas(entries, described), described)
-        load_some = functools.partial(load, into, restoring.programs, dump)
-        lines = wanted_entries(entries, described, restoring.include)
-        lines, last = postgres_toc.event_triggers_last(entries, lines)
-        load_some(
-            listed=None if lines is None else write_list(spot.files, lines),
-            no_tablespaces=restoring.no_tablespaces,
-            unpacked=unpacked,
-            one_by_one=one_by_one,
-            money=bool(described.get("money")),
-        )
-        if not restoring.include:
-            open_renamed(into, described)
-        if last:
-            load_some(listed=write_list(spot.files, last), one_by_one=True)
+        _load_in_turns(restoring, member, dump, entries, unpacked, one_by_one=one_by_one)
     except OutOfOrder:
         raise
     except StepFailed as error:
@@ -312,6 +300,35 @@ def _fill(
         if restoring.scratch:
             _excuse(member, error, exact)
         raise
+
+
+def _load_in_turns(
+    restoring: Restoring,
+    member: Member,
+    dump: Path,
+    entries: Sequence[postgres_toc.Entry],
+    unpacked: Iterator[bytes] | None,
+    *,
+    one_by_one: bool,
+) -> None:
+    spot, described = restoring.spot, restoring.databases[member.origin]
+    into = restoring.server.database(member.staged)
+    money = bool(described.get("money"))
+    load_some = functools.partial(load, into, restoring.programs, dump, money=money)
+    turns = postgres_toc.turns(entries, wanted_entries(entries, described, restoring.include))
+    load_some(
+        listed=None if turns.first is None else write_list(spot.files, turns.first),
+        no_tablespaces=restoring.no_tablespaces,
+        unpacked=unpacked,
+        one_by_one=one_by_one,
+    )
+    if not restoring.include:
+        open_renamed(into, described)
+    failed = compute(load_some, spot.files, turns.computed)
+    note = spot.noted()
+    spot.write(replace(note, uncomputed=(*note.uncomputed, *failed)))
+    if turns.last:
+        load_some(listed=write_list(spot.files, turns.last), one_by_one=True)
 
 
 def _unpacking(restoring: Restoring, member: Member) -> tuple[Path, Iterator[bytes] | None]:

@@ -25,6 +25,9 @@ _ALWAYS = ("ENCODING ", "STDSTRINGS ", "SEARCHPATH ")
 # where another owns it than usually.
 PUBLIC = "SCHEMA - public "
 
+# Their rows, which are in no dump.
+COMPUTED = "MATERIALIZED VIEW DATA"
+
 # They fire at what is made after them: they would forbid it, or write it down as done by somebody.
 _EVENT_TRIGGER = re.compile(r"(?:[A-Z ]+ - )?EVENT TRIGGER ")
 
@@ -154,16 +157,31 @@ def of_tables(entries: Sequence[Entry], wanted: Iterable[Name], known: Iterable[
     ]
 
 
-def event_triggers_last(
-    entries: Sequence[Entry], lines: list[str] | None
-) -> tuple[list[str] | None, list[str]]:
-    """The lines that are restored first, and those of event triggers. None: all of them."""
-    found = [one.line for one in entries if _EVENT_TRIGGER.match(one.text)]
-    if not found:
-        return lines, []
-    first = [one.line for one in entries] if lines is None else lines
-    last = [one for one in first if one in found]
-    return [one for one in first if one not in found], last
+@dataclass(frozen=True)
+class Turns:
+    """The lines of a dump's list, in the turns in which they are restored."""
+
+    first: list[str] | None  # None: all of them
+    computed: list[str]  # materialized views, which may fail
+    last: list[str]  # event triggers
+
+
+def turns(entries: Sequence[Entry], lines: list[str] | None) -> Turns:
+    """What is restored when. `lines` are those that are wanted; None: all of them."""
+    late = {one.line: one.text.startswith(COMPUTED) for one in entries if _is_late(one)}
+    if not late:
+        return Turns(lines, [], [])
+    wanted = [one.line for one in entries] if lines is None else lines
+    found = [one for one in wanted if one in late]
+    return Turns(
+        [one for one in wanted if one not in late],
+        [one for one in found if late[one]],
+        [one for one in found if not late[one]],
+    )
+
+
+def _is_late(entry: Entry) -> bool:
+    return entry.text.startswith(f"{COMPUTED} ") or _EVENT_TRIGGER.match(entry.text) is not None
 
 
 class _Graph:
