@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -50,15 +51,27 @@ def _children(folder: Found, skip: Callable[[str], bool] | None) -> Iterator[Fou
             yield Found(name, entry.path, entry.stat(follow_symlinks=False))
 
 
+def _attributes(path: bytes) -> list[tuple[str, bytes]]:
+    """Extended ones, access control lists among them; none where the file system has none."""
+    try:
+        return [(key, os.getxattr(path, key)) for key in sorted(os.listxattr(path))]
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return []
+        raise
+
+
 def mark(trees: Iterable[tuple[bytes, str]], skip: Callable[[str], bool]) -> str:
     """A hash of what a walk shows without reading: it differs if the content may differ."""
     digest = hashlib.sha256()
     for path, stored in trees:
-        for name, _, status in walk(path, stored, skip=skip):
-            # The spec's own folder is where state and staging come and go.
-            times = () if name == b"." else (status.st_mtime_ns, status.st_ctime_ns)
+        for name, where, status in walk(path, stored, skip=skip):
+            changed: object = (status.st_mtime_ns, status.st_ctime_ns)
+            if name == b".":
+                # The spec's own folder is where state and staging come and go.
+                changed = _attributes(where)
             size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
             owner = (status.st_uid, status.st_gid)
             digest.update(b"%d %s" % (len(name), name))
-            digest.update(repr((status.st_ino, status.st_mode, owner, size, times)).encode())
+            digest.update(repr((status.st_ino, status.st_mode, owner, size, changed)).encode())
     return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,15 @@ class TestWholeFolder:
         assert source.changed_mark(own) == before
         (app / "logs/today").write_text("another line")
         assert source.changed_mark(own) != before
+
+    def test_the_mark_sees_who_else_may_enter_the_folder_itself(self, app: Path) -> None:
+        require_program("setfacl")
+        source = source_of(app, ".")
+        before = source.changed_mark(self.own(app))
+        subprocess.run(["setfacl", "-m", "u:65534:rwx", "-m", "m::rwx", str(app)], check=True)
+        seen = source.changed_mark(self.own(app))
+        subprocess.run(["setfacl", "-m", "u:65534:r-x", "-m", "m::rwx", str(app)], check=True)
+        assert len({before, seen, source.changed_mark(self.own(app))}) == 3
 
     def test_the_mark_sees_every_file_that_tar_takes(self, app: Path) -> None:
         source = source_of(app, "logs", exclude=["[^a]*.log", r"b\log", "?"])
