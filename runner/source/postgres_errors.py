@@ -21,6 +21,15 @@ _GUESS = "Is the server running"
 # what it means, and the remedy.
 _KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
     (
+        # Docker's words where it knows no `compose`: it takes what follows for its own.
+        (
+            "unknown shorthand flag: 'T'",
+            "'compose' is not a docker command",
+            "unknown command: docker",
+        ),
+        "Docker lacks its plugin: apt-get install docker-compose-plugin (or docker-compose-v2).",
+    ),
+    (
         ("28P01", "password authentication failed", "no password supplied"),
         "Check `user` and `password`; pg_hba.conf on the server says how a role must log in.",
     ),

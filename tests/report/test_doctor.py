@@ -61,3 +61,22 @@ def test_a_url_is_shown_without_what_is_secret_in_it(
     said = Inside(tmp_path, variables)("doctor", status=4).stdout
     assert shown.format(port=silent_port) in said
     assert "hunter2" not in said
+
+
+# What docker says of a command line that only its plugin understands, by its version.
+WITHOUT_COMPOSE = [
+    "unknown shorthand flag: 'T' in -T",
+    "docker: 'compose' is not a docker command.",
+    "docker: unknown command: docker compose",
+]
+
+
+@pytest.mark.parametrize("words", WITHOUT_COMPOSE)
+def test_a_docker_without_compose_is_told_with_what_it_lacks(tmp_path: Path, words: str) -> None:
+    docker = tmp_path / "docker"
+    docker.write_text(f'#!/bin/sh\necho "{words}" >&2\nexit 125\n')
+    docker.chmod(0o755)
+    source = f"type: postgres, exec: {docker} compose exec -T db, dbname: quay, user: quay"
+    (tmp_path / "backup.yaml").write_text(SPEC.format(source=source))
+    said = Inside(tmp_path)("doctor", status=4).stdout
+    assert "docker-compose-plugin" in said
