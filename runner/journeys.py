@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from runner.bootstrap import Start, bootstrap, overview, resumed, runbook_at
 from runner.drilling import Drilling, drill
@@ -16,6 +17,7 @@ from runner.errors import SpecError, UsageError
 from runner.execute.remembering import guards, missing_links, recall
 from runner.execute.runs import Finished
 from runner.execute.session import Call, Session
+from runner.execute.since import ended
 from runner.opening import open_snapshot
 from runner.plan.backup import Wanted as WantedBackup
 from runner.plan.backup import compile_backup
@@ -115,6 +117,7 @@ def backup(
     """
     session = Session.open(call)
     spec = session.spec
+    session.require = ended(spec.state, "backup").require_no_other
     chosen = [spec.policy(name) for name in policies] or list(spec.policies.values())
     running = considered(spec, policies, only_due=only_due)
     # The number of a snapshot comes from those at other targets, too, as far as they answer.
@@ -133,7 +136,11 @@ def backup(
     wanted = WantedBackup(
         dues, sources, prune, last_marks(catalog, lazy, known), [] if sources else chosen
     )
-    return Prepared(session, compile_backup(spec, facts, catalog, wanted), results.backup_outcome)
+    plan = compile_backup(spec, facts, catalog, wanted)
+    again = partial(
+        backup, call, policies=policies, sources=sources, only_due=only_due, prune=prune
+    )
+    return Prepared(session, plan, results.backup_outcome, anew=again)
 
 
 def restore(
@@ -241,6 +248,12 @@ def delete(call: Call, *, snapshot: str) -> Prepared:
 
     session = Session.open(call)
     plan = compile_delete(session.spec, session.catalog(), snapshot)
+
+    def require() -> None:
+        """It may have been pinned while another run was waited for."""
+        compile_delete(session.spec, session.catalog(), snapshot)
+
+    session.require = require
     danger = plan_danger(session, plan)
     return Prepared(session, plan, results.prune_outcome, danger and Danger(*danger))
 
@@ -266,7 +279,9 @@ def rekey(call: Call, *, snapshots: Sequence[str] = (), targets: Sequence[str] =
     from runner.report.danger import plan_danger
 
     session = Session.open(call)
+    session.require = ended(session.spec.state, "rekey").require_no_other
     wanted = Wanted(snapshots, targets, opens_declared(session.spec, call.identity))
     plan = compile_rekey(session.spec, session.facts, session.catalog(), wanted)
     danger = plan_danger(session, plan)
-    return Prepared(session, plan, rekey_outcome, danger and Danger(*danger))
+    again = partial(rekey, call, snapshots=snapshots, targets=targets)
+    return Prepared(session, plan, rekey_outcome, danger and Danger(*danger), anew=again)

@@ -12,6 +12,7 @@ from runner.execute.lost_values import Holder, lost_values, sources_of_lost_file
 from runner.execute.remembering import missing_links
 from runner.execute.runs import Finished
 from runner.execute.session import Session
+from runner.execute.since import Overtaken
 from runner.plan.choose import LATEST, Asked, Choice, choose
 from runner.plan.facts import identities, manifests
 from runner.plan.model import Plan
@@ -43,6 +44,8 @@ class Prepared:
     conclude: Callable[[Plan, Finished], Outcome]
     danger: Danger | None = None
     carry_out: Callable[[], Outcome] | None = None  # where it takes more than to execute the plan
+    # makes the plan anew where another run came first; None: a person has to
+    anew: Callable[[], Prepared] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,12 @@ def perform(prepared: Prepared) -> Outcome:
         approve(danger, session.call.confirm)
     if prepared.carry_out is not None:
         return _going_on(prepared.carry_out(), session)
-    finished = session.execute(prepared.plan, details=lambda end: details(prepared.plan, end))
+    try:
+        finished = session.execute(prepared.plan, details=lambda end: details(prepared.plan, end))
+    except Overtaken:
+        if prepared.anew is None:
+            raise
+        return perform(prepared.anew())
     return _going_on(prepared.conclude(prepared.plan, finished), session)
 
 

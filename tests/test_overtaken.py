@@ -1,0 +1,81 @@
+"""A run that waits for another one does what is left to do then, not what it had in mind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runner.execute.locks import RUN_LOCK, held
+from tests.inside import Inside
+from tests.service import SPEC, Service
+from tests.test_rekey import REKEY, declare, ids, make_key
+from tests.tools import Program
+
+WAITING = ("--wait", "5m")
+
+
+def numbers(service: Service) -> list[int]:
+    """The snapshots' sequence numbers, oldest first."""
+    parent = service.folder / "backups" / "quaybot" / "default"
+    found = [json.loads(one.read_bytes())["sequence"] for one in parent.glob("*/manifest.json")]
+    return sorted(found)
+
+
+def all_at_once(program: Program, *commands: tuple[str, ...]) -> None:
+    """Run commands beside each other, and expect all of them to end well."""
+    processes = [program.start(*one, *WAITING) for one in commands]
+    for process in processes:
+        said = process.communicate()
+        assert process.returncode == 0, said
+
+
+def test_each_backup_has_a_number_of_its_own(tmp_path: Path) -> None:
+    """Of two with the same number nobody could say which is the newest."""
+    service = Service(tmp_path / "service").build()
+    with held(service.folder / ".holdfast", RUN_LOCK, "test"):
+        waiting = [service.program.start("backup", *WAITING) for _ in range(3)]
+        for process in waiting:
+            assert process.poll() is None
+    for process in waiting:
+        said = process.communicate()
+        assert process.returncode == 0, said
+    assert numbers(service) == [1, 2, 3]
+
+
+def test_what_another_run_did_meanwhile_is_not_due_any_more(tmp_path: Path) -> None:
+    spec = SPEC.replace("nightly: {", 'nightly: {schedule: "0 2 * * *", ')
+    service = Service(tmp_path / "service", spec).build()
+    all_at_once(service.program, ("backup", "--due"), ("backup", "--due"))
+    assert numbers(service) == [1]
+
+
+def test_two_rekeys_write_each_snapshot_once(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    declare(service, make_key(service.folder, "old"))
+    holdfast = Inside(service.folder)
+    holdfast("backup", status=0)
+    declare(service, make_key(service.folder, "new"))
+    all_at_once(service.program, REKEY, REKEY)
+    assert len(ids(holdfast)) == 1
+
+
+def test_what_was_pinned_while_a_delete_waited_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(tmp_path / "service").build()
+    holdfast = Inside(service.folder)
+    holdfast("backup", status=0)
+    (snapshot,) = ids(holdfast)
+    pinned: list[object] = []
+
+    def pin_meanwhile(*_arguments: object, **_more: object) -> object:
+        if not pinned:
+            pinned.append(holdfast("pin", "--snapshot", snapshot, status=0))
+        return held(*_arguments, **_more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("runner.execute.runs.held", pin_meanwhile)
+    said = holdfast("delete", "--snapshot", snapshot, "--confirm", snapshot, status=7)
+    assert "is pinned" in said.stderr
+    assert ids(holdfast) == [snapshot]
