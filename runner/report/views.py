@@ -38,8 +38,7 @@ def catalog(
             and (not targets or set(targets) & set(one.targets))
         ]
     data: dict[str, Any] = {"snapshots": rows}
-    troubles = _troubles(found)
-    return Outcome("list", data, 4 if troubles else 0, _first(troubles), tuple(troubles))
+    return listed(data, troubles_of(found))
 
 
 def snapshot(call: Call, wanted: str) -> Outcome:
@@ -186,7 +185,13 @@ def row(one: Snapshot) -> dict[str, Any]:
     }
 
 
-def _troubles(found: Catalog) -> list[str]:
+def listed(data: dict[str, Any], troubles: Sequence[str]) -> Outcome:
+    """A list, which is not whole where there are troubles."""
+    return Outcome("list", data, 4 if troubles else 0, _first(troubles), tuple(troubles))
+
+
+def troubles_of(found: Catalog) -> list[str]:
+    """What could not be looked at, and why."""
     lines = [f"{name} cannot be read: {why}" for name, why in found.unreachable.items()]
     lines += [f"{one} at {target} is damaged: {why}" for target, one, why in found.damaged]
     return lines
