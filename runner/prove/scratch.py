@@ -5,8 +5,8 @@ Scratch servers that were started in one are ended before it goes.
 
 from __future__ import annotations
 
-import fcntl
 import json
+import math
 import os
 import re
 import secrets
@@ -17,7 +17,7 @@ from pathlib import Path
 from runner.daemon import end_daemons
 from runner.durable import PRIVATE_FILE, PRIVATE_FOLDER, make_folder, sync_folder
 from runner.errors import StepFailed
-from runner.owner import Owner, alive, this_process
+from runner.owner import Owner, alive, lock, this_process
 from runner.swap import remove_tree
 
 PREFIX = "scratch-"
@@ -76,9 +76,9 @@ def sweep(parent: Path) -> list[Path]:
             folder = note.with_name(note.name.removesuffix(NOTE))
             with suppress(OSError), note.open("r+b") as file:
                 # A process of another container has an id that means nothing here.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _remove(folder, note)
-                swept.append(folder)
+                if lock(file.fileno(), wait=0):
+                    _remove(folder, note)
+                    swept.append(folder)
     return swept
 
 
@@ -101,7 +101,7 @@ def _locked(note: Path) -> int:
     """A new note, locked; made again where it was swept before it was locked."""
     while True:
         descriptor = os.open(note, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock(descriptor, wait=math.inf)
         if os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)
