@@ -108,8 +108,20 @@ def take(
     Raises StepFailed when something may not be read.
     """
     first = sessions[0]
-    found = _standing(first) | _partitions(first, chosen)
-    made = list(objects(first, chosen))
+    # A lock on a view that we kept would hold up a REFRESH, behind which pg_dump would wait for the
+    # view's text: for us, who wait for pg_dump.
+    with passing(first):
+        found = _described(first, chosen)
+    if level != "none":
+        rows = measure(sessions, tasks(first, chosen, level, counted))
+        found |= _rows(rows, chosen, hashed=level == "content")
+    return found
+
+
+def _described(session: Session, chosen: Chosen) -> dict[str, Any]:
+    """All of a fingerprint but the rows."""
+    found = _standing(session) | _partitions(session, chosen)
+    made = list(objects(session, chosen))
     found["objects"] = {f"{one.kind} {one.name}": one.made_of for one in made}
     found["rights"] = {
         f"{one.kind} {one.name}": [one.owner, one.rights] for one in made if one.owner or one.rights
@@ -117,17 +129,14 @@ def take(
     owners = {one.owner for one in made if one.owner}
     owners |= {role for one in made for role in grantees(one.rights)}
     if chosen.whole and not chosen.rows_alone:
-        owners |= {printable(role or "") for (role,) in first.rows(_BEYOND)}
+        owners |= {printable(role or "") for (role,) in session.rows(_BEYOND)}
     found["owners"] = sorted(owners)
-    if chosen.whole and not chosen.rows_alone and value(first, _SUPERUSER) != "t":
-        found["unread"] = {str(what): int(many or 0) for what, many in first.rows(_UNREAD)}
-    if left_out := needed(first, chosen):
+    if chosen.whole and not chosen.rows_alone and value(session, _SUPERUSER) != "t":
+        found["unread"] = {str(what): int(many or 0) for what, many in session.rows(_UNREAD)}
+    if left_out := needed(session, chosen):
         found["needs"] = left_out
     whole = json.dumps(found["objects"], sort_keys=True).encode()
     found["schema"] = hashlib.sha256(whole).hexdigest()
-    if level != "none":
-        rows = measure(sessions, tasks(first, chosen, level, counted))
-        found |= _rows(rows, chosen, hashed=level == "content")
     return found
 
 

@@ -14,6 +14,11 @@ import pytest
 
 from runner.registry import open_source
 from runner.source import Place
+from runner.source.postgres_fingerprint import take
+from runner.source.postgres_moment import held
+from runner.source.postgres_server import Server
+from runner.source.postgres_session import open_session
+from runner.source.postgres_tables import Selection
 from runner.spec.model import SourceSpec
 from tests.postgres_server import Database
 from tests.source.stack import FolderArtifacts, FolderCapture
@@ -172,3 +177,21 @@ def test_backups_do_not_wait_for_a_truncate_that_waits_for_them(
     finally:
         stop.set()
         thread.join()
+
+
+def test_a_refresh_need_not_wait_for_who_describes(database: Database) -> None:
+    """It would be what pg_dump waits for to see the view's text, and we wait for pg_dump."""
+    database.execute(
+        "CREATE TABLE visits AS SELECT 1 AS player",
+        "CREATE MATERIALIZED VIEW many AS SELECT count(*) FROM visits",
+        "CREATE VIEW seen AS SELECT count FROM many",
+    )
+    locked = (
+        "SELECT c.relname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation "
+        "WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+        "AND c.oid >= 16384 AND c.relkind IN ('r', 'v', 'm') AND l.pid <> pg_backend_pid()"
+    )
+    server = Server.of(database.socket_options(), Path())
+    with open_session(server) as session, held(session, Selection(), DEADLINE_SECONDS) as moment:
+        take([session], moment.chosen, "content")
+        assert database.rows(locked) == [("visits",)]
