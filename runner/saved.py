@@ -144,6 +144,8 @@ def resume(
     _require_not_settled(session, plan, run, start_at)
     if plan.kind == "backup":
         store_runbooks(session, session.catalog().drills)
+        # Another one may be waited for.
+        session.require = lambda: _require_not_overtaken(plan, run, session.catalog())
 
     def go_on() -> Outcome:
         again = [start_at] if start_at else []
@@ -153,6 +155,19 @@ def resume(
         return concluding(plan)(plan, finished)
 
     return Prepared(session, plan, concluding(plan), carry_out=go_on)
+
+
+def _require_not_overtaken(plan: Plan, run: str, catalog: Catalog) -> None:
+    """Raise UsageError where a backup would still publish under the number of a newer snapshot."""
+    steps = [step.params for step in plan.steps if step.action == "snapshot.publish"]
+    own = {one["snapshot"] for one in steps}
+    others = max((one.sequence for one in catalog.snapshots if one.id not in own), default=0)
+    for one in steps:
+        if one["snapshot"] not in catalog.by_id and one["sequence"] <= others:
+            raise UsageError(
+                f"{run} published no {one['snapshot']}, and a newer snapshot was made since.",
+                remedy="Start anew: holdfast backup",
+            )
 
 
 def _require_reportable(plan: Plan, done: Sequence[str]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,8 @@ from runner.execute.locks import RUN_LOCK, held
 from tests.inside import Inside
 from tests.service import SPEC, Service
 from tests.test_rekey import REKEY, declare, ids, make_key
-from tests.tools import Program
+from tests.tools import Program, clean_environment
+from tests.whole_stack import KILLED_AT
 
 WAITING = ("--wait", "5m")
 
@@ -49,6 +53,24 @@ def test_what_another_run_did_meanwhile_is_not_due_any_more(tmp_path: Path) -> N
     service = Service(tmp_path / "service", spec).build()
     all_at_once(service.program, ("backup", "--due"), ("backup", "--due"))
     assert numbers(service) == [1]
+
+
+def test_a_backup_is_not_resumed_once_another_one_was_made(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    died = subprocess.run(
+        [sys.executable, "-P", str(KILLED_AT), "nightly.publish", "backup"],
+        cwd=service.folder,
+        env=clean_environment(service.folder),
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL
+    holdfast = Inside(service.folder)
+    (run,) = (one["run"] for one in holdfast.json("history", "--runs")["runs"])
+    newest = holdfast.json("backup")["snapshots"][0]["id"]
+    refused = holdfast("backup", "--resume", run, status=1)
+    assert "a newer snapshot was made since" in refused.stderr
+    assert "Start anew: holdfast backup" in refused.stderr
+    assert ids(holdfast) == [newest]
 
 
 def test_two_rekeys_write_each_snapshot_once(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def resume(context: Context, settings: Settings, *, again: Iterable[str] = ()) -
     """
     plan = context.plan
     with _locks(plan, context, settings):
+        settings.require()
         # Another command may just take it back.
         with held(context.spec.state, SETTLE_LOCK, context.run, wait=settings.wait):
             state = journals.read_run(context.spec.state, context.run)
