@@ -32,6 +32,7 @@ from runner.spec.foreign import (
     lacking,
     places_outside,
     servers_and_secrets,
+    variables,
 )
 from runner.spec.load import load_spec
 from runner.spec.model import DEFAULT_PROFILE, Spec, TargetSpec
@@ -288,7 +289,8 @@ def _require_confirmed(spec: Spec, text: bytes, snapshot: str, call: Call, start
     """Raise PersonNeeded unless a person confirmed a spec that can do harm, by its digest."""
     digest = hashlib.sha256(text).hexdigest()
     runs, outside = commands(spec), places_outside(spec, start.folder)
-    harmless = not (runs or outside or hands_out_secrets(spec))
+    composed = variables(spec)
+    harmless = not (runs or outside or composed or hands_out_secrets(spec))
     if start.confirmed == digest or (harmless and not start.confirmed):
         return
     lines = [f"Nobody who is known here signed {snapshot}, and its spec is not confirmed."]
@@ -298,11 +300,9 @@ def _require_confirmed(spec: Spec, text: bytes, snapshot: str, call: Call, start
         ("It would run:", runs),
         (f"It names places outside {start.folder}:", outside),
         ("It names servers, and secrets of this machine:", servers_and_secrets(spec)),
+        ("It is put together with variables, of this machine or of the snapshot:", composed),
     ):
         lines += [heading, *(f"  {one}" for one in found)] if found else []
-    if spec.env_files:
-        files = ", ".join(path.name for path in spec.env_files)
-        lines.append(f"What its ${{…}} stand for, {files} of the snapshot may say otherwise.")
     flags = again(call, replace(start, confirmed=digest), spec.profile)
     words = ["--project", spec.project, *start.asked, "--confirm", spec.project]
     line = f"holdfast dr-restore {flags} {shlex.join(words)}"

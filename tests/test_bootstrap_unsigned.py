@@ -113,6 +113,7 @@ def test_the_line_that_goes_on_asks_for_the_same_recovery(tmp_path: Path) -> Non
             '{type: postgres, host: elsewhere, password: {secret: "env:KEY"}}',
             "sources.more.type: postgres",
         ),
+        ("{type: postgres, dbname: quay}", "sources.more: the SQL of its dump, whatever it says"),
     ],
 )
 def test_a_secret_goes_to_no_server_elsewhere_before_somebody_looked(
@@ -153,7 +154,6 @@ def test_variables_come_from_a_source_that_needs_them_itself(tmp_path: Path) -> 
     answer = Inside(tmp_path)(*words, status=7)
     assert "places outside" in answer.stderr
     assert "sources.db.path: ${DATABASE}" in answer.stderr
-    assert ".env of the snapshot may say otherwise" in answer.stderr
     Inside(tmp_path)(*words, "--confirm-spec", digest, status=0)
     assert (tmp_path / "new/uploads/new/file").read_text() == "content\n"
     assert (tmp_path / "new/app.db").exists()
@@ -169,3 +169,26 @@ def test_damaged_snapshots_are_told_without_a_spec_too(tmp_path: Path) -> None:
     assert "No snapshot at" in recovered.stderr
     assert "it is that of quaybot/default/" in recovered.stderr
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        ('db: {type: sqlite, path: "${DATABASE:-app.db}"}', "sources.db.path: ${DATABASE:-app.db}"),
+        ("db: {type: sqlite, path: app.db}", "recovery[1].probe.http: http://127.0.0.1:1/${KEY}"),
+    ],
+)
+def test_what_is_put_together_with_variables_is_looked_at_first(
+    tmp_path: Path, more: str, shown: str
+) -> None:
+    spec = HARMLESS.replace("targets:", f"  {more}\ntargets:")
+    if "probe" in shown:
+        spec += (
+            'recovery: [{restore: [config, db]}, {probe: {http: "http://127.0.0.1:1/${KEY}"}}]\n'
+        )
+    backed_up(tmp_path, spec, KEY="x")
+    words = ("dr-restore", "--from", "./usb", "--dir", "new", "--confirm", "quaybot")
+    answer = Inside(tmp_path, {"KEY": "precious"})(*words, status=7)
+    assert f"  {shown}\n" in answer.stderr
+    assert "precious" not in answer.stderr
+    assert [one.name for one in (tmp_path / "new").iterdir()] == ["backup.yaml"]

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from runner.secret import Secret
+from runner.spec import document
 from runner.spec.convert import resolve
 from runner.spec.marks import Place, written
 from runner.spec.model import Spec
@@ -30,7 +31,7 @@ _INSTEAD = ("skip", "same")  # what `drill` says where it is no command
 class Found:
     """One value of a spec, of a kind that matters here."""
 
-    kind: str  # command | path | secret | server
+    kind: str  # command | path | secret | server | text
     place: Place
     text: str
 
@@ -40,7 +41,11 @@ class Found:
 
 def commands(spec: Spec) -> list[str]:
     """Everything that the spec would have run, with where it stands in it."""
-    found = []
+    found = [
+        f"sources.{name}: the SQL of its dump, whatever it says"
+        for name, one in spec.sources.items()
+        if one.type == "postgres"
+    ]
     for one in _values(spec):
         if one.kind == "command" and one.text not in _INSTEAD:
             found.append(str(one))
@@ -67,15 +72,44 @@ def places_outside(spec: Spec, folder: Path) -> list[str]:
 
 def servers_and_secrets(spec: Spec) -> list[str]:
     """What a recovery would log in to, send something to, or hand out of this machine, with where
-    it stands in the spec.
+    it stands in the spec. What is put together with variables is not: their values may be secret.
     """
+    composed = variables(spec)
     return [
         str(one)
         for one in _values(spec)
         if one.kind in ("secret", "server")
         and one.place[0] not in _NOT_RECOVERED
         and not one.text.startswith("command:")
+        and not any(shown.startswith(f"{written(one.place)}: ") for shown in composed)
     ]
+
+
+def variables(spec: Spec) -> list[str]:
+    """What is put together with variables, with where it stands in the file: an env file of the
+    snapshot may set them, and one of this machine may end in an address.
+    """
+    raw, _, _ = document.read(spec.file)
+    profile = raw.get("profiles", {}).get(spec.profile) or {}
+    used = [(name, one) for half in (raw, profile) for name, one in half.items()]
+    return [
+        str(one)
+        for name, value in used
+        if name not in _NOT_RECOVERED
+        for one in _texts(value, (name,))
+        if "${" in one.text
+    ]
+
+
+def _texts(value: Any, place: Place) -> Iterator[Found]:
+    if isinstance(value, dict):
+        for name, one in value.items():
+            yield from _texts(one, (*place, name))
+    elif isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from _texts(one, (*place, index))
+    elif isinstance(value, str):
+        yield Found("text", place, value)
 
 
 def hands_out_secrets(spec: Spec) -> bool:
