@@ -191,12 +191,17 @@ class Placing:
 
 def guarded(live: Path, protected: Iterable[Path]) -> bool:
     """Whether a protected path is `live` or lies in it."""
-    real = live.resolve()
+    real = without_links(live)
     return any(
         folder in (path, *path.parents)
         for one in protected
-        for folder, path in ((live, one), (real, one.resolve()))
+        for folder, path in ((live, one), (real, without_links(one)))
     )
+
+
+def without_links(path: Path) -> Path:
+    """Where a path leads. One that leads round in a circle stays as it is from there on."""
+    return Path(os.path.realpath(path))
 
 
 def _nearest(folder: Path) -> Path:

@@ -16,7 +16,7 @@ from runner.durable import write_bytes
 from runner.errors import PersonNeeded, StepFailed
 from runner.process import run
 from runner.source import Kept, replaced
-from runner.source.files_place import Layout, Placing, guarded
+from runner.source.files_place import Layout, Placing, guarded, without_links
 from runner.source.mounts import mount_of
 
 
@@ -100,7 +100,8 @@ class Pieces:
     def _is_anothers(placing: Placing, live: Path) -> bool:
         """Whether what stands there is another's to restore."""
         protected = placing.place.protected
-        return live in protected or live.resolve() in (one.resolve() for one in protected)
+        real = without_links(live)
+        return live in protected or real in (without_links(one) for one in protected)
 
     @staticmethod
     def _is_guarded(placing: Placing, live: Path) -> bool:

@@ -22,6 +22,7 @@ from runner.source.git_fingerprint import fingerprint_of
 from runner.source.git_refs import Refs, read_refs, read_steady, write_bundle
 
 _ATTEMPTS = 3
+_ATTRIBUTES = b".gitattributes"
 _IN_PROGRESS = {
     "rebase-merge": "a rebase",
     "rebase-apply": "a rebase",
@@ -139,9 +140,10 @@ def _notes(repository: Repository, bundled: _Bundled, done: work.Work) -> list[s
     notes = [f"git: {line}" for line in bundled.refs.warnings.splitlines()]
     if not bundled.steady:
         notes.append("refs moved all the while: they may not be of one instant")
-    if (git_dir / "modules").is_dir():
+    linked, lfs = _elsewhere(bundled)
+    if linked or (git_dir / "modules").is_dir():
         notes.append("submodules: their commits are recorded, their repositories not included")
-    if (git_dir / "lfs" / "objects").is_dir():
+    if lfs or (git_dir / "lfs" / "objects").is_dir():
         notes.append("Git LFS: its pointers are included, its objects are not")
     if any((git_dir / "worktrees").glob("*")):
         notes.append("linked worktrees: a detached HEAD or uncommitted work there is not included")
@@ -155,6 +157,22 @@ def _notes(repository: Repository, bundled: _Bundled, done: work.Work) -> list[s
     notes += [f"{name} is a repository of its own: not included" for name in done.nested]
     notes += [f"{name} changed while it was read" for name in done.moved]
     return notes
+
+
+def _elsewhere(bundled: _Bundled) -> tuple[bool, bool]:
+    """Whether HEAD has submodules (or repositories that were added like one), and whether it has
+    files that are Git LFS's: also where nothing of either was ever fetched, as in a mirror.
+    """
+    if not bundled.refs.head_id:
+        return False, False
+    listed = git("ls-tree", "-rz", bundled.refs.head_id, environment=bundled.shadow).stdout
+    entries = [entry.partition(b"\t") for entry in listed.split(b"\0") if entry]
+    attributes = [about.split()[2] for about, _, path in entries if path.endswith(_ATTRIBUTES)]
+    found = b""
+    if attributes:
+        ids = b"".join(one + b"\n" for one in attributes)
+        found = git("cat-file", "--batch", environment=bundled.shadow, stdin=ids).stdout
+    return any(about.startswith(b"160000 ") for about, *_ in entries), b"filter=lfs" in found
 
 
 def shown(found: Captured) -> Captured:

@@ -22,6 +22,7 @@ from runner.process import CommandFailed
 from runner.source import Artifacts
 from runner.source import git_extras as extras
 from runner.source import git_work as work
+from runner.source.git_beside import take_along
 from runner.source.git_command import Repository, environment, find, git, text
 from runner.source.git_fingerprint import fingerprint_of, refs_state
 from runner.source.git_refs import Refs, read_bundle, read_refs, without_stashes
@@ -81,7 +82,7 @@ def stage(artifacts: Artifacts, found: extras.Extras, staging: Staging, owner: P
         recorded = _check_out(repository, artifacts, found)
     recorded["refs"] = refs_state(repository)
     if owner is not None:
-        _keep_submodules(owner, repository)
+        take_along(owner, repository)
         give(itertools.chain([tree], tree.rglob("*")), owner)
     process.run(["sync", "-f", "--", staging.folder])
     write_bytes(staging.recorded, json.dumps(recorded).encode())
@@ -110,14 +111,6 @@ def _index_pack(repository: Repository, pack: Iterator[bytes]) -> None:
     ) as stdin:
         for chunk in pack:
             stdin.write(chunk)
-
-
-def _keep_submodules(live: Path, repository: Repository) -> None:
-    """Submodules' working copies stay, and without their repositories git refuses every command."""
-    old = find(live)
-    if old is not None and (old.git_dir / "modules").is_dir():
-        modules = old.git_dir / "modules"
-        process.run(["cp", "-a", "--reflink=auto", "--", modules, repository.git_dir])
 
 
 def _set_refs(repository: Repository, listed: Refs, found: extras.Extras) -> None:

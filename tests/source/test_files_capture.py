@@ -135,6 +135,15 @@ class TestCapture:
         restore(source, artifacts, Place(TOKEN))
         assert (app / "current").readlink() == Path("config")
 
+    def test_a_root_that_is_a_link_to_itself_comes_back(
+        self, app: Path, snapshots: Snapshots
+    ) -> None:
+        (app / "loop").symlink_to("loop")
+        source = source_of(app, "loop", "config")
+        artifacts = snapshots.take(source)
+        restore(source, artifacts, Place(TOKEN, protected=(app / "loop",)))
+        assert (app / "loop").readlink() == Path("loop")
+
     def test_links_in_a_circle_and_sockets(self, app: Path, snapshots: Snapshots) -> None:
         (app / "config/loop").symlink_to("../config")
         os.mknod(app / "config/socket", stat.S_IFSOCK | 0o600)

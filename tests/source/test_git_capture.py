@@ -265,6 +265,20 @@ def test_what_is_not_included_is_said(tmp_path: Path, repo: Path) -> None:
     assert git(again, "ls-files", "-s", "sub").startswith("160000")
 
 
+def test_what_a_mirror_does_not_include_is_said(tmp_path: Path, repo: Path) -> None:
+    _, found = captured(source_of(tmp_path, url=f"file://{repo}"), tmp_path / "nothing")
+    assert found.notes == ()
+    (repo / "images").mkdir()
+    commit(repo, "images/.gitattributes", "*.png filter=lfs diff=lfs merge=lfs -text\n")
+    commit(empty(repo / "nested"), "inner.txt", "of a repository inside\n")
+    git(repo, "add", "nested")
+    git(repo, "commit", "-q", "-m", "added as if it were files")
+    _, found = captured(source_of(tmp_path, url=f"file://{repo}"), tmp_path / "snapshot")
+    notes = "\n".join(found.notes)
+    assert "submodules" in notes
+    assert "LFS" in notes
+
+
 def test_settings_that_are_data_come_back(tmp_path: Path, repo: Path) -> None:
     value = 'quote " backslash \\ tab \t newline \n semicolon ; hash # end '
     git(repo, "config", "user.name", value)
@@ -481,7 +495,7 @@ def test_contents_name_every_ref(tmp_path: Path, repo: Path) -> None:
 
 
 def test_it_is_quick(tmp_path: Path, repo: Path) -> None:
-    """Each git process costs; a capture of refs alone starts four."""
+    """Each git process costs; a capture of refs alone starts five."""
     counter = tmp_path / "count"
     wrapper = tmp_path / "bin" / "git"
     wrapper.parent.mkdir()
@@ -496,4 +510,4 @@ def test_it_is_quick(tmp_path: Path, repo: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], env=os.environ | {"PATH": path}, check=True
     )
-    assert len(counter.read_text().splitlines()) == 4
+    assert len(counter.read_text().splitlines()) == 5

@@ -205,6 +205,33 @@ def test_a_submodules_working_copy_stays(tmp_path: Path, root: Path) -> None:
     assert "sub" not in git(root, "status", "--porcelain")
 
 
+def test_linked_worktrees_go_on(tmp_path: Path, root: Path) -> None:
+    git(root, "worktree", "add", "-q", "-b", "feature", str(tmp_path / "feature"))
+    git(root, "worktree", "add", "-q", "--detach", str(tmp_path / "detached"))
+    artifacts, _ = captured(source_of(root, path="."), tmp_path / "snapshot")
+    git(root, "worktree", "add", "-q", "-b", "later", str(tmp_path / "later"))
+    git(tmp_path / "feature", "rm", "-q", "--cached", "app.py")
+    (tmp_path / "feature" / "new.txt").write_text("not committed\n")
+    git(tmp_path / "feature", "add", "new.txt")
+    change(root)
+    swapped(source_of(root, path="."), artifacts)
+    assert git(tmp_path / "feature", "status", "--porcelain") == "?? new.txt\n"
+    assert git(tmp_path / "detached", "status", "--porcelain") == ""
+    assert "later" not in git(root, "worktree", "list")
+    git(root, "fsck")
+
+
+def test_objects_of_git_lfs_are_taken_along(tmp_path: Path, root: Path) -> None:
+    kept = root / ".git/lfs/objects/4d/7a/4d7a"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("an image")
+    source = source_of(root, path=".")
+    artifacts, _ = captured(source, tmp_path / "snapshot")
+    swapped(source, artifacts)
+    assert kept.read_text() == "an image"
+    assert (root / KEPT / ".git/lfs/objects/4d/7a/4d7a").read_text() == "an image"
+
+
 def test_only_the_git_folder_is_lost(tmp_path: Path, root: Path) -> None:
     source = source_of(root, path=".")
     artifacts, _ = captured(source, tmp_path / "snapshot")
