@@ -205,13 +205,14 @@ def _named(target: Target, start: Start, profile: str | None) -> tuple[Start, st
     """The project and the profile that are meant. Raises UsageError, naming what there is."""
     known = list(projects(target))
     fitting = [one for one in known if start.project in ("", one[0]) and profile in (None, one[1])]
-    if len(fitting) > 1 and profile is None:
+    if profile is None and len({one for one, _ in fitting}) == 1:
         fitting = [one for one in fitting if one[1] == DEFAULT_PROFILE] or fitting
     if len(fitting) == 1:
         return replace(start, project=fitting[0][0]), fitting[0][1]
     there = "; ".join(f"--project {one} --profile {other}" for one, other in known)
     raise UsageError(
-        f"{'Several' if fitting else 'No'} projects at {target.name} fit what was asked for."
+        f"{'Several projects or profiles' if fitting else 'No project'} at {target.name} "
+        f"{'fit' if fitting else 'fits'} what was asked for."
         if known
         else f"There are no snapshots at {target.name}.",
         remedy=f"There: {there}." if known else "Is it the right place? `list --from` looks.",

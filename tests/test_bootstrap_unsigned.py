@@ -159,6 +159,20 @@ def test_variables_come_from_a_source_that_needs_them_itself(tmp_path: Path) -> 
     assert (tmp_path / "new/app.db").exists()
 
 
+def test_a_project_is_never_guessed(tmp_path: Path) -> None:
+    profiles = "profiles: {prod: {}}\n"
+    backed_up(tmp_path, HARMLESS + profiles)
+    Inside(tmp_path / "old")("backup", "--profile", "prod", status=0)
+    words = ("dr-restore", "--from", "./usb", "--dir", "new", "--confirm", "quaybot")
+    Inside(tmp_path)(*words, "--dry-run", status=0)
+    other = HARMLESS.replace("quaybot", "other") + profiles
+    (tmp_path / "old/backup.yaml").write_text(other)
+    Inside(tmp_path / "old")("backup", "--profile", "prod", status=0)
+    answer = Inside(tmp_path)(*words, status=1)
+    assert "--project other --profile prod; --project quaybot --profile default" in answer.stderr
+    Inside(tmp_path)(*words, "--project", "quaybot", status=0)
+
+
 def test_damaged_snapshots_are_told_without_a_spec_too(tmp_path: Path) -> None:
     backed_up(tmp_path, HARMLESS)
     holdfast = Inside(tmp_path)
