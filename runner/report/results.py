@@ -128,6 +128,9 @@ def _recovery_notes(plan: Plan, finished: Finished) -> Iterable[str]:
         result = finished.results.get(step.id)
         if step.action == "notify.tell" and result is not None and result.status == "skipped":
             yield f"{step.id}: {result.reason}"
+        if step.action == "recovery.prove" and result is not None:
+            for note in result.outputs.get("notes", ()):
+                yield f"{step.params['source']}: {note}"
 
 
 def _manual(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, Any]]:

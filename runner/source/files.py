@@ -232,12 +232,11 @@ class FilesSource:
             with known(layout) as read, ListWriter(layout.found) as lines:
                 write_list(trees, lines, read)
                 summary = lines.summary()
-        notes = [] if os.geteuid() == 0 else [OWNERS_NOTE]
         return {
             "format": 1,
             "roots": [spot.stored for spot in layout.spots],
             **summary,
-            "notes": notes,
+            "notes": [] if _owners_are_as_before(layout, place) else [OWNERS_NOTE],
         }
 
     def differences(self, expected: Fingerprint, found: Fingerprint, place: Place) -> Sequence[str]:
@@ -356,6 +355,14 @@ class FilesSource:
         if layout is None or not layout.complete:
             raise StepFailed(f"Nothing of {self.name} is staged.", remedy="Restore it again.")
         return layout
+
+
+def _owners_are_as_before(layout: Layout, place: Place) -> bool:
+    """Whether nothing differs by what only root can restore."""
+    if os.geteuid() == 0 or _hash_of(layout.expected) == _hash_of(layout.found):
+        return True
+    strictly = Comparison(Wanted(place.include), owners=True)
+    return not strictly.differences(layout.expected, layout.found)
 
 
 def _hash_of(path: Path) -> str:

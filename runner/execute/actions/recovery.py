@@ -235,7 +235,8 @@ def _proof(source: Source, place: Place, artifacts: SnapshotArtifacts) -> Output
             remedy="Nothing was replaced. Try another snapshot or target.",
             outputs={"equal": False, "differences": differences, "verdict": "FAIL"},
         )
-    return {"equal": True, "differences": [], "verdict": "PASS"}
+    notes = list(found.get("notes", ()))
+    return {"equal": True, "differences": [], "verdict": "PASS", "notes": notes}
 
 
 def _restage_if_changed(source: Source, place: Place, artifacts: SnapshotArtifacts) -> None:
