@@ -60,7 +60,7 @@ def choose(spec: Spec, catalog: Catalog, sources: Iterable[str], asked: Asked) -
         hidden = catalog.unreachable if asked.target is None else ()
         where = f" (targets that cannot be read: {', '.join(hidden)})" if hidden else ""
         raise (StepFailed if hidden else UsageError)(
-            f"There is no {_which(asked)} of {', '.join(without)}{where}.",
+            f"There is no {_which(asked, ', '.join(without))}{where}.",
             remedy="`list` shows what there is; --at and --snapshot choose.",
         )
     return choices
@@ -112,8 +112,9 @@ def _refuse_fallback(
             )
 
 
-def _which(asked: Asked) -> str:
+def _which(asked: Asked, sources: str) -> str:
     which = "snapshot" if asked.snapshot == LATEST else f"copy in snapshot {asked.snapshot}"
+    which += f" of {sources}" + (f" at {asked.target}" if asked.target else "")
     if asked.at is not None:
-        which += f" not after {asked.at.isoformat()}"
-    return which + (f" at {asked.target}" if asked.target else "")
+        which += f" that is not after {asked.at:%Y-%m-%dT%H:%M:%SZ}"
+    return which
