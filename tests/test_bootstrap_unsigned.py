@@ -159,6 +159,19 @@ def test_variables_come_from_a_source_that_needs_them_itself(tmp_path: Path) -> 
     assert (tmp_path / "new/app.db").exists()
 
 
+def test_a_harmless_recovery_goes_on_by_the_line_that_it_prints(tmp_path: Path) -> None:
+    order = 'recovery: [{manual: "Call the harbour."}, {restore: config}]\n'
+    backed_up(tmp_path, HARMLESS + order)
+    words = ("dr-restore", "--from", "./usb", "--dir", "new", "--confirm", "quaybot")
+    stopped = Inside(tmp_path).json(*words, status=7)
+    Inside(tmp_path)(*shlex.split(stopped["next"])[1:], status=0)
+    assert (tmp_path / "new/config/file").read_text() == "content\n"
+    back = ("dr-restore", "--rollback", stopped["run"], "--confirm", "quaybot")
+    answer = Inside(tmp_path)(*back, "--from", "./usb", "--dir", "new", status=1)
+    assert f"cd {tmp_path}/new" in answer.stderr
+    Inside(tmp_path / "new")(*back, status=0)
+
+
 def test_a_project_is_never_guessed(tmp_path: Path) -> None:
     profiles = "profiles: {prod: {}}\n"
     backed_up(tmp_path, HARMLESS + profiles)

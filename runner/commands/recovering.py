@@ -156,6 +156,11 @@ def dr_restore(
             call, "dr-restore", resume, done=done, by=by, start_at=start_at or None
         )
     if rollback:
+        if start is not None:
+            raise UsageError(
+                "--rollback reads no target: what was replaced lies beside it.",
+                remedy=f"Leave out --from, and go to the folder of the spec: cd {start.folder}",
+            )
         return journeys.rollback(flags.call, rollback)
     if done or by:
         raise UsageError(
