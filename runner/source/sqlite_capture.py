@@ -54,7 +54,7 @@ def capture_database(live: Path, level: str, capture: Capture) -> Captured:
         taken_at,
         {**found, "file": file, "stood": _standing(live)},
         versions={"sqlite": sqlite3.sqlite_version},
-        notes=tuple(_notes(found)),
+        notes=(*_other_names(live), *_notes(found)),
     )
 
 
@@ -133,6 +133,15 @@ def _standing(live: Path) -> dict[str, Any]:
         found["owner"] = pwd.getpwuid(status.st_uid).pw_name
         found["group"] = grp.getgrgid(status.st_gid).gr_name
     return found
+
+
+def _other_names(live: Path) -> Iterator[str]:
+    names = live.stat().st_nlink
+    if names > 1:
+        yield (
+            f"the file has {names} names (hard links): what an app has committed to the WAL of "
+            "another one is not in it, and a restore replaces this one alone"
+        )
 
 
 def _notes(found: dict[str, Any]) -> Iterator[str]:

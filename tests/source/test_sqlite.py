@@ -154,6 +154,13 @@ def test_what_stands_in_the_wal_is_captured_through_a_link(folder: Path, tmp_pat
         assert connection.execute("SELECT min(coins) FROM players").fetchone() == (4242,)
 
 
+def test_a_second_name_is_told(folder: Path, tmp_path: Path) -> None:
+    fill(folder / "bot.db", wal=False)
+    (tmp_path / "other.db").hardlink_to(folder / "bot.db")
+    (note,) = captured(folder / "bot.db", tmp_path / "snapshot")[0].notes
+    assert "2 names" in note
+
+
 def test_a_copy_that_lacks_its_very_end_is_none(folder: Path, tmp_path: Path) -> None:
     make_invariant(folder / "bot.db", wal=False)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
