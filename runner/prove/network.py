@@ -89,10 +89,16 @@ def _fetch(
     except (InvalidURL, UnicodeError) as error:
         return could_not(expected, f"{url} cannot be asked: {error}")
     except (OSError, HTTPException) as error:
-        return refused(expected, f"no answer: {getattr(error, 'reason', None) or error!r}")
+        return refused(expected, f"no answer: {_words(error)}")
     if body in text:
         return passed(expected, f"{status}, with it in the body")
     return refused(expected, f"{status}, with this body: {text[:200]}")
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, as the system says it: `Connection refused`."""
+    reason = getattr(error, "reason", None) or error
+    return getattr(reason, "strerror", None) or str(reason) or repr(reason)
 
 
 def _read(response: IO[bytes], deadline: float) -> bytes:
@@ -117,7 +123,7 @@ def ask_tcp(probe: Probe, asked: Asked, timeout: float) -> Reply:
         with socket.create_connection(address, timeout):
             return passed(expected, "connected")
     except (OSError, UnicodeError) as error:
-        return refused(expected, f"no connection: {error}")
+        return refused(expected, f"no connection: {_words(error)}")
 
 
 def host_and_port(value: str) -> tuple[str, int] | None:

@@ -332,8 +332,10 @@ def test_http_asks_nothing_but_http(url: str) -> None:
 
 def test_a_refused_connection_is_a_no() -> None:
     port = free_port()
-    assert ask(Probe("http", f"http://127.0.0.1:{port}/"), Asked()).verdict == FAIL
-    assert ask(Probe("tcp", f"127.0.0.1:{port}"), Asked()).verdict == FAIL
+    for probe in (Probe("http", f"http://127.0.0.1:{port}/"), Probe("tcp", f"127.0.0.1:{port}")):
+        found = ask(probe, Asked())
+        assert found.verdict == FAIL
+        assert str(found.actual).endswith(": Connection refused")
 
 
 def test_a_server_that_speaks_something_else_is_a_no() -> None:
