@@ -8,6 +8,7 @@ import functools
 import os
 import re
 import tarfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -39,13 +40,22 @@ from runner.source.postgres_moment import (
 )
 from runner.source.postgres_programs import Programs, programs_for, reading_client, run_client
 from runner.source.postgres_server import APPLICATION, Server
-from runner.source.postgres_session import Session, literal, open_session, value, version_of
+from runner.source.postgres_session import (
+    Row,
+    Session,
+    literal,
+    open_session,
+    value,
+    version_of,
+)
+from runner.source.postgres_steady import changed, definitions, require_unchanged
 from runner.source.postgres_tables import Selection
 from runner.store.seal import Sink
 from runner.swap import remove_tree
 
 OLDEST_MAJOR = 12
 BLOCK = 1024 * 1024
+LOOKING_SECONDS = 0.02  # between two looks whether pg_dump has read what it needs
 
 _MONETARY = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'lc_monetary'"
 
@@ -165,21 +175,38 @@ class _Capturing:
             del sessions[readers(moment.chosen) :]
             for other in sessions[1:]:
                 join(other, moment)
-            before = sequences(first, moment.chosen)
+            before, there = self._sequences(moment), definitions(first)
             describe = functools.partial(
                 take, sessions, moment.chosen, wanted.level, wanted.counted
             )
             with Beside(describe, sessions) as described:
                 dumped = replace(self, server=server.having({"lc_monetary": "C"} if local else {}))
-                dumped.store(moment, encoding, part, described)
+                dumped.store(moment, encoding, part, described, there)
                 found = described.result()
-            after = sequences(first, moment.chosen)
+            after = {}
+            with contextlib.suppress(ServerSaid):  # one was dropped this very moment
+                after = self._sequences(moment)
         return moment.at, {**found, "sequences": settled(before, after), "money": money}
 
+    def _sequences(self, moment: Moment) -> dict[str, Any]:
+        """How far they are now. Whoever asks that keeps a lock until the end of a transaction, and
+        pg_dump would wait for who waits for that to drop one: so not in the moment's.
+        """
+        with open_session(self.server, application=self.application) as session:
+            session.execute("BEGIN")
+            return sequences(session, moment.chosen)
+
     def store(
-        self, moment: Moment, encoding: str, part: str, described: Beside[dict[str, Any]]
+        self,
+        moment: Moment,
+        encoding: str,
+        part: str,
+        described: Beside[dict[str, Any]],
+        there: set[Row],
     ) -> None:
-        """Dump and store. Raises Overtaken, before anything is stored, as `join` does."""
+        """Dump and store. Raises Overtaken, before anything is stored, as `join` does. `there` are
+        the definitions that it sees.
+        """
         if encoding != "SQL_ASCII" and not "".join(moment.chosen.arguments).isascii():
             encoding = "UTF8"  # that of the dump is that of its arguments too
         patience = OVERTAKEN_SECONDS * 1000 + len(moment.chosen.full)
@@ -195,16 +222,22 @@ class _Capturing:
         ]
         try:
             if self.wanted.jobs > 1:
-                self._store_folder(arguments, part)
+                self._store_folder(arguments, part, there)
             else:
-                self._store_stream(arguments, part, described)
+                self._store_stream(arguments, part, described, there)
         except ServerSaid as error:
-            if not _LOCKING.search(error.message):
-                raise
-            raise Overtaken(self.server.describe(), error) from error
+            if _LOCKING.search(error.message):
+                raise Overtaken(self.server.describe(), error) from error
+            if other := changed(self.server, error):
+                raise other from error
+            raise
 
     def _store_stream(
-        self, arguments: Sequence[str], part: str, described: Beside[dict[str, Any]]
+        self,
+        arguments: Sequence[str],
+        part: str,
+        described: Beside[dict[str, Any]],
+        there: set[Row],
     ) -> None:
         with contextlib.ExitStack() as stack:
             output = stack.enter_context(
@@ -219,9 +252,10 @@ class _Capturing:
             )
             with contextlib.suppress(OSError):  # it would only be slower
                 fcntl.fcntl(output.fileno(), fcntl.F_SETPIPE_SZ, BLOCK)
-            first = output.read(BLOCK)  # it says nothing before it has its locks
+            first = output.read(BLOCK)  # it says nothing before it has read all definitions
             if not first:
                 stack.close()
+            require_unchanged(self.server, there, self.application)
 
             def produce(sink: Sink) -> None:
                 block = first
@@ -233,19 +267,30 @@ class _Capturing:
 
             self.capture.store("pgdump", produce, part=part)
 
-    def _store_folder(self, arguments: Sequence[str], part: str) -> None:
-        folder = self.capture.scratch / "dump"
+    def _store_folder(self, arguments: Sequence[str], part: str, there: set[Row]) -> None:
+        folder, ended = self.capture.scratch / "dump", threading.Event()
         remove_tree(folder)
-        run_client(
-            self.server,
-            self.programs,
-            "pg_dump",
-            "--format=directory",
-            f"--jobs={self.wanted.jobs}",
-            f"--file={folder}",
-            *arguments,
-            application=self.application,
-        )
+
+        def look() -> None:
+            while not (folder / "toc.dat").exists():  # it comes after all definitions
+                if ended.wait(LOOKING_SECONDS):
+                    break
+            require_unchanged(self.server, there, self.application)
+
+        with Beside(look, ()):
+            try:
+                run_client(
+                    self.server,
+                    self.programs,
+                    "pg_dump",
+                    "--format=directory",
+                    f"--jobs={self.wanted.jobs}",
+                    f"--file={folder}",
+                    *arguments,
+                    application=self.application,
+                )
+            finally:
+                ended.set()
         self.capture.store("tar", functools.partial(_send_folder, folder), part=part)
         folder.rmdir()
 

@@ -15,11 +15,13 @@ import pytest
 from runner.registry import open_source
 from runner.source import Place
 from runner.source.postgres_fingerprint import take
+from runner.source.postgres_load import decode
 from runner.source.postgres_moment import held
 from runner.source.postgres_server import Server
 from runner.source.postgres_session import open_session
 from runner.source.postgres_tables import Selection
 from runner.spec.model import SourceSpec
+from runner.swap import remove_tree
 from tests.postgres_server import Database
 from tests.source.stack import FolderArtifacts, FolderCapture
 
@@ -195,3 +197,47 @@ def test_a_refresh_need_not_wait_for_who_describes(database: Database) -> None:
     with open_session(server) as session, held(session, Selection(), DEADLINE_SECONDS) as moment:
         take([session], moment.chosen, "content")
         assert database.rows(locked) == [("visits",)]
+
+
+@pytest.mark.parametrize("options", [{}, {"parallel": 2}], ids=["one stream", "parallel"])
+def test_definitions_that_change_meanwhile_are_dumped_as_of_one_instant_or_not_at_all(
+    database: Database, tmp_path: Path, options: dict[str, int]
+) -> None:
+    """pg_dump has the server write down functions and views as they are by then: of one that was
+    dropped in between it writes half a statement, and its status is 0.
+    """
+    new = "CREATE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 42'"
+    database.execute(new, "CREATE SEQUENCE numbers", "CREATE TABLE kept AS SELECT 1 AS v")
+    options = database.options(user="postgres", lock_timeout=600.0, **options)
+    source = open_source(SourceSpec("db", "postgres", options, tmp_path))
+    stop = threading.Event()
+    pauses = [SHORTEST_PAUSE]
+
+    def migrate() -> None:
+        with database.connect() as connection:
+            while not stop.wait(pauses[-1]):
+                connection.execute("DROP FUNCTION answer()")
+                connection.execute(new.encode())
+                connection.execute("DROP SEQUENCE numbers")
+                connection.execute("CREATE SEQUENCE numbers")
+                pauses.append(pauses[-1] * 1.5)
+
+    thread = threading.Thread(target=migrate)
+    thread.start()
+    try:
+        for number in range(5):
+            pauses.append(SHORTEST_PAUSE)
+            capture = FolderCapture(tmp_path / f"snapshot {number}", "db")
+            artifacts = FolderArtifacts(capture, source.capture(capture).fingerprint)
+            described = artifacts.fingerprint["databases"][database.name]
+            assert "function public.answer()" in described["objects"]
+            program = database.cluster.bin / "pg_restore"
+            dump = tmp_path / "dump"
+            dump.mkdir(exist_ok=True)
+            found = decode(artifacts.read(), dump)
+            said = subprocess.run([program, "--file=-", found], capture_output=True, check=True)
+            assert b"RETURNS integer" in said.stdout.replace(b'"', b"")
+            remove_tree(dump)
+    finally:
+        stop.set()
+        thread.join()
