@@ -14,7 +14,7 @@ from functools import partial
 from runner.bootstrap import Start, bootstrap, overview, resumed, runbook_at
 from runner.drilling import Drilling, drill
 from runner.errors import SpecError, UsageError
-from runner.execute.remembering import guards, missing_links, recall
+from runner.execute.remembering import fading_links, guards, missing_links, recall
 from runner.execute.runs import Finished
 from runner.execute.session import Call, Session
 from runner.execute.since import ended
@@ -43,6 +43,7 @@ from runner.prepare import (
 )
 from runner.registry import open_source
 from runner.report import results
+from runner.report.missed import with_missed
 from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
 from runner.safety import list_safety, prune_safety, rollback
@@ -122,6 +123,7 @@ def backup(
     running = considered(spec, policies, only_due=only_due)
     # The number of a snapshot comes from those at other targets, too, as far as they answer.
     catalog = session.catalog(needed={name for policy in running for name in policy.targets})
+    gaps = fading_links(spec, catalog)
     store_runbooks(session, catalog.drills)
     for name in sources:
         spec.source(name)
@@ -140,7 +142,11 @@ def backup(
     again = partial(
         backup, call, policies=policies, sources=sources, only_due=only_due, prune=prune
     )
-    return Prepared(session, plan, results.backup_outcome, anew=again)
+
+    def conclude(done: Plan, end: Finished) -> Outcome:
+        return with_missed(results.backup_outcome(done, end), gaps)
+
+    return Prepared(session, plan, conclude, anew=again)
 
 
 def restore(

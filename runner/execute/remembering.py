@@ -73,6 +73,13 @@ def missing_links(spec: Spec, catalog: Catalog) -> list[Gap]:
     return list(found.values())
 
 
+def fading_links(spec: Spec, catalog: Catalog) -> list[Gap]:
+    """Those of them that only this host's memory shows: the next snapshot takes its place there."""
+    known = recall(spec)
+    gaps = missing_links(spec, catalog)
+    return [one for one in gaps if one.target in known and known[one.target].id == one.snapshot]
+
+
 def guards(spec: Spec, catalog: Catalog) -> list[Guard]:
     """What protects each target that could be read against being set back."""
     known = recall(spec)

@@ -419,6 +419,38 @@ class TestMissingCopies:
         assert len(snapshots(service, "elsewhere")) == 5
 
 
+class TestSnapshotsThatWereTakenAway:
+    """A target that is set back to an older state: the next backup is the last that knows."""
+
+    def test_from_every_target_are_told_by_the_next_backup(
+        self, two: tuple[Service, Steady]
+    ) -> None:
+        service, holdfast = two
+        gone = snapshots(service)[-1].name
+        for target in ("backups", "elsewhere"):
+            shutil.rmtree(service.folder / target / "quaybot" / "default" / gone)
+        document = holdfast.json("backup", status=4)
+        assert (
+            f"{gone} at disk: it was the newest here, and is gone" in document["error"]["message"]
+        )
+        assert len(document["snapshots"]) == 1
+        holdfast("backup", status=0)
+
+    def test_from_one_are_brought_back_and_told(self, two: tuple[Service, Steady]) -> None:
+        service, holdfast = two
+        gone = snapshots(service)[-1].name
+        shutil.rmtree(service.folder / "backups" / "quaybot" / "default" / gone)
+        said = holdfast("backup", status=0).stdout
+        assert f"Note: {gone} at disk: it was the newest here, and is gone." in said
+        assert same_bytes(service, gone, "backups", "elsewhere")
+
+    def test_by_a_person_are_not_missed(self, two: tuple[Service, Steady]) -> None:
+        service, holdfast = two
+        newest = snapshots(service)[-1].name
+        holdfast("delete", "--snapshot", newest, "--confirm", newest, status=0)
+        holdfast("backup", status=0)
+
+
 def test_a_target_keeps_as_its_own_rules_say(two: tuple[Service, Steady]) -> None:
     service, holdfast = two
     spec = service.folder / "backup.yaml"
