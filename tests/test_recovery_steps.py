@@ -263,13 +263,18 @@ def test_a_probe_looks_in_the_same_tree_live_and_in_a_drill(service: Service) ->
 
 
 def test_the_runbook_does_what_the_recovery_does(service: Service, tmp_path: Path) -> None:
-    told = {"text": "All is back.", "run": 'echo "$WHOM: $HOLDFAST_TEXT" >> ../told'}
+    told = {
+        "text": "All is back.",
+        "run": 'echo "$WHOM: $HOLDFAST_TEXT" >> ../told; : "$HOLDFAST_PROJECT $HOLDFAST_RUN '
+        '$HOLDFAST_STATUS"',
+    }
     program = declared(
         service,
         {"name": "looks", "probe": {"run": 'test "$WHOM" = mara && test -s app.toml'}},
         {"name": "refuses", "probe": {"run": "exit 3", "expect": 3}},
         {"name": "settings", "probe": {"file": "config/app.toml", "source": "config"}},
         {"name": "tells", "notify": told},
+        {"name": "tells-nobody", "notify": {"text": "x", "run": "exit 3"}},
         {"name": "gives-up", "run": "echo lost >> ../told", "when": "failure"},
         {"name": "ends", "run": "echo ended >> ../told", "when": "always"},
     )

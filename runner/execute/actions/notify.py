@@ -22,8 +22,16 @@ class Tell(Simple):
         assert told is not None
         if told.run is None:
             return [f"# tell them: {line}" for line in told.text.splitlines()]
-        environment = {**entry.environment, "HOLDFAST_TEXT": told.text}
-        return typed([told.run.rstrip("\n")], entry.working_dir, environment)
+        environment = {
+            **entry.environment,
+            "HOLDFAST_TEXT": told.text,
+            "HOLDFAST_PROJECT": spec.project,
+            "HOLDFAST_RUN": "by-hand",
+            "HOLDFAST_STATUS": "failed" if entry.when == "failure" else "running",
+        }
+        # Whoever could not be told keeps nobody from recovering.
+        lines = ["(", told.run.rstrip("\n"), ') || echo "Nobody was told." >&2']
+        return typed(["\n".join(lines)], entry.working_dir, environment)
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Tell them, or be skipped with the reason why nobody was told."""
