@@ -7,6 +7,7 @@ import binascii
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import parse_qsl
 
 from runner.errors import UsageError
 from runner.secret import SCRUBBER, Secret
@@ -38,7 +39,7 @@ class Account:
         if self.connection is not None:
             return _of_connection(self, self.connection.reveal())
         key = None if self.key is None else _checked(self, self.key.reveal())
-        sas = None if self.sas_token is None else self.sas_token.reveal().lstrip("?")
+        sas = None if self.sas_token is None else _signature(self, self.sas_token.reveal())
         endpoint = self.endpoint or f"https://{self.account}.blob.{CLOUD}"
         return Login(self.account, endpoint, key, sas)
 
@@ -102,6 +103,17 @@ def _of_connection(account: Account, text: str) -> Login:
     name = name or endpoint.partition("://")[2].partition(".")[0]
     key = _checked(account, parts["AccountKey"]) if "AccountKey" in parts else None
     return Login(name, endpoint, key, sas)
+
+
+def _signature(account: Account, text: str) -> str:
+    """https://learn.microsoft.com/rest/api/storageservices/create-service-sas"""
+    query = text.lstrip("?")
+    if "sig" not in dict(parse_qsl(query)) or "://" in query:
+        raise UsageError(
+            f"Target {account.name}: its `sas_token` is no shared access signature.",
+            remedy="It is what stands behind the `?` of an address that was signed: sv=…&sig=…",
+        )
+    return query
 
 
 def _checked(account: Account, key: str) -> str:

@@ -159,6 +159,13 @@ class TestWhereAndWho:
         target.put("shop/a", [b"x"])
         assert keys(target) == ["shop/a"]
 
+    @pytest.mark.parametrize("text", ["nonsense", "https://a.example.org/b?sv=1&sig=2"])
+    def test_a_signature_that_is_none(self, opened: Opened, tmp_path: Path, text: str) -> None:
+        target = opened(key=None, sas_token=secret(tmp_path, text))
+        with pytest.raises(UsageError, match="no shared access signature") as caught:
+            target.check()
+        assert text not in str(caught.value)
+
     def test_a_connection_string_says_it_all(
         self, opened: Opened, azurite_server: AzuriteServer, tmp_path: Path
     ) -> None:
