@@ -176,9 +176,7 @@ class _Capturing:
             for other in sessions[1:]:
                 join(other, moment)
             before, there = self._sequences(moment), definitions(first)
-            describe = functools.partial(
-                take, sessions, moment.chosen, wanted.level, wanted.counted
-            )
+            describe = functools.partial(self._describe, sessions, moment)
             with Beside(describe, sessions) as described:
                 dumped = replace(self, server=server.having({"lc_monetary": "C"} if local else {}))
                 dumped.store(moment, encoding, part, described, there)
@@ -187,6 +185,15 @@ class _Capturing:
             with contextlib.suppress(ServerSaid):  # one was dropped this very moment
                 after = self._sequences(moment)
         return moment.at, {**found, "sequences": settled(before, after), "money": money}
+
+    def _describe(self, sessions: Sequence[Session], moment: Moment) -> dict[str, Any]:
+        wanted = self.wanted
+        try:
+            return take(sessions, moment.chosen, wanted.level, wanted.counted)
+        except ServerSaid as error:
+            if other := changed(self.server, error):
+                raise other from error
+            raise
 
     def _sequences(self, moment: Moment) -> dict[str, Any]:
         """How far they are now. Whoever asks that keeps a lock until the end of a transaction, and
