@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -199,9 +200,11 @@ def _require_targets(session: Session, plan: Plan, run: str) -> None:
     for step in plan.steps:
         target = step.params.get("target")
         if target is not None and target not in session.spec.targets:
+            flags = ["--resume", run, "--from", target, "--dir", str(session.spec.folder)]
             raise UsageError(
                 f"{run} was begun with --from {target}.",
-                remedy="Go on by the line that it printed, with all its flags.",
+                remedy="Go on by the line that it printed, or, with the options that the address "
+                f"had: holdfast dr-restore {shlex.join(flags)}",
             )
 
 

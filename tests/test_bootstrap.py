@@ -216,6 +216,9 @@ def test_it_goes_on_by_the_line_that_it_prints(tmp_path: Path) -> None:
     words = re.findall(r"[^ ]+", stopped["next"])[1:]
     bare = Inside(tmp_path / "new")("dr-restore", "--resume", stopped["run"], status=1)
     assert f"was begun with --from {moved}" in bare.stderr
+    line = bare.stderr.strip().rpartition(": holdfast ")[2]
+    asked = Inside(tmp_path / "new")(*line.split(), status=7)
+    assert f"--confirm-spec {digest}" in asked.stderr
     holdfast(*words, status=0)
     assert come_back(tmp_path / "new").observe() == before
 
