@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.errors import PersonNeeded
+from runner.source.postgres_extensions import compare_rows
 from runner.source.postgres_globals import compare_globals
 from runner.source.postgres_tables import matcher
 
@@ -67,6 +68,8 @@ def compare_database(
     if not only:
         yield from _large_objects(expected.get("large_objects"), found.get("large_objects"))
         yield from _extensions(expected, found)
+        there = found.get("extension_rows", {})
+        yield from compare_rows(expected.get("extension_rows", {}), there)
     yield from _objects(expected, found, kept, rights=rights)
 
 

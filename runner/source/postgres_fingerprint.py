@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from runner.source.postgres_extensions import extension_tasks
 from runner.source.postgres_moment import Moment, held, join
 from runner.source.postgres_needs import needed
 from runner.source.postgres_objects import grantees, objects
@@ -113,8 +114,12 @@ def take(
     with passing(first):
         found = _described(first, chosen)
     if level != "none":
-        rows = measure(sessions, tasks(first, chosen, level, counted))
-        found |= _rows(rows, chosen, hashed=level == "content")
+        hashed = level == "content"
+        kept = extension_tasks(first, chosen, hashed=hashed)
+        rows = measure(sessions, [*tasks(first, chosen, level, counted), *kept])
+        found |= _rows(rows, chosen, hashed=hashed)
+        if kept:
+            found["extension_rows"] = {one.name: rows[one.name].to_json() for one in kept}
     return found
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from runner.errors import PersonNeeded
+from runner.source.postgres_compare import compare_database
+from runner.source.postgres_fingerprint import database_fingerprint
+from runner.source.postgres_server import Server
 from tests.postgres_server import Database
 from tests.source.postgres_restored import captured, loaded, opened, place_at, proven
 
@@ -91,3 +94,29 @@ def test_in_place_a_view_that_cannot_be_computed_stops_nothing_either(
     source.unswap(place)
     assert database.rows("SELECT count(*) FROM visits") == [(2,)]
     source.discard(place)
+
+
+def test_rows_that_an_extension_keeps_are_compared(database: Database, tmp_path: Path) -> None:
+    database.execute(
+        "CREATE EXTENSION hstore",
+        "CREATE TABLE jobs AS SELECT n, 'job ' || n AS what FROM generate_series(1, 3) n",
+        "ALTER EXTENSION hstore ADD TABLE jobs",
+        # As pg_extension_config_dump does in an extension's script; the first row comes with it.
+        "UPDATE pg_extension SET extconfig = ARRAY['jobs'::regclass::oid], "
+        "extcondition = ARRAY['WHERE n > 1'] WHERE extname = 'hstore'",
+    )
+    described = captured(opened(database, tmp_path), tmp_path).fingerprint["databases"]
+    expected = described[database.name]
+
+    def differences() -> list[str]:
+        server = Server.of(database.socket_options(), tmp_path)
+        return list(compare_database(expected, database_fingerprint(server, expected, "content")))
+
+    database.execute("UPDATE jobs SET what = 'other' WHERE n = 1")
+    assert differences() == []
+    database.execute("UPDATE jobs SET what = 'other' WHERE n = 2")
+    (told,) = differences()
+    assert "public.jobs has other content in its 2 rows" in told
+    database.execute("DELETE FROM jobs WHERE n = 3")
+    (told,) = differences()
+    assert "public.jobs has 1 rows instead of 2" in told
