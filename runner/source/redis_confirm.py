@@ -17,7 +17,7 @@ from runner.source import redis_fields, redis_members
 from runner.source.redis_connect import RawConnection, connect
 from runner.source.redis_file import TAIL, Summary, chunks, summarize
 from runner.source.redis_fingerprint import compare, fingerprint, of_keys
-from runner.source.redis_live import count_keys
+from runner.source.redis_live import count_keys, evicted
 from runner.source.redis_load import RESTORED, Counts
 from runner.source.redis_rdb import Entry
 from runner.source.redis_spot import Spot
@@ -48,13 +48,18 @@ def _confirm(spot: Spot) -> None:
             _equal(spot, live, loaded)
             return
         wrong = list(_wrong(spot, live, loaded))
-        extra = _extra(spot, live)
+        extra, lost = _extra(spot, live), _evicted(spot, live)
     if wrong:
         named = ", ".join(repr(key)[1:] for key in wrong[:MOST_NAMED])
         raise StepFailed(
             f"{len(wrong):,} keys at {live.where} are not as they were restored: {named}.",
             remedy="Does somebody write there, or does it evict keys (maxmemory-policy)? "
             "Stop the app, or restore with --live.",
+        )
+    if lost > 0:
+        raise StepFailed(
+            f"{live.where} is full: it evicted {lost:,} keys while it was restored.",
+            remedy="Give it more memory (maxmemory), or empty it with --existing flush.",
         )
     if extra > 0:
         raise StepFailed(
@@ -168,6 +173,14 @@ def _faded(entry: Entry) -> bool:
 
 def _nearly_over(at: int) -> bool:
     return at < (time.time() + EXPIRED_SECONDS) * 1000
+
+
+def _evicted(spot: Spot, live: RawConnection) -> int:
+    """Keys that the server gave up to make room: what was restored may be there, and what stood
+    beside it be gone.
+    """
+    before, now = (spot.progress() or {}).get("evicted"), evicted(live)
+    return 0 if before is None or now is None else now - before
 
 
 def _extra(spot: Spot, live: RawConnection) -> int:

@@ -42,22 +42,26 @@ class Summary:
     kinds: Counter[int] = field(default_factory=Counter)  # by the first byte of a value
     functions: int = 0
     memory: int = 0  # bytes that the captured server took for it; 0: not known
-    asked_for: int = 0  # keys that a restore of a part wants
+    wanted: Counter[int] = field(default_factory=Counter)  # what a restore of a part takes
 
     def to_json(self) -> dict[str, Any]:
         """The form that is noted."""
-        return {
-            **vars(self),
-            "keys": {str(one): number for one, number in sorted(self.keys.items())},
-            "kinds": {str(one): number for one, number in sorted(self.kinds.items())},
+        counted = {
+            name: {str(one): number for one, number in sorted(found.items())}
+            for name, found in vars(self).items()
+            if isinstance(found, Counter)
         }
+        return {**vars(self), **counted}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Summary:
         """Read the note."""
-        keys = Counter({int(one): number for one, number in document["keys"].items()})
-        kinds = Counter({int(one): number for one, number in document["kinds"].items()})
-        return cls(**(document | {"keys": keys, "kinds": kinds}))
+        counted = {
+            name: Counter({int(one): number for one, number in found.items()})
+            for name, found in document.items()
+            if isinstance(found, dict)
+        }
+        return cls(**(document | counted))
 
     @property
     def types(self) -> dict[str, int]:

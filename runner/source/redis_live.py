@@ -26,6 +26,15 @@ def count_keys(connection: RawConnection) -> dict[int, int]:
     return {int(database): int(keys) for database, keys in found}
 
 
+def evicted(connection: RawConnection) -> int | None:
+    """How many keys it ever gave up for want of memory; None where it may not be asked."""
+    try:
+        found = re.search(rb"^evicted_keys:(\d+)", connection.call("INFO", "stats"), re.MULTILINE)
+    except Rejected:
+        return None
+    return int(found[1]) if found else None
+
+
 def is_empty(connection: RawConnection) -> bool:
     """Whether it holds neither keys nor functions."""
     return not count_keys(connection) and dump_functions(connection) is None

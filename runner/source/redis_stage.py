@@ -73,7 +73,7 @@ def stage(spot: Spot, artifacts: Artifacts) -> None:
             f"{spot.name} cannot be staged in {spot.workspace}: {error.strerror or error}.",
             remedy="Free some room there.",
         ) from error
-    if place.include and not written.summary.asked_for:
+    if place.include and not written.summary.wanted:
         raise UsageError(
             f"No key of this snapshot matches {', '.join(place.include)}.",
             remedy="Patterns are those of Redis: session:*, user:[0-9]*.",
@@ -130,7 +130,8 @@ def _write(spot: Spot, artifacts: Artifacts) -> _Written:
             for entries in summarize(itertools.chain([first], chunks), form, written.summary):
                 written.note_soon(entries)
                 if asked is not None:
-                    written.summary.asked_for += sum(asked(entry.key) for entry in entries)
+                    wanted = (entry.database for entry in entries if asked(entry.key))
+                    written.summary.wanted.update(wanted)
         written.forms.append(form)
         written.hashes.append(digest.hexdigest())
     return written

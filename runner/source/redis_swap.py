@@ -17,7 +17,7 @@ from runner.errors import HoldfastError, PersonNeeded, StepFailed
 from runner.source import redis_delay, redis_files, redis_members, redis_scratch, redis_sync
 from runner.source.redis_connect import RawConnection, Rejected, connect
 from runner.source.redis_file import AT_ONCE, Batch, Summary, chunks, form_of, read, summarize
-from runner.source.redis_live import dump_functions, is_empty
+from runner.source.redis_live import dump_functions, evicted, is_empty
 from runner.source.redis_load import (
     RESTORED,
     Counts,
@@ -30,6 +30,8 @@ from runner.source.redis_value import accepted
 from runner.swap import remove_tree
 
 IN_DOUBT = 2 * AT_ONCE  # keys that may be there without an outcome
+SMALL = 64 * 1024  # bytes sent together to a server that may be full
+ATTEMPTS = 4
 BEGUN, DONE = "begun", "done"
 KEYS, FILE = "keys", "file"  # two ways to bring the content in
 
@@ -153,15 +155,35 @@ def discard(spot: Spot) -> None:
 
 def _begin(spot: Spot, connection: RawConnection) -> dict[str, Any]:
     """Look whether the server takes the keys, and keep what is live."""
-    version = payload_version(connection, spot.noted().summary, spot.probe)
+    summary = spot.noted().summary
+    _require_databases(connection, summary.wanted if spot.place.include else summary.keys)
+    version = payload_version(connection, summary, spot.probe)
     copies: list[str] = []
     if not is_empty(connection):
         copies.append(str(_keep(spot)))
         if functions := dump_functions(connection):
             write_bytes(spot.functions, functions)
-    record = {"state": BEGUN, "way": KEYS, "copies": copies, "version": version}
+    record = {"state": BEGUN, "way": KEYS, "copies": copies, "version": version,
+              "evicted": evicted(connection)}  # fmt: skip
     spot.write(spot.record, record)
     return record
+
+
+def _require_databases(connection: RawConnection, databases: Iterable[int]) -> None:
+    """Raise StepFailed unless the server has them all: keys follow a SELECT at once, and would go
+    where it failed to lead.
+    """
+    try:
+        for number in sorted(databases, reverse=True):
+            connection.select(number)
+        connection.select(0)
+    except Rejected as error:
+        if "out of range" not in error.text:
+            raise
+        raise StepFailed(
+            f"{error.message} The snapshot has keys in more databases than this server.",
+            remedy="Raise `databases` in its configuration, and start it anew.",
+        ) from error
 
 
 def _keep(spot: Spot) -> Path:
@@ -268,12 +290,38 @@ def _undo(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> None
     else:
         _remove(spot, connection, record)
     for copy in map(Path, record["copies"]):
-        with copy.open("rb") as file:
-            form = form_of(file.read(9))
-        reading = read(copy, form)
-        Loader(connection, replace=False).load(reading.batches())
+        _bring_back(connection, copy)
     if not spot.place.include:
         _restore_functions(spot, connection)
+
+
+def _bring_back(connection: RawConnection, copy: Path) -> None:
+    """Bring in the keys of a safety copy that are not there; again where that made a full server
+    give up others. Raises StepFailed if it goes on to.
+    """
+    with copy.open("rb") as file:
+        form = form_of(file.read(9))
+    for _ in range(ATTEMPTS):
+        before = evicted(connection)
+        Loader(connection, replace=False).load(_small(read(copy, form).batches()))
+        if evicted(connection) == before:
+            return
+    raise StepFailed(
+        f"{connection.where} is full: it evicts keys while what it held is put back.",
+        remedy=f"Give it more memory (maxmemory), and resume. All that it held is in {copy}.",
+    )
+
+
+def _small(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The same in small pieces: what is sent takes room of the server's, too."""
+    for batch in batches:
+        start = size = 0
+        for end, (_, payload) in enumerate(batch):
+            if size and size + len(payload) > SMALL:
+                yield batch[start:end]
+                start, size = end, 0
+            size += len(payload)
+        yield batch[start:]
 
 
 def _remove(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from runner.errors import PersonNeeded, StepFailed, UsageError
 from runner.source import Place, redis_names
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, running
 from tests.source.conformance import place_in
 from tests.source.redis_sample import LIBRARY, RedisSample
 from tests.source.stack import Stack
@@ -145,6 +145,43 @@ def test_patterns_are_those_of_redis(pattern: str, key: bytes, expected: bool) -
     wanted = redis_names.matches((pattern,))
     assert wanted is not None
     assert wanted(key) == expected
+
+
+def test_a_server_with_fewer_databases_stays_as_it_is(stack: Stack, place: Place) -> None:
+    artifacts = stack.capture()
+    with running("--databases", "2", password="") as small, small.connect() as client:
+        client.set("a", "of the first database")
+        to_small = replace(place, destination=small.url, existing="overwrite")
+        stack.source.stage(artifacts, to_small)
+        with pytest.raises(StepFailed, match="more databases") as told:
+            stack.source.swap(to_small)
+        assert "`databases`" in told.value.remedy
+        stack.source.unswap(to_small)
+        stack.source.discard(to_small)
+        assert strings(client) == {b"a": b"of the first database"}
+
+
+@pytest.mark.parametrize("existing", ["skip", "overwrite"])
+def test_keys_that_are_evicted_for_those_that_are_restored_come_back(
+    stack: Stack, live: Any, place: Place, existing: str
+) -> None:
+    live.mset({f"ballast:{number}": b"x" * 1000 for number in range(4000)})
+    artifacts = stack.capture()
+    with running(password="") as full, full.connect() as client:
+        for number in range(4000):
+            client.set(f"live:{number}", b"x" * 1000, ex=100_000)
+        client.config_set("maxmemory-policy", "volatile-ttl")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 2_500_000)
+        before = sorted(client.keys())
+        there = replace(place, destination=full.url, existing=existing)
+        stack.source.stage(artifacts, there)
+        stack.source.swap(there)
+        assert set(before) - set(client.keys())
+        with pytest.raises(StepFailed, match="is full: it evicted"):
+            stack.source.confirm(there)
+        stack.source.unswap(there)
+        stack.source.discard(there)
+        assert sorted(client.keys()) == before
 
 
 def test_expired_keys_stay_away(stack: Stack, live: Any, place: Place) -> None:
