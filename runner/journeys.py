@@ -14,8 +14,8 @@ from functools import partial
 from runner.bootstrap import Start, bootstrap, overview, resumed, runbook_at
 from runner.drilling import Drilling, drill
 from runner.errors import SpecError, UsageError
+from runner.execute.ending import Finished
 from runner.execute.remembering import fading_links, guards, missing_links, recall
-from runner.execute.runs import Finished
 from runner.execute.session import Call, Session
 from runner.execute.since import ended
 from runner.opening import open_snapshot

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.errors import HoldfastError, PersonNeeded, UsageError
+from runner.execute.ending import Finished
 from runner.execute.lost_values import Holder, lost_values, sources_of_lost_files
 from runner.execute.remembering import missing_links
-from runner.execute.runs import Finished
 from runner.execute.session import Session
 from runner.execute.since import Overtaken
 from runner.plan.choose import LATEST, Asked, Choice, choose

@@ -1,4 +1,4 @@
-"""Runs: a plan executed under its locks, interrupted politely, resumed, and cleaned up after."""
+"""Runs: a plan executed under its locks, interrupted politely, and resumed."""
 
 from __future__ import annotations
 
@@ -6,59 +6,23 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
-from runner.durable import sweep_partials
-from runner.errors import HoldfastError, Interrupted, Locked, PersonNeeded, UsageError
+from runner.errors import HoldfastError, PersonNeeded, UsageError
 from runner.execute import journal as journals
 from runner.execute.actions import action_named
 from runner.execute.context import Context
-from runner.execute.driver import Driver, exit_code
+from runner.execute.driver import Driver
+from runner.execute.ending import Finished, Settings, end
 from runner.execute.guards import require_same_destinations
-from runner.execute.journal import Journal, Listener, RunState, StepResult
+from runner.execute.journal import Journal, RunState, StepResult
 from runner.execute.locks import REKEY_LOCK, RUN_LOCK, SETTLE_LOCK, SNAPSHOT_LOCK, held
-from runner.execute.recoveries import RECOVERIES, resume_line
 from runner.foreground import stop_signals
 from runner.plan.model import Plan, Step
-from runner.prove.scratch import sweep
 
 # Kinds of runs that read or replace live sources never overlap; the others may.
 EXCLUSIVE = ("backup", "restore", "dr-restore", "rollback", "safety")
-# So many runs are remembered: three years of nightly backups, and more than a year of drills.
-MOST_RUNS = 1500
-
-# A writer of a small file of the state folder is done long before this.
-ABANDONED_SECONDS = 3600.0
-
-
-STATUS_OF_CODE = {0: "done", 4: "failed", 5: "failed", 7: "failed", 130: "interrupted"}
-
-
-@dataclass(frozen=True)
-class Finished:
-    """How a run ended."""
-
-    run: str | None  # None: there was nothing to run
-    status: str  # done | failed | partial | interrupted
-    exit_code: int = 0
-    seconds: float = 0.0
-    results: Mapping[str, StepResult] = field(default_factory=dict)
-    error: Mapping[str, Any] | None = None  # of the first step that failed
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to execute."""
-
-    listeners: tuple[Listener, ...] = ()
-    wait: float = 0.0  # seconds to wait for a lock
-    # Raises what keeps a plan that was made before from being executed; the locks are held.
-    require: Callable[[], None] = lambda: None
-    # What the journal's end remembers for `status`; given how the run ended.
-    details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {}
 
 
 def execute(plan: Plan, context: Context, settings: Settings, *, guarded: bool = True) -> Finished:
@@ -119,82 +83,6 @@ def _write_found(journal: Journal, kept: Mapping[str, StepResult], state: RunSta
                 error=None,
                 reason="done before the run was resumed",
             )
-
-
-def settle_killed(
-    context_of: Callable[[Plan, str], Context],
-    state: Path,
-    settings: Settings,
-    *,
-    but: str | None = None,
-) -> list[Finished]:
-    """Take back what killed runs left half done, except the run that is to be resumed."""
-    settled = []
-    for run in journals.open_runs(state):
-        if run == but or not journals.read_run(state, run).killed:
-            continue
-        with held(state, SETTLE_LOCK, run, wait=settings.wait):
-            # Another command may have done it meanwhile.
-            if journals.read_run(state, run).killed:
-                settled += _settle_one(context_of, state, run, settings)
-    sweep(state / "scratch")
-    journals.drop_old_runs(state, MOST_RUNS)
-    for folder in (state, state / "scratch", state / "cache"):
-        sweep_partials(folder, ABANDONED_SECONDS)
-    return settled
-
-
-def _settle_one(
-    context_of: Callable[[Plan, str], Context], state: Path, run: str, settings: Settings
-) -> list[Finished]:
-    try:
-        plan = journals.read_plan(state, run)
-    except UsageError as error:
-        if journals.kind_of(run) in RECOVERIES:
-            raise PersonNeeded(
-                f"{error.message} It was killed, and may have left live sources half replaced.",
-                remedy="Look at them and at what stands beside them. When all is as it should be, "
-                f"remove {journals.open_mark(state, run)}.",
-            ) from error
-        # What it left at targets is swept once it is old.
-        journals.give_up(state, run, error)
-        return []
-    return _settle(context_of(plan, run), settings)
-
-
-def _settle(context: Context, settings: Settings) -> list[Finished]:
-    """Take back one killed run; nothing where it goes on in a process that cannot be seen from
-    here. Raises PersonNeeded when that fails for live sources; it is tried again then. What stays
-    at a target is swept once it is old.
-    """
-    try:
-        plan, journal = journals.continue_run(context.spec.state, context.run, settings.listeners)
-    except Locked:
-        return []
-    known = journals.read_run(context.spec.state, context.run).results
-    again = {step.id for step in plan.steps if step.when != "success"}
-    kept = ("done", "skipped", "started")
-    context.results.update(
-        {name: one for name, one in known.items() if name not in again or one.status in kept}
-    )
-    began = time.monotonic()
-    try:
-        Driver(plan, context, journal, parallel=1).compensate()
-        for step in plan.steps:
-            result = context.results[step.id]
-            failed = step.when != "success" and result.status == "failed"
-            if failed and plan.kind in RECOVERIES:
-                words = (result.error or {}).get("message", "")
-                line = resume_line(plan.kind, context.run)
-                raise PersonNeeded(
-                    f"The run {context.run} was killed, and {step.id}, which takes it back, "
-                    f"failed: {words}",
-                    remedy="Mend that; then the same command takes it back first."
-                    + (f" Or go on with it: {line}" if line else ""),
-                )
-        return [_end(context, journal, settings, began, interrupted=True)]
-    finally:
-        journal.close()
 
 
 def _kept(plan: Plan, context: Context, state: RunState, again: set[str]) -> dict[str, StepResult]:
@@ -274,92 +162,12 @@ def _drive(plan: Plan, context: Context, journal: Journal, settings: Settings) -
     try:
         with _stoppable(context.interrupted):
             Driver(plan, context, journal, parallel=context.spec.parallel).execute()
-        return _end(context, journal, settings, began)
+        return end(context, journal, settings, began)
     except HoldfastError as error:
         journal.end(status="failed", exit_code=error.exit_code, error=error.as_json())
         raise
     finally:
         journal.close()
-
-
-def _end(
-    context: Context,
-    journal: Journal,
-    settings: Settings,
-    began: float,
-    *,
-    interrupted: bool = False,
-) -> Finished:
-    # What an interrupt kept from beginning was not done, though no step was cut off by it.
-    kept_out = any(one.status == "blocked" for one in context.results.values())
-    stopped = interrupted or (context.interrupted.is_set() and kept_out)
-    code = Interrupted.exit_code if stopped else exit_code(context.results)
-    if context.plan.kind == "prune" and _only_locked(context.results):
-        code = Locked.exit_code
-    finished = Finished(
-        run=context.run,
-        status=STATUS_OF_CODE.get(code, "failed"),
-        exit_code=code,
-        seconds=round(time.monotonic() - began, 3),
-        results=dict(context.results),
-        error=_error_of(code, context.results),
-    )
-    if finished.status == "failed" and context.plan.kind in ("backup", "rekey"):
-        status = "partial" if _published(context.plan, finished) else "failed"
-        finished = replace(finished, status=status)
-    journal.end(
-        status=finished.status,
-        exit_code=finished.exit_code,
-        details=settings.details(finished),
-        error=finished.error,
-        seconds=finished.seconds,
-    )
-    return finished
-
-
-def _only_locked(results: Mapping[str, StepResult]) -> bool:
-    """Whether nothing is the matter but that another host is at it."""
-    kinds = {(one.error or {}).get("kind") for one in results.values() if one.status == "failed"}
-    return kinds == {Locked.kind}
-
-
-def _error_of(code: int, results: Mapping[str, StepResult]) -> Mapping[str, Any] | None:
-    """The error that a run ends with: the first one that means its exit code."""
-    if code == Interrupted.exit_code:
-        cut = next((step for step, one in results.items() if one.status == "interrupted"), None)
-        return Interrupted("The run was interrupted.", step=cut).as_json()
-    asks = code == PersonNeeded.exit_code
-    # What was taken back failed for another's sake: the cause comes first.
-    causes = sorted(results.values(), key=lambda one: one.status == "undone")
-    errors = [one.error for one in causes if one.error]
-    fitting = [one for one in errors if (one["kind"] == PersonNeeded.kind) == asks]
-    if fitting or not asks:
-        return fitting[0] if fitting else None
-    for step, one in results.items():
-        if one.outputs.get("verdict") == "COULD-NOT-VERIFY":
-            return PersonNeeded(_unverified(step, one.outputs), step=step).as_json()
-    return None
-
-
-def _unverified(step: str, outputs: Mapping[str, Any]) -> str:
-    reasons = [outputs.get("why", "")]
-    reasons += [one["reason"] for one in outputs.get("results", ()) if one["verdict"] != "PASS"]
-    reasons += [
-        f"{one['name']}: {one['actual']}."
-        for one in outputs.get("checks", ())
-        if one["verdict"] == "COULD-NOT-VERIFY"
-    ]
-    return f"{step} could not verify what it was to. {next(filter(None, reasons), '')}".strip()
-
-
-def _published(plan: Plan, finished: Finished) -> bool:
-    """Whether a snapshot arrived anywhere."""
-    return any(
-        step.action in ("snapshot.publish", "snapshot.copy", "rekey.write")
-        and finished.results[step.id].done
-        for step in plan.steps
-        if step.id in finished.results
-    )
 
 
 @contextlib.contextmanager

@@ -13,9 +13,10 @@ from typing import Any
 from runner.errors import SpecError, UsageError
 from runner.execute import journal, runs
 from runner.execute.context import Approval, Context, Runbook
+from runner.execute.ending import Finished, Settings
 from runner.execute.guards import require_same_destinations
 from runner.execute.journal import Listener
-from runner.execute.runs import Finished, Settings
+from runner.execute.settling import settle_killed
 from runner.plan.facts import Facts, look
 from runner.plan.model import Plan
 from runner.registry import open_target
@@ -180,7 +181,7 @@ class Session:
 
     def settle(self, *, but: str | None = None) -> list[Finished]:
         """Take back what killed runs left half done, except the one that is to be resumed."""
-        return runs.settle_killed(self.context, self.spec.state, self.settings(), but=but)
+        return settle_killed(self.context, self.spec.state, self.settings(), but=but)
 
     def execute(
         self,

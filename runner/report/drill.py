@@ -11,7 +11,7 @@ from typing import Any
 from runner.durable import make_folder
 from runner.errors import ObjectiveMissed, PersonNeeded, StepFailed
 from runner.execute import journal
-from runner.execute.runs import Finished
+from runner.execute.ending import Finished
 from runner.execute.session import Session
 from runner.plan.model import Plan
 from runner.plan.scenario import Scenario

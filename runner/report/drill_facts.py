@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from runner import __version__
-from runner.execute.runs import Finished
+from runner.execute.ending import Finished
 from runner.execute.session import who
 from runner.plan.facts import host_name
 from runner.plan.model import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from runner.execute.runs import Finished
+from runner.execute.ending import Finished
 from runner.plan.model import Plan
 from runner.report.timeline import Span, timeline
 from runner.spec.model import Spec

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from runner.execute.ending import Finished
 from runner.execute.journal import StepResult
-from runner.execute.runs import Finished
 from runner.plan.model import Plan
 from runner.report.outcome import Outcome
 from runner.report.rekey_words import COPIED, UNTRIED

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from runner.errors import Interrupted, PersonNeeded, StepFailed
+from runner.execute.ending import Finished
 from runner.execute.journal import StepResult
 from runner.execute.recoveries import resume_line
-from runner.execute.runs import Finished
 from runner.plan.model import Plan, Step
 from runner.plan.telling import skew_words
 from runner.report.outcome import Outcome

@@ -10,7 +10,7 @@ import pytest
 
 from runner.execute import runs
 from runner.execute.context import Context
-from runner.execute.runs import Finished, Settings
+from runner.execute.ending import Finished, Settings
 from runner.plan.model import Plan, Step
 from runner.spec.load import load_spec
 from runner.spec.model import Spec

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from runner.execute import driver
+from runner.execute.ending import Finished
 from runner.execute.journal import read_run
-from runner.execute.runs import Finished
 from runner.plan.model import Step
 from runner.spec.model import Spec
 from tests.execute.conftest import RUN

@@ -14,11 +14,11 @@ import pytest
 
 from runner.errors import Locked, PersonNeeded, StepFailed, UsageError
 from runner.execute import journal as journals
-from runner.execute import runs
+from runner.execute import runs, settling
 from runner.execute.context import Context
+from runner.execute.ending import Finished, Settings
 from runner.execute.journal import read_run
 from runner.execute.locks import RUN_LOCK, SETTLE_LOCK, held
-from runner.execute.runs import Finished, Settings
 from runner.owner import this_process
 from runner.plan.model import Step
 from runner.spec.load import load_spec
@@ -134,20 +134,20 @@ class TestAfterAKill:
         context = context_of(*self.steps())
         abandoned(context, ("stop", "done"), ("swap", "started"))
         assert read_run(spec.state, RUN).killed
-        (settled,) = runs.settle_killed(
+        (settled,) = settling.settle_killed(
             lambda _plan, _run: context_of(*self.steps()), spec.state, Settings()
         )
         assert settled.exit_code == 130
         assert log.events == ["undo", "start"]
         assert journals.open_runs(spec.state) == []
-        assert not runs.settle_killed(lambda _plan, _run: context, spec.state, Settings())
+        assert not settling.settle_killed(lambda _plan, _run: context, spec.state, Settings())
 
     def test_two_commands_never_take_the_same_run_back_at_once(
         self, context_of: Callable[..., Context], log: Log, spec: Spec
     ) -> None:
         abandoned(context_of(*self.steps()), ("stop", "done"), ("swap", "started"))
         with held(spec.state, SETTLE_LOCK, RUN), pytest.raises(Locked):
-            runs.settle_killed(
+            settling.settle_killed(
                 lambda _plan, _run: context_of(*self.steps()), spec.state, Settings()
             )
         assert log.events == []
@@ -160,7 +160,7 @@ class TestAfterAKill:
         before = (folder / journals.JOURNAL).read_text()
         with (folder / journals.JOURNAL).open() as theirs:
             fcntl.flock(theirs, fcntl.LOCK_EX)
-            assert not runs.settle_killed(
+            assert not settling.settle_killed(
                 lambda _plan, _run: context_of(*self.steps()), spec.state, Settings()
             )
             with pytest.raises(Locked, match="still going on"):
@@ -176,7 +176,7 @@ class TestAfterAKill:
         fcntl.flock(theirs, fcntl.LOCK_EX)
         soon = threading.Timer(0.2, theirs.close)
         soon.start()
-        (settled,) = runs.settle_killed(
+        (settled,) = settling.settle_killed(
             lambda _plan, _run: context_of(*self.steps()), spec.state, Settings()
         )
         soon.join()
@@ -192,7 +192,7 @@ class TestAfterAKill:
         abandoned(context, ("work", "started"))
 
         def settle() -> list[Finished]:
-            return runs.settle_killed(lambda _plan, _run: context, spec.state, Settings())
+            return settling.settle_killed(lambda _plan, _run: context, spec.state, Settings())
 
         if kind == "restore":
             with pytest.raises(PersonNeeded, match="cannot be done"):
@@ -212,7 +212,7 @@ class TestAfterAKill:
         plan.write_text(plan.read_text().replace('"format":1', '"format":2'))
 
         def settle() -> None:
-            assert not runs.settle_killed(
+            assert not settling.settle_killed(
                 lambda _plan, _run: pytest.fail("it was settled"), spec.state, Settings()
             )
 
@@ -245,7 +245,7 @@ class TestAfterAKill:
         self, context_of: Callable[..., Context], resume: Run, log: Log, spec: Spec
     ) -> None:
         abandoned(context_of(*self.steps()), ("stop", "done"), ("swap", "started"))
-        runs.settle_killed(
+        settling.settle_killed(
             lambda _plan, run: pytest.fail(f"{run} was settled"), spec.state, Settings(), but=RUN
         )
         assert resume(*self.steps()).exit_code == 0

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from runner.execute.ending import Finished
 from runner.execute.journal import StepResult
-from runner.execute.runs import Finished
 from runner.plan.model import Plan
 from runner.report.measure import recovery_points, recovery_times
 from runner.report.results import next_line, steps_of
