@@ -21,7 +21,7 @@ TABLE = [
     (UNDO, ("wait", "wait", "skipped", "skipped", "run", "skipped", "run", "skipped")),
     (ON_FAILURE, ("wait", "wait", "skipped", "skipped", "run", "run", "run", "run")),
     (ALWAYS, ("wait", "wait", "run", "run", "run", "run", "run", "run")),
-    (CLEAN_UP, ("wait", "wait", "run", "skipped", "run", "skipped", "run", "skipped")),
+    (CLEAN_UP, ("wait", "wait", "run", "skipped", "run", "skipped", "run", "run")),
 ]
 ROWS = [
     (step, status, verb)
