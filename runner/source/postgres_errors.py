@@ -101,6 +101,8 @@ _KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
         (
             *("57P01", "57P02", "57P03", "08006", "server closed the connection"),
             *("the connection is lost", "terminating connection", "connection to server was lost"),
+            *("the database system is starting", "the database system is in recovery"),
+            *("the database system is not yet", "the database system is shutting down"),
         ),
         "The server ended the connection: look at its log, and try again once it runs.",
     ),

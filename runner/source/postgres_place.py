@@ -10,6 +10,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,10 +27,14 @@ from runner.source.postgres_session import Session, connect, literal
 MOST_NAME_BYTES = 63  # of a name in PostgreSQL
 MAINTENANCE = ("postgres", "template1")  # what there is to connect to while others are renamed
 STAGED_PREFIX = "holdfast_"
+STARTING_SECONDS = 60.0  # that a server may take until it lets somebody in
+PAUSE_SECONDS = 0.2
 
 # No such database; may not connect to it; it takes no connections now.
 _NOT_THIS_ONE = ("3D000", "28000", "42501", "55000")
 _ABSENT = "does not exist"  # what psql says, which gives no code
+# What a server says that lets nobody in yet.
+_STARTING = re.compile(r"the database system is (starting up|in recovery|not yet accepting)")
 
 
 _DATABASES = "SELECT oid, datname FROM pg_catalog.pg_database"
@@ -195,7 +201,7 @@ def maintenance(server: Server, avoid: Sequence[str] = ()) -> Iterator[Session]:
         names.append(server.dbname)
     for last, name in enumerate(names, 1):
         try:
-            session = connect(server.database(name))
+            session = _connected(server.database(name))
         except ServerSaid as error:
             elsewhere = error.state in _NOT_THIS_ONE or _ABSENT in error.message
             if last == len(names) or not elsewhere:
@@ -206,6 +212,18 @@ def maintenance(server: Server, avoid: Sequence[str] = ()) -> Iterator[Session]:
         finally:
             session.close()
         return
+
+
+def _connected(server: Server) -> Session:
+    """A session, as soon as a server that is starting takes it: after a crash, it is soon back."""
+    deadline = time.monotonic() + STARTING_SECONDS
+    while True:
+        try:
+            return connect(server)
+        except ServerSaid as error:
+            if not _STARTING.search(error.message) or time.monotonic() > deadline:
+                raise
+        time.sleep(PAUSE_SECONDS)
 
 
 def oids(session: Session, names: Sequence[str]) -> dict[str, int]:

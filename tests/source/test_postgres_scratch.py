@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from runner.daemon import end_daemons
@@ -15,9 +18,10 @@ from runner.errors import PersonNeeded
 from runner.owner import Owner, alive
 from runner.prove.scratch import scratch_folder, sweep
 from runner.source import postgres_scratch
-from runner.source.postgres_place import scratch_server
+from runner.source.postgres_place import maintenance, scratch_server
+from runner.source.postgres_server import Server
 from runner.source.postgres_session import open_session, value
-from tests.postgres_server import debian_programs
+from tests.postgres_server import debian_programs, start_cluster
 
 
 def noted(home: Path) -> Owner:
@@ -126,3 +130,19 @@ def test_one_that_does_not_start_says_why_and_leaves_nothing(tmp_path: Path) -> 
     with pytest.raises(PersonNeeded, match=r"shared memory|denied"):
         postgres_scratch.start(tmp_path / "main", programs)
     assert list((tmp_path / "main").iterdir()) == []
+
+
+def test_a_server_that_starts_again_after_a_crash_is_waited_for() -> None:
+    """Or what a restore has staged there would stay for ever."""
+    cluster = start_cluster(debian_programs())
+    try:
+        server = Server.on_socket(cluster.folder, cluster.port, "postgres")
+        for _ in range(3):
+            with cluster.connect() as connection:
+                os.kill(connection.info.backend_pid, signal.SIGKILL)
+                with pytest.raises(psycopg.OperationalError):
+                    connection.execute("SELECT pg_sleep(60)")
+            with maintenance(server) as session:
+                assert session.rows("SELECT 1") == [("1",)]
+    finally:
+        cluster.stop()
