@@ -7,6 +7,7 @@ import shlex
 import sqlite3
 from pathlib import Path
 
+import pyrage
 import pytest
 
 from tests.inside import Inside
@@ -219,3 +220,21 @@ def test_what_is_put_together_with_variables_is_looked_at_first(
     assert f"  {shown}\n" in answer.stderr
     assert "precious" not in answer.stderr
     assert [one.name for one in (tmp_path / "new").iterdir()] == ["backup.yaml"]
+
+
+def test_recipients_by_a_variable_are_not_needed_to_read(tmp_path: Path) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "key").write_text(f"{identity}\n")
+    spec = HARMLESS + 'encryption: {recipients: ["${BACKUP_RECIPIENT}"]}\n'
+    backed_up(tmp_path, spec, BACKUP_RECIPIENT=str(identity.to_public()))
+    words = ("dr-restore", "--from", "./usb", "--dir", "new", "--confirm", "quaybot")
+    Inside(tmp_path)(*words, "--identity", "key", status=0)
+    new = Inside(tmp_path / "new")
+    assert (new.folder / "config/file").read_text() == "content\n"
+    new("verify", "--identity", "../key", "--level", "readable", status=0)
+    assert "encryption: ${BACKUP_RECIPIENT} has no value" in new("doctor", status=4).stderr
+    before = new("list", status=0).stdout
+    for refused in ("backup", "backup --due", "rekey --confirm quaybot --identity ../key"):
+        answer = new(*refused.split(), status=3)
+        assert "${BACKUP_RECIPIENT} has no value" in answer.stderr
+    assert new("list", status=0).stdout == before

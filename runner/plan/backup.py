@@ -36,7 +36,8 @@ class Wanted:
 
 
 def compile_backup(spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted) -> Plan:
-    """The plan of a backup. Pure."""
+    """The plan of a backup. Pure. Raises SpecError where the recipients wait for a variable."""
+    spec.require("encryption")
     steps: list[Step] = []
     earlier: tuple[str, ...] = ()
     for offset, due in enumerate(wanted.due):

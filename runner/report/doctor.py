@@ -158,6 +158,9 @@ def _identity(session: Session) -> Iterator[Examined]:
     if encryption is None:
         yield Examined("encryption", "warn", "none: whoever reads a target reads everything")
         return
+    if encryption.waiting:
+        yield Examined("encryption", "FAIL", encryption.waiting[0].message)
+        return
     if encryption.identity is None:
         yield Examined("identity", "warn", "none declared: nothing can be proven by a restore")
         return

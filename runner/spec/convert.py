@@ -157,12 +157,13 @@ def _http_options(values: Mapping[str, Any], folder: Path | None) -> dict[str, A
     return options
 
 
-def to_encryption(values: Mapping[str, Any]) -> Encryption | None:
+def to_encryption(values: Mapping[str, Any], waiting: Waiting) -> Encryption | None:
     """Who can read what is stored; None if everybody can."""
     declared = values.get("encryption")
     if declared is None:
         return None
-    return Encryption(tuple(declared["recipients"]), declared.get("identity"))
+    unset = [problem for place, problem in waiting.items() if place[0] == "encryption"]
+    return Encryption(tuple(declared["recipients"]), declared.get("identity"), tuple(unset))
 
 
 def to_signing(values: Mapping[str, Any], folder: Path) -> Signing | None:

@@ -31,7 +31,7 @@ from runner.spec.values import Completion, Expansion
 VALID_CACHE = "valid-specs.json"
 
 # Where a value may wait for its variable until a command needs it.
-_MAY_WAIT = ("sources", "targets", "services", "recovery", "checks", "notify")
+_MAY_WAIT = ("sources", "targets", "services", "recovery", "checks", "notify", "encryption")
 
 
 def find_spec(start: Path, name: str = "backup.yaml") -> Path:
@@ -60,9 +60,10 @@ def load_spec(
 
     `environment` stands for the process's; unless `env_files`, no file is read for more. `lost` is
     what env files said that are lost. With `unset="keep"` a `${NAME}` without a value is an error
-    only of what needs it: reading such an option of a source or target raises SpecError, and in
-    services, recovery and checks the text stays as written until `Spec.require` asks. Unless
-    `cached`, nothing is remembered in the state folder, which a foreign spec may have put anywhere.
+    only of what needs it: reading such an option of a source or target, or the recipients, raises
+    SpecError, and in services, recovery and checks the text stays as written until `Spec.require`
+    asks. Unless `cached`, nothing is remembered in the state folder, which a foreign spec may have
+    put anywhere.
 
     Raises SpecError, whose `problems` are all that were found, and UsageError for an unknown
     profile.
@@ -218,7 +219,7 @@ class _Loading:
             services=convert.to_services(values, folder),
             recovery=convert.to_recovery(values, folder),
             checks=convert.to_checks(values),
-            encryption=convert.to_encryption(values),
+            encryption=convert.to_encryption(values, self.waiting),
             contacts=tuple(values["contacts"]),
             notices=convert.to_notices(values),
             signing=convert.to_signing(values, folder),

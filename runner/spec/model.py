@@ -180,8 +180,18 @@ class RecoveryStep:
 class Encryption:
     """Who can read what is stored, and where the key to read it lies."""
 
-    recipients: tuple[str, ...]  # age or ssh public keys; never empty
+    declared: tuple[str, ...]  # age or ssh public keys; never empty
     identity: Secret | None = None
+    waiting: tuple[Problem, ...] = ()  # what lacks a variable here
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Those to write for, who are not needed to read. Raises SpecError where one of them waits
+        for a variable: nothing is ever written for the others alone.
+        """
+        if self.waiting:
+            raise unset_error(self.waiting)
+        return self.declared
 
 
 @dataclass(frozen=True)
