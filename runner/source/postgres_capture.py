@@ -359,6 +359,11 @@ def _notes(found: Mapping[str, Any]) -> Iterator[str]:
             f"the options of {unread['options']} user mappings (passwords are among them) not "
             "included: the role is no superuser"
         )
+    if slots := found.get("slots"):
+        yield (
+            f"{slots} logical replication slot{'s' * (slots != 1)} not included, as in no dump: who "
+            "reads there needs a new one after a restore, and a new copy of all"
+        )
     foreign = [name for name in found["objects"] if name.startswith("foreign table ")]
     if foreign:
         yield f"the rows of foreign tables are elsewhere: {len(foreign)} not included"

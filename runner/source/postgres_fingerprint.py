@@ -73,6 +73,11 @@ WHERE d.datname = current_database() HAVING count(*) > 0
 UNION ALL SELECT 'options', count(*) FROM pg_user_mappings WHERE umoptions IS NULL
 HAVING count(*) > 0
 """
+# They belong to the database, and go with it.
+_SLOTS = """
+SELECT count(*) FROM pg_replication_slots
+WHERE database = current_database() AND slot_type = 'logical' AND NOT temporary
+"""
 _MONEY = """
 SELECT EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
                JOIN pg_type t ON t.oid = a.atttypid
@@ -138,6 +143,8 @@ def _described(session: Session, chosen: Chosen) -> dict[str, Any]:
     found["owners"] = sorted(owners)
     if chosen.whole and not chosen.rows_alone and value(session, _SUPERUSER) != "t":
         found["unread"] = {str(what): int(many or 0) for what, many in session.rows(_UNREAD)}
+    if slots := int(value(session, _SLOTS)):
+        found["slots"] = slots
     if left_out := needed(session, chosen):
         found["needs"] = left_out
     whole = json.dumps(found["objects"], sort_keys=True).encode()

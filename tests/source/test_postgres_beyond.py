@@ -12,8 +12,15 @@ from runner.errors import PersonNeeded
 from runner.source.postgres_compare import compare_database
 from runner.source.postgres_fingerprint import database_fingerprint
 from runner.source.postgres_server import Server
-from tests.postgres_server import Database
+from tests.postgres_server import (
+    FOLLOWED,
+    Database,
+    debian_programs,
+    new_database,
+    start_cluster,
+)
 from tests.source.postgres_restored import captured, loaded, opened, place_at, proven
+from tests.source.stack import FolderCapture
 
 # Each gives a role something that pg_dump writes down, though no object of the database's own is
 # the role's or lets it in.
@@ -120,3 +127,15 @@ def test_rows_that_an_extension_keeps_are_compared(database: Database, tmp_path:
     database.execute("DELETE FROM jobs WHERE n = 3")
     (told,) = differences()
     assert "public.jobs has 1 rows instead of 2" in told
+
+
+def test_slots_of_replication_are_told(tmp_path: Path) -> None:
+    cluster = start_cluster(debian_programs(), FOLLOWED | {"wal_level": "logical"})
+    try:
+        database = new_database(cluster)
+        database.execute("SELECT pg_create_logical_replication_slot('feed', 'pgoutput')")
+        source = opened(database, tmp_path)
+        notes = source.capture(FolderCapture(tmp_path / "snapshot", "main")).notes
+        assert any(note.startswith("1 logical replication slot not included") for note in notes)
+    finally:
+        cluster.stop()
