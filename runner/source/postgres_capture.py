@@ -361,8 +361,8 @@ def _notes(found: Mapping[str, Any]) -> Iterator[str]:
         )
     if slots := found.get("slots"):
         yield (
-            f"{slots} logical replication slot{'s' * (slots != 1)} not included, as in no dump: who "
-            "reads there needs a new one after a restore, and a new copy of all"
+            f"{slots} logical replication slot{'s' * (slots != 1)} not included, as in no dump: "
+            "who reads there needs a new one after a restore, and a new copy of all"
         )
     foreign = [name for name in found["objects"] if name.startswith("foreign table ")]
     if foreign:
