@@ -163,13 +163,15 @@ def restore(
     from runner.report.danger import plan_danger
 
     session = Session.open(call)
-    opened, kind = open_source(session.spec.source(source)), session.spec.source(source).type
+    kind = session.spec.source(source).type
     if existing_keys and kind != "redis":
         raise UsageError(
             f"--existing says what becomes of the keys of a Redis server, and {source} is {kind}.",
             remedy="Leave it out: what is there is kept as a safety copy.",
         )
     wanted = wanted_recovery(session, "restore", [source], choosing)
+    # Only now the spec knows what a lost env file said.
+    opened = open_source(session.spec.source(source))
     wanted = replace(
         wanted,
         destination=opened.destination(destination) if destination else "",
