@@ -18,7 +18,8 @@ class Damaged(StepFailed):
     def __init__(self, target: str, path: str, reason: str) -> None:
         super().__init__(
             f"The stored copy of {path} at {target} is damaged: {reason}.",
-            remedy="Use another target or another snapshot; `verify` says which are whole.",
+            remedy="Begin anew with --from another target, or with --snapshot another one; "
+            "`holdfast verify` says which are whole, and what begins after it uses those.",
         )
         self.reason = reason
 

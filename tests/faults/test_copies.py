@@ -531,3 +531,17 @@ class TestTargetThatIsSlow:
         assert lacking["target"] == "nas"
         assert "took longer than its timeout of 12 s" in lacking["reason"]
         assert behind(holdfast)["offsite"] == 0
+
+
+def test_a_recovery_from_a_copy_that_nobody_knew_to_be_damaged_says_how_to_begin_anew(
+    two: tuple[Service, Steady],
+) -> None:
+    """To resume it would read the same copy again."""
+    service, holdfast = two
+    stored = snapshots(service)[-1] / "config.tar.zst"
+    stored.write_bytes(bytes(stored.stat().st_size))
+    recover = ("dr-restore", "--confirm", "quaybot")
+    failed = holdfast(*recover, status=4)
+    assert "Begin anew with --from another target" in failed.stderr
+    holdfast("verify", status=4)
+    holdfast(*recover, status=0)
