@@ -34,7 +34,7 @@ _KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
         "Check `user` and `password`; pg_hba.conf on the server says how a role must log in.",
     ),
     (
-        ("28000", "no pg_hba.conf entry", "Peer authentication failed", "authentication failed"),
+        ("28000", "pg_hba.conf", "Peer authentication failed", "authentication failed"),
         "The server does not let this role in from here: see pg_hba.conf there, and `sslmode`.",
     ),
     (

@@ -14,7 +14,7 @@ import pytest
 from runner import process
 from runner.errors import UsageError
 from runner.secret import Secret
-from runner.source.postgres_errors import ServerSaid
+from runner.source.postgres_errors import ServerSaid, said
 from runner.source.postgres_server import Server, environment
 from runner.source.postgres_session import Session, identifier, literal, open_session, version_of
 from tests.postgres_server import DEADLINE_SECONDS, PASSWORD, Database
@@ -242,3 +242,8 @@ def test_a_password_file_is_in_memory_and_ends(database: Database) -> None:
 )
 def test_addresses(options: dict[str, Any], address: str) -> None:
     assert Server.of(options, Path()).address() == address
+
+
+def test_a_server_that_rejects_by_its_rules_is_told_where_they_are() -> None:
+    words = 'FATAL:  pg_hba.conf rejects connection for host "192.0.2.1", user "app", no encryption'
+    assert "see pg_hba.conf there" in said("Connecting", words).remedy
