@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,15 +26,20 @@ from runner.source.postgres_session import Session, connect, literal
 MOST_NAME_BYTES = 63  # of a name in PostgreSQL
 MAINTENANCE = ("postgres", "template1")  # what there is to connect to while others are renamed
 STAGED_PREFIX = "holdfast_"
-STARTING_SECONDS = 60.0  # that a server may take until it lets somebody in
 PAUSE_SECONDS = 0.2
 
 # No such database; may not connect to it; it takes no connections now.
 _NOT_THIS_ONE = ("3D000", "28000", "42501", "55000")
 _ABSENT = "does not exist"  # what psql says, which gives no code
-# What a server says that lets nobody in yet.
-_STARTING = re.compile(r"the database system is (starting up|in recovery|not yet accepting)")
-
+# What a server says that lets nobody in yet, and for how many seconds it is asked again.
+_SOON = {
+    "the database system is starting up": 60.0,
+    "the database system is in recovery mode": 60.0,
+    "the database system is not yet accepting connections": 60.0,
+    # It has not seen yet that another of its processes crashed.
+    "server closed the connection": 5.0,
+    "terminating connection because of crash": 5.0,
+}
 
 _DATABASES = "SELECT oid, datname FROM pg_catalog.pg_database"
 
@@ -216,12 +220,13 @@ def maintenance(server: Server, avoid: Sequence[str] = ()) -> Iterator[Session]:
 
 def _connected(server: Server) -> Session:
     """A session, as soon as a server that is starting takes it: after a crash, it is soon back."""
-    deadline = time.monotonic() + STARTING_SECONDS
+    begun = time.monotonic()
     while True:
         try:
             return connect(server)
         except ServerSaid as error:
-            if not _STARTING.search(error.message) or time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if not any(sign in error.message and waited < most for sign, most in _SOON.items()):
                 raise
         time.sleep(PAUSE_SECONDS)
 
