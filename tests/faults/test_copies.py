@@ -172,6 +172,9 @@ class TestPrimaryThatFails:
     ) -> None:
         service, holdfast = two
         (service.folder / "config" / "ballast").write_bytes(os.urandom(3_000_000))
+        # While one is written too much, no other finds the disk full.
+        spec = service.folder / "backup.yaml"
+        spec.write_text(f"{spec.read_text()}\nparallel: 1\n")
         with small_disk(service.folder / "backups", "2m"):
             answer = holdfast("backup", status=4)
             assert "config was read again" in answer.stdout
