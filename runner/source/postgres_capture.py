@@ -30,7 +30,12 @@ from runner.source.postgres_fingerprint import (
     settled,
     take,
 )
-from runner.source.postgres_globals import GLOBALS, globals_fingerprint, globals_text
+from runner.source.postgres_globals import (
+    GLOBALS,
+    globals_fingerprint,
+    globals_text,
+    without_limit,
+)
 from runner.source.postgres_moment import (
     OVERTAKEN_SECONDS,
     Moment,
@@ -178,7 +183,8 @@ class _Capturing:
             before, there = self._sequences(moment), definitions(first)
             describe = functools.partial(self._describe, sessions, moment)
             with Beside(describe, sessions) as described:
-                dumped = replace(self, server=server.having({"lc_monetary": "C"} if local else {}))
+                settings = without_limit(first) | ({"lc_monetary": "C"} if local else {})
+                dumped = replace(self, server=server.having(settings))
                 dumped.store(moment, encoding, part, described, there)
                 found = described.result()
             after = {}

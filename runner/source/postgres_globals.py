@@ -31,7 +31,6 @@ _TABLESPACES = """
 SELECT spcname, pg_catalog.pg_tablespace_location(oid) FROM pg_catalog.pg_tablespace
 WHERE spcname !~ '^pg_' ORDER BY 1
 """
-# Of the role or the database: pg_dump switches it off itself, pg_dumpall does not.
 _TIMEOUT = "SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'"
 _MAY_READ_PASSWORDS = "SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')"
 
@@ -45,9 +44,16 @@ def globals_text(session: Session, programs: Programs) -> tuple[bytes, list[str]
     if value(session, _MAY_READ_PASSWORDS) != "t":
         arguments.append("--no-role-passwords")
         notes.append("globals: without passwords, the role may not read pg_authid")
-    limited = value(session, _TIMEOUT) != "0"
-    server = session.server.having({"statement_timeout": "0"} if limited else {})
+    server = session.server.having(without_limit(session))
     return run_client(server, programs, "pg_dumpall", *arguments).stdout, notes
+
+
+def without_limit(session: Session) -> dict[str, str]:
+    """What a program's sessions begin with where the role or the database limits a statement's
+    time: pg_dumpall never lifts that, and pg_dump not before its first statement.
+    """
+    limited = value(session, _TIMEOUT) != "0"
+    return {"statement_timeout": "0"} if limited else {}
 
 
 def globals_fingerprint(session: Session) -> dict[str, Any]:
