@@ -34,6 +34,7 @@ WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND c.relpersistence
 """
 # What must not be as a role or a database may have set it for its new sessions.
 _NEEDED = {
+    "statement_timeout": "0",
     "idle_session_timeout": "0",
     "default_transaction_read_only": "off",
     "array_nulls": "on",
@@ -213,7 +214,7 @@ def _prepared(server: Server, needed: Mapping[str, str]) -> Server:
     """The server, asked not to end idle connections, since those of pg_restore wait for each
     other, to let them write, and to read what pg_dump wrote as that was meant.
 
-    pg_restore switches every other timeout off itself.
+    pg_restore switches every other timeout off itself, though not before its first statement.
     """
     names = ", ".join(map(literal, needed))
     with open_session(server) as session:

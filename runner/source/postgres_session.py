@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol, cast
 
 from runner import process
-from runner.source.postgres_errors import said
+from runner.source.postgres_errors import ServerSaid, said
 from runner.source.postgres_server import APPLICATION, Server
 
 Row = tuple[str | None, ...]
@@ -45,6 +45,10 @@ _ENCODING = """(SELECT CASE current_setting('server_encoding')
                         WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END)"""
 # At once, since a database may have a limit that even the first statement exceeds.
 _SERVED_BY = "BEGIN; SET LOCAL statement_timeout = 0; SELECT pg_catalog.pg_backend_pid(); COMMIT"
+# A limit of a few milliseconds may end the very statement that lifts it, or a session that has not
+# spoken yet.
+_LIMITS = {"57014", "57P05"}
+ATTEMPTS = 5
 CANCEL_SECONDS = 5.0
 
 
@@ -87,6 +91,16 @@ def open_session(
 
 def connect(server: Server, application: str = APPLICATION) -> Session:
     """A session that the caller closes."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _connected(server, application)
+        except ServerSaid as error:
+            if error.state not in _LIMITS:
+                raise
+    return _connected(server, application)
+
+
+def _connected(server: Server, application: str) -> Session:
     session: Session
     if server.exec:
         from runner.source.postgres_psql import PsqlSession

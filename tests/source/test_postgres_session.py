@@ -14,6 +14,7 @@ import pytest
 from runner import process
 from runner.errors import UsageError
 from runner.secret import Secret
+from runner.source import postgres_session
 from runner.source.postgres_errors import ServerSaid, said
 from runner.source.postgres_server import Server, environment
 from runner.source.postgres_session import Session, identifier, literal, open_session, version_of
@@ -90,21 +91,41 @@ def test_an_error_says_what_and_leaves_the_session_usable(session: Session) -> N
 
 
 def test_a_session_pins_how_values_look(server: Server, database: Database) -> None:
-    for setting in (
+    settings = (
         "DateStyle = 'German'",
         "bytea_output = 'escape'",
         "TimeZone = 'Asia/Kathmandu'",
         "statement_timeout = '1ms'",
         "search_path = 'public'",
         "standard_conforming_strings = off",
-    ):
-        database.execute(f"ALTER DATABASE {database.name} SET {setting}")
+    )
+    database.execute(*(f"ALTER DATABASE {database.name} SET {setting}" for setting in settings))
     with open_session(server) as session:
         found = session.rows(
             "SELECT '\\x00ff'::bytea, '2026-11-21 10:00+01'::timestamptz, "
             "current_setting('statement_timeout'), current_setting('search_path')"
         )
     assert found == [("\\x00ff", "2026-11-21 09:00:00+00", "0", "")]
+
+
+@pytest.mark.parametrize("state", ["57014", "57P05"])
+def test_a_limit_that_ends_the_first_statement_is_met_again(
+    server: Server, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = [ServerSaid("too late", state=state)] * (postgres_session.ATTEMPTS - 1)
+    truly = postgres_session._connected
+
+    def connected(*arguments: Any) -> Session:
+        if failures:
+            raise failures.pop()
+        return truly(*arguments)
+
+    monkeypatch.setattr(postgres_session, "_connected", connected)
+    with open_session(server) as session:
+        assert session.rows("SELECT 1") == [("1",)]
+    failures[:] = [ServerSaid("too late", state=state)] * postgres_session.ATTEMPTS
+    with pytest.raises(ServerSaid, match="too late"), open_session(server):
+        pytest.fail("nothing was said")
 
 
 def test_bytes_that_are_no_text_survive(server: Server, database: Database) -> None:
