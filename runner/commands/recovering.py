@@ -23,7 +23,7 @@ from runner.target.address import is_address
         "source": "Name of the source.",
         "snapshot": SNAPSHOT,
         "at": AT,
-        "from_": "Target to restore from. Default: the first that has the snapshot.",
+        "from_": "Target to restore from. Default: the first whose copy of the snapshot is whole.",
         "to": "Where to: a file, a folder. Default: in place, which asks for --confirm SOURCE.",
         "include": "Globs over names: restore only these.",
         "existing": "Redis: what to do with keys that exist: skip (default) | overwrite | flush.",
@@ -115,7 +115,8 @@ def fetch(
         "snapshot": SNAPSHOT,
         "at": AT,
         "from_": "Target to recover from, or the address of one, whose snapshot then has the spec: "
-        "s3://bucket/prefix?region=…, sftp://…, a path. Default: the first that has the snapshot.",
+        "s3://bucket/prefix?region=…, sftp://…, a path. Default: the first whose copy of the "
+        "snapshot is whole.",
         "project": "With an address: the project. Default: the only one there.",
         "dir_": "With an address: the folder to recover into. Default: this one.",
         "allowed_signers": "With an address: the file of those whose signatures count.",

@@ -23,6 +23,7 @@ class Choice:
     snapshot: Snapshot
     target: str
     reason: str
+    elsewhere: tuple[str, ...] = ()  # further targets that hold it; none where one was asked for
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _choose(spec: Spec, catalog: Catalog, source: str, asked: Asked) -> Choice |
     targets.sort(key=lambda name: not whole_at(snapshot, name))
     if asked.target is not None:
         targets = [name for name in targets if name == asked.target]
-    return Choice(source, snapshot, targets[0], reason) if targets else None
+    return Choice(source, snapshot, targets[0], reason, (*targets[1:],)) if targets else None
 
 
 def _refuse_fallback(

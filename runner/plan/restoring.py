@@ -108,6 +108,8 @@ class Restoring:
             params={
                 **self._where,
                 **self._from,
+                # A drill is to find out whether the copy that would be taken is whole.
+                "elsewhere": [] if self.wanted.kind == "drill" else list(choice.elsewhere),
                 "manifest_sha256": choice.snapshot.manifest_sha256,
                 "location": target.location(folder),
                 "stored": [

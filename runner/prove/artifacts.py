@@ -6,6 +6,7 @@ hash of a short secret could be guessed.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,7 +54,8 @@ def _bare(key: str) -> str:
 
 class SnapshotArtifacts:
     """Opens what a snapshot holds of one source. `checked` are the parts that were read to
-    their end and found to be what was captured.
+    their end and found to be what was captured; `unreadable` is whether something that was read
+    was not, or could not be read: another copy of the snapshot may serve.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class SnapshotArtifacts:
         """
         self._compared_later = compared_later
         self.checked: set[str] = set()
+        self.unreadable = False
         self._target = Metered(target)
         self._folder = folder
         self._source = source
@@ -83,7 +86,8 @@ class SnapshotArtifacts:
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint that was taken at the snapshot's instant."""
-        fingerprint: Fingerprint = self._document["fingerprint"]
+        with self._noting():
+            fingerprint: Fingerprint = self._document["fingerprint"]
         return fingerprint
 
     @property
@@ -100,22 +104,30 @@ class SnapshotArtifacts:
         """The content in chunks. Raises Damaged at its end, at the latest, unless it is what was
         captured; StepFailed when the target cannot be read; PersonNeeded when no identity fits.
         """
-        entry = self._entry(part)
-        sealed = self._sealed.get(_bare(entry.key))
-        if sealed is None:
-            raise self._damaged(entry, "its fingerprint knows nothing of it")
-        yield from self._content(entry, [(sealed["bytes"], sealed["sha256"])])
+        with self._noting():
+            entry = self._entry(part)
+            sealed = self._sealed.get(_bare(entry.key))
+            if sealed is None:
+                raise self._damaged(entry, "its fingerprint knows nothing of it")
+            yield from self._content(entry, [(sealed["bytes"], sealed["sha256"])])
         self.checked.add(part)
 
     def finish(self) -> int:
         """Read all that was not read to its end yet; return its bytes. Raises as `read` does."""
         known = {_bare(entry.key) for part, entry in self._entries.items() if part != FINGERPRINT}
-        for key in sorted({*self._sealed} - known):
-            raise Damaged(
-                self._target.name, f"{self._folder}/{key}", "the manifest lists no such artifact"
-            )
+        with self._noting():
+            for key in sorted({*self._sealed} - known):
+                raise self._unlisted(key)
         rest = [part for part in self.parts if part not in self.checked]
         return sum(len(chunk) for part in rest for chunk in self.read(part))
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        try:
+            yield
+        except StepFailed:
+            self.unreadable = True
+            raise
 
     @cached_property
     def _sealed(self) -> Mapping[str, Any]:
@@ -174,9 +186,11 @@ class SnapshotArtifacts:
     def _entry(self, part: str) -> ArtifactEntry:
         if part in self._entries:
             return self._entries[part]
-        name = f"{self._source}.{part}" if part else self._source
-        path = f"{self._folder}/{name}"
-        raise Damaged(self._target.name, path, "the manifest lists no such artifact")
+        raise self._unlisted(f"{self._source}.{part}" if part else self._source)
+
+    def _unlisted(self, key: str) -> Damaged:
+        path = f"{self._folder}/{key}"
+        return Damaged(self._target.name, path, "the manifest lists no such artifact")
 
     def _damaged(self, entry: ArtifactEntry, reason: str) -> Damaged:
         return Damaged(self._target.name, f"{self._folder}/{entry.key}", reason)

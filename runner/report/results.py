@@ -128,6 +128,13 @@ def _recovery_notes(plan: Plan, finished: Finished) -> Iterable[str]:
         result = finished.results.get(step.id)
         if step.action == "notify.tell" and result is not None and result.status == "skipped":
             yield f"{step.id}: {result.reason}"
+        if step.action == "recovery.stage" and result is not None:
+            for one in result.outputs.get("passed_over", ()):
+                yield (
+                    f"{step.params['source']} came from {result.outputs['target']}, since "
+                    f"{one['target']} could not serve: {one['reason']} "
+                    f"`holdfast verify --target {one['target']}` says what else is damaged there."
+                )
         if step.action == "recovery.prove" and result is not None:
             for note in result.outputs.get("notes", ()):
                 yield f"{step.params['source']}: {note}"

@@ -544,7 +544,7 @@ def test_a_recovery_from_a_copy_that_nobody_knew_to_be_damaged_says_how_to_begin
     stored = snapshots(service)[-1] / "config.tar.zst"
     stored.write_bytes(bytes(stored.stat().st_size))
     recover = ("dr-restore", "--confirm", "quaybot")
-    failed = holdfast(*recover, status=4)
+    failed = holdfast(*recover, "--from", "disk", status=4)
     assert "Begin anew with --from another target" in failed.stderr
     holdfast("verify", status=4)
     holdfast(*recover, status=0)

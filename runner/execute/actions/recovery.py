@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,17 +12,16 @@ from typing import Any
 from runner.errors import PersonNeeded, StepFailed
 from runner.execute.actions.base import Outputs, Simple
 from runner.execute.context import Context
+from runner.execute.copies import artifacts_of, stage_from_whole
 from runner.execute.documents import decode
 from runner.execute.journal import StepResult
 from runner.execute.kept import Note, forget_note, write_note
 from runner.execute.mirror import env_file_values, mirror_restored
 from runner.plan.model import Step
 from runner.prove.artifacts import SnapshotArtifacts
-from runner.prove.stored import look, own_problems
 from runner.registry import open_source, open_target
 from runner.source import Place, Source, Stored
 from runner.spec.model import Spec
-from runner.store.catalog import read_manifest
 from runner.store.snapshot import folder_of
 
 # Where a person who follows a runbook keeps what was fetched.
@@ -53,19 +52,26 @@ class Stage(Simple):
         ]
 
     def perform(self, step: Step, context: Context) -> Outputs:
-        """Stage, after the manifest was found to be the one that the plan was made for."""
+        """Stage a copy whose manifest is the one that the plan was made for."""
         source, place = opened(step, context)
-        artifacts = artifacts_of(step, context)
-        _require_own_files(step, context)
         _require_no_way_out(source, context)
-        source.stage(artifacts, place)
-        # What this restore had no need of must be whole too, or nobody knows what else is not.
-        artifacts.finish()
+
+        def stage(artifacts: SnapshotArtifacts) -> None:
+            source.stage(artifacts, place)
+            # What this restore had no need of must be whole too, or nobody knows what else is not.
+            artifacts.finish()
+
+        taken = stage_from_whole(step, context, stage, lambda: source.discard(place))
         staged = source.staged(place)
         if staged is None:
             raise StepFailed(f"{source.name} was not staged as a whole.")
-        # Decompression and loading go on meanwhile, so it can be all of the step's time, not more.
-        return {"staged": str(staged), "phases": {"fetch": round(artifacts.waited, 3)}}
+        return {
+            "staged": str(staged),
+            "target": taken.target,
+            "passed_over": [asdict(one) for one in taken.passed_over],
+            # Decompression and loading go on meanwhile: it can be all of the step's time, not more.
+            "phases": {"fetch": round(taken.seconds, 3)},
+        }
 
     def observe(self, step: Step, context: Context, result: StepResult) -> str:
         """Done while what was staged is still there."""
@@ -195,30 +201,6 @@ class Discard(Simple):
         return {}
 
 
-def artifacts_of(step: Step, context: Context) -> SnapshotArtifacts:
-    """A source's artifacts in the step's snapshot, whose manifest must be the planned one."""
-    spec, params = context.spec, step.params
-    target = context.target(params["target"])
-    manifest, data = read_manifest(target, spec.project, params["profile"], params["snapshot"])
-    wanted = params.get("manifest_sha256")
-    if wanted is not None and hashlib.sha256(data).hexdigest() != wanted:
-        raise PersonNeeded(
-            f"The manifest of {params['snapshot']} at {params['target']} is not the one that the "
-            "plan was made for.",
-            remedy="Somebody exchanged it, or the plan is stale: look, and plan again.",
-        )
-    folder = folder_of(spec.project, params["profile"], params["snapshot"])
-    return SnapshotArtifacts(
-        target,
-        folder,
-        manifest,
-        params["source"],
-        context.identities,
-        progress=context.progress(step),
-        compared_later=open_source(spec.source(params["source"])).compares_content,
-    )
-
-
 def _proof(source: Source, place: Place, artifacts: SnapshotArtifacts) -> Outputs:
     """Whether what was staged is what was backed up. Raises StepFailed with the differences."""
     try:
@@ -248,20 +230,6 @@ def _restage_if_changed(source: Source, place: Place, artifacts: SnapshotArtifac
         source.stage(artifacts, place)
         artifacts.finish()
         _proof(source, place, artifacts)
-
-
-def _require_own_files(step: Step, context: Context) -> None:
-    """Raise StepFailed unless the manifest, SHA256SUMS and RESTORE.md are as they were written."""
-    spec, params = context.spec, step.params
-    target = context.target(params["target"])
-    folder = look(target, spec.project, params["profile"], params["snapshot"])
-    problems = own_problems(folder, None, context.signers())
-    if problems:
-        raise StepFailed(
-            f"The snapshot {params['snapshot']} at {params['target']} is damaged: "
-            f"{'; '.join(problems)}.",
-            remedy="Nothing was replaced. Give --from another target, or an earlier --snapshot.",
-        )
 
 
 def _require_no_way_out(source: Source, context: Context) -> None:

@@ -1,0 +1,165 @@
+"""A recovery whose copy turns out to be damaged, or to be gone, goes on with another target's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.bad_day import Steady, safety_copies, snapshots
+from tests.faults.conftest import Fresh
+from tests.faults.test_copies import at_start_of
+from tests.faults.test_disk import fill, small_disk
+from tests.service import Service
+
+RECOVER = ("dr-restore", "--confirm", "quaybot")
+ARTIFACTS = {
+    "db": "db.sqlite.zst",
+    "config": "config.tar.zst",
+    "code": "code.bundle.zst",
+}
+
+
+@pytest.fixture
+def two(fresh: Fresh) -> tuple[Service, Steady]:
+    """A service with two snapshots at `disk` (backups) and `offsite` (elsewhere)."""
+    return fresh("two")
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def came_from(service: Service, run: str) -> dict[str, Any]:
+    """The target that each source was staged from, as the journal has it."""
+    (journal,) = (service.folder / ".holdfast").rglob(f"{run}*/journal.jsonl")
+    events = [json.loads(line) for line in journal.read_text().splitlines()]
+    return {
+        one["step"].removesuffix(".stage"): one["outputs"]["target"]
+        for one in events
+        if one["event"] == "ended" and one["step"].endswith(".stage")
+    }
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
+@pytest.mark.parametrize("source", ["db", "config", "code"])
+def test_a_damaged_artifact_is_taken_from_elsewhere(
+    two: tuple[Service, Steady], source: str, damage: Callable[[Path], None]
+) -> None:
+    service, holdfast = two
+    before = service.observe()
+    (stored,) = (one for one in snapshots(service)[-1].iterdir() if one.name == ARTIFACTS[source])
+    damage(stored)
+    service.destroy()
+    document = holdfast.json(*RECOVER)
+    assert service.observe() == before
+    assert {one["equal"] for one in document["proof"]} == {True}
+    expected = {one: "offsite" if one == source else "disk" for one in ARTIFACTS}
+    assert came_from(service, document["run"]) == expected
+    assert not service.leftovers()
+
+
+@pytest.mark.parametrize("name", ["SHA256SUMS", "RESTORE.md", "db.fingerprint.json.zst"])
+def test_what_lies_beside_it_counts_too(two: tuple[Service, Steady], name: str) -> None:
+    service, holdfast = two
+    flip(snapshots(service)[-1] / name)
+    answer = holdfast("restore", "--source", "db", "--confirm", "db", status=0)
+    assert "db came from offsite, since disk could not serve: " in answer.stdout
+    assert name in answer.stdout
+    assert "`holdfast verify --target disk` says what else is damaged there." in answer.stdout
+
+
+def test_a_manifest_that_was_exchanged_since_the_plan_was_made(
+    two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, holdfast = two
+    old, new = snapshots(service)
+
+    def exchange() -> None:
+        shutil.copy(old / "manifest.json", new / "manifest.json")
+
+    at_start_of(monkeypatch, "db.stage", exchange)
+    document = holdfast.json("restore", "--source", "db", "--confirm", "db")
+    assert came_from(service, document["run"]) == {"db": "offsite"}
+
+
+def test_a_target_that_goes_away_meanwhile(
+    two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked of the copy later is asked where it was staged from."""
+    service, holdfast = two
+    before = service.observe()
+    service.destroy()
+    at_start_of(monkeypatch, "code.stage", lambda: shutil.rmtree(service.folder / "backups"))
+    document = holdfast.json(*RECOVER)
+    assert service.observe() == before
+    assert came_from(service, document["run"])["code"] == "offsite"
+
+
+def test_a_run_that_was_cut_off_goes_on_with_the_copy_that_it_took(
+    two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, holdfast = two
+    before = service.observe()
+    flip(snapshots(service)[-1] / ARTIFACTS["config"])
+    service.destroy()
+
+    def cut_off() -> None:
+        raise OSError("the power went")
+
+    at_start_of(monkeypatch, "config.prove", cut_off)
+    document = holdfast(*RECOVER, "--json", status=4).json
+    shutil.rmtree(service.folder / "backups")
+    holdfast.json("dr-restore", "--resume", document["run"])
+    assert service.observe() == before
+
+
+def test_where_no_copy_is_whole_each_is_told_and_nothing_replaced(
+    two: tuple[Service, Steady],
+) -> None:
+    service, holdfast = two
+    before = service.observe()
+    flip(snapshots(service)[-1] / ARTIFACTS["db"])
+    (snapshots(service, "elsewhere")[-1] / ARTIFACTS["db"]).unlink()
+    answer = holdfast("restore", "--source", "db", "--confirm", "db", status=4)
+    assert f"{ARTIFACTS['db']} at disk is damaged: " in answer.stderr
+    assert "And at offsite: The stored copy of " in answer.stderr
+    assert "it is missing" in answer.stderr
+    assert "Take an earlier snapshot, with --snapshot or --at." in answer.stderr
+    assert service.observe() == before
+    assert not safety_copies(service)
+    assert not service.leftovers()
+
+
+def test_a_target_that_was_asked_for_is_the_only_one(two: tuple[Service, Steady]) -> None:
+    service, holdfast = two
+    flip(snapshots(service)[-1] / ARTIFACTS["db"])
+    answer = holdfast("restore", "--source", "db", "--from", "disk", "--confirm", "db", status=4)
+    assert "at disk is damaged" in answer.stderr
+    assert "Begin anew with --from another target" in answer.stderr
+
+
+def test_a_drill_fails_with_the_copy_that_it_tries(two: tuple[Service, Steady]) -> None:
+    service, holdfast = two
+    flip(snapshots(service)[-1] / ARTIFACTS["db"])
+    document = holdfast.json("drill", status=4)
+    assert {one["status"] for one in document["steps"] if one["id"] == "db.stage"} == {"failed"}
+
+
+def test_a_full_disk_is_no_fault_of_the_copy(two: tuple[Service, Steady]) -> None:
+    service, holdfast = two
+    with small_disk(service.folder / "data", "256k") as disk:
+        fill(disk)
+        answer = holdfast("restore", "--source", "db", "--confirm", "db", status=4)
+    assert "where 0 are free" in answer.stderr
+    assert "offsite" not in answer.stdout + answer.stderr
