@@ -17,7 +17,7 @@ from typing import Any
 
 from runner.durable import make_folder, write_bytes
 from runner.errors import PersonNeeded, StepFailed, UsageError
-from runner.execute.session import Call
+from runner.execute.call import Call
 from runner.plan.facts import Facts, look
 from runner.prepare import Choosing
 from runner.prove.stored import look as look_at

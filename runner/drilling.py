@@ -7,7 +7,8 @@ from datetime import datetime
 from pathlib import Path
 
 from runner.errors import UsageError
-from runner.execute.session import Call, Session
+from runner.execute.call import Call
+from runner.execute.session import Session
 from runner.new_host import equipped, on_new_host
 from runner.plan import scenario as scenarios
 from runner.plan.choose import Asked, choose

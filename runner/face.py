@@ -24,8 +24,7 @@ from runner.errors import (
     UsageError,
     lacking,
 )
-from runner.execute.session import Call
-from runner.journeys import Prepared
+from runner.execute.call import Call
 from runner.light import Executor, Exit, Task
 from runner.report.outcome import Outcome
 from runner.secret import SCRUBBER
@@ -66,13 +65,13 @@ def command(
     *,
     texts: Mapping[str, str] | None = None,
     spec: bool = True,
-) -> Callable[[Callable[..., Outcome | Prepared]], Task[Any]]:
+) -> Callable[[Callable[..., Outcome | journeys.Prepared]], Task[Any]]:
     """Turn a function of Flags and its own keywords into an Invoke task."""
     common = dict(COMMON)
     for bit, more in ((ACTS, ACTING), (DECRYPTS, DECRYPTING), (ASKS, ASKING), (TESTS, TESTING)):
         common |= more if takes & bit else {}
 
-    def decorate(body: Callable[..., Outcome | Prepared]) -> Task[Any]:
+    def decorate(body: Callable[..., Outcome | journeys.Prepared]) -> Task[Any]:
         own = {
             name: parameter
             for name, parameter in inspect.signature(body).parameters.items()
@@ -132,7 +131,7 @@ def percent(text: str) -> float:
 
 
 def _carry_out(
-    body: Callable[..., Outcome | Prepared],
+    body: Callable[..., Outcome | journeys.Prepared],
     context: Any,
     values: dict[str, Any],
     own: Mapping[str, inspect.Parameter],
@@ -143,7 +142,7 @@ def _carry_out(
     open_streams()
     wants_json, quiet = bool(values.get("json")), bool(values.get("quiet"))
     flags: Flags | None = None
-    result: Outcome | Prepared | None = None
+    result: Outcome | journeys.Prepared | None = None
     try:
         _refuse_odd_calls(context, values)
         flags = _flags(context, values, needs_spec=needs_spec)
@@ -164,7 +163,9 @@ def _carry_out(
     raise Exit(code=code)
 
 
-def _tell(outcome: Outcome, command: str, flags: Flags, result: Outcome | Prepared | None) -> None:
+def _tell(
+    outcome: Outcome, command: str, flags: Flags, result: Outcome | journeys.Prepared | None
+) -> None:
     """Tell those who are to know how it ended."""
     if flags.show_plan or (outcome.error or {}).get("kind") == UsageError.kind:
         return
@@ -173,7 +174,7 @@ def _tell(outcome: Outcome, command: str, flags: Flags, result: Outcome | Prepar
     try:
         spec = (
             result.session.spec
-            if isinstance(result, Prepared)
+            if not (result is None or isinstance(result, Outcome))
             else load_spec(flags.call.file, flags.call.profile, unset="keep")
         )
     except HoldfastError:
@@ -227,7 +228,7 @@ def _unforeseen(error: Exception) -> Outcome:
     return Outcome("error", {}, 1, {"kind": "bug", "message": message})
 
 
-def _outcome(result: Outcome | Prepared, flags: Flags) -> Outcome:
+def _outcome(result: Outcome | journeys.Prepared, flags: Flags) -> Outcome:
     if isinstance(result, Outcome):
         return result
     if flags.show_plan:
@@ -241,7 +242,7 @@ def _outcome(result: Outcome | Prepared, flags: Flags) -> Outcome:
     return journeys.perform(_confirmed(result, flags))
 
 
-def _confirmed(prepared: Prepared, flags: Flags) -> Prepared:
+def _confirmed(prepared: journeys.Prepared, flags: Flags) -> journeys.Prepared:
     """Ask for the name on a terminal; elsewhere only `--confirm` counts."""
     session, danger = prepared.session, prepared.danger
     asks = danger is not None and session.call.confirm is None

@@ -13,10 +13,12 @@ from functools import partial
 
 from runner.bootstrap import Start, bootstrap, overview, resumed, runbook_at
 from runner.drilling import Drilling, drill
-from runner.errors import SpecError, UsageError
+from runner.errors import UsageError
+from runner.execute.call import Call
 from runner.execute.ending import Finished
+from runner.execute.opening import Looking
 from runner.execute.remembering import fading_links, guards, missing_links, recall
-from runner.execute.session import Call, Session
+from runner.execute.session import Session
 from runner.execute.since import ended
 from runner.opening import open_snapshot
 from runner.plan.backup import Wanted as WantedBackup
@@ -51,9 +53,11 @@ from runner.saved import apply, resume
 from runner.source import Place
 
 __all__ = [
+    "LATEST",
     "Choosing",
     "Danger",
     "Drilling",
+    "Looking",
     "Prepared",
     "Start",
     "apply",
@@ -77,32 +81,8 @@ __all__ = [
     "rollback",
     "runbook_at",
     "unpin",
-    "validate",
     "verify",
 ]
-
-
-def validate(call: Call, *, strict: bool = False) -> Outcome:
-    """The spec alone: every error, what can never meet its objectives, and what this machine
-    saw coming when it looked last.
-    """
-    from runner.report.foresight import foreseen
-    from runner.report.target_words import counted
-    from runner.spec.check import warnings
-    from runner.spec.load import load_spec
-
-    try:
-        spec = load_spec(call.file, call.profile)
-    except SpecError as error:
-        problems = [one.as_json() for one in error.problems] or [error.as_json()]
-        return Outcome("validate", {"errors": problems, "warnings": []}, 3, error.as_json())
-    found = [one.as_json() for one in (*warnings(spec), *foreseen(spec))]
-    code = SpecError.exit_code if strict and found else 0
-    message = f"{counted(len(found), 'warning')}, and --strict"
-    error_json = {"kind": "spec", "message": message}
-    return Outcome(
-        "validate", {"errors": [], "warnings": found}, code, error_json if code else None
-    )
 
 
 def backup(

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from runner.errors import StepFailed
+from runner.execute.call import Call
 from runner.execute.opening import Looking, look_into
-from runner.execute.session import Call, Session
+from runner.execute.session import Session
 from runner.prepare import Choosing, wanted_recovery
 from runner.report.outcome import Outcome, stamp
 from runner.secret import SCRUBBER

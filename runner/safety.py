@@ -8,8 +8,9 @@ from typing import Any
 
 from runner.errors import HoldfastError, StepFailed, UsageError
 from runner.execute import journal
+from runner.execute.call import Call
 from runner.execute.kept import Note, read_notes, unfinished
-from runner.execute.session import Call, Session
+from runner.execute.session import Session
 from runner.plan.facts import host_name, identities
 from runner.plan.rollback import Replaced, compile_rollback
 from runner.plan.safety import compile_safety

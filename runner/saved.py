@@ -9,8 +9,9 @@ from pathlib import Path
 
 from runner.errors import PersonNeeded, UsageError
 from runner.execute import journal
+from runner.execute.call import Call
 from runner.execute.kept import read_note
-from runner.execute.session import Call, Session
+from runner.execute.session import Session
 from runner.plan.delete import compile_delete
 from runner.plan.model import Plan, plan_from_json
 from runner.prepare import Danger, Prepared, complete_by_plan, concluding, details, store_runbooks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,6 +34,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("require_services"):
         os.environ[REQUIRE] = "1"
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As for whatever a shell starts in the background; tests interrupt what they start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header() -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import PersonNeeded
-from runner.execute.session import Call
+from runner.execute.call import Call
 from runner.prepare import perform
 from runner.saved import apply
 from tests.inside import Inside

@@ -8,7 +8,6 @@ from runner import journeys
 from runner.commands.flags import ADDRESS, AT, POLICY, SNAPSHOT, SOURCE, TARGET, count, given
 from runner.errors import UsageError
 from runner.face import DECRYPTS, TESTS, Flags, command
-from runner.journeys import Choosing
 from runner.report import views
 from runner.report.outcome import Outcome
 
@@ -16,7 +15,9 @@ from runner.report.outcome import Outcome
 @command(texts={"strict": "Warnings are errors: exit 3."})
 def validate(flags: Flags, *, strict: bool = False) -> Outcome:
     """Check the spec alone: errors with line and column, and what can never meet objectives."""
-    return journeys.validate(flags.call, strict=strict)
+    from runner.report.validation import validated
+
+    return validated(flags.call, strict=strict)
 
 
 @command(
@@ -78,7 +79,7 @@ def ls(
     include: tuple[str, ...] = (),
 ) -> Outcome:
     """List what is inside a snapshot of one source."""
-    choosing = Choosing(snapshot, at or None)
+    choosing = journeys.Choosing(snapshot, at or None)
     return views.contents(flags.call, given(source, "source"), choosing, include)
 
 

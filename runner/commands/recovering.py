@@ -8,13 +8,9 @@ from pathlib import Path
 from runner import journeys
 from runner.commands.flags import AT, SNAPSHOT, SOURCE, as_shown, given
 from runner.errors import UsageError
-from runner.execute.opening import Looking
 from runner.face import ACTS, ASKS, DECRYPTS, TESTS, Flags, command
-from runner.journeys import Choosing
-from runner.plan.choose import LATEST
 from runner.report import views
 from runner.report.outcome import Outcome
-from runner.target.address import is_address
 
 
 @command(
@@ -48,7 +44,7 @@ def restore(
     return journeys.restore(
         flags.call,
         given(source, "source"),
-        choosing=Choosing(snapshot, at or None, from_ or None),
+        choosing=journeys.Choosing(snapshot, at or None, from_ or None),
         destination=to or "",
         include=as_shown(include),
         running=live,
@@ -80,8 +76,8 @@ def open_snapshot(
     """Look into a snapshot with psql, redis-cli, sqlite3 or a shell, in a scratch copy."""
     if flags.json and not run:
         raise UsageError("With --json, say what to type there.", remedy='Give --run "…".')
-    looking = Looking(run or None, as_shown(include), capture=flags.json)
-    choosing = Choosing(snapshot, at or None, from_ or None)
+    looking = journeys.Looking(run or None, as_shown(include), capture=flags.json)
+    choosing = journeys.Choosing(snapshot, at or None, from_ or None)
     return journeys.open_snapshot(
         flags.call, given(source, "source"), choosing=choosing, looking=looking, quiet=flags.quiet
     )
@@ -149,7 +145,10 @@ def dr_restore(
     start_at: str = "",
 ) -> Outcome | journeys.Prepared:
     """Recover the whole system, in the order of the spec, proving each source."""
-    call, choosing = flags.call, Choosing(snapshot, at or None, from_ or None, from_profile or None)
+    call, choosing = (
+        flags.call,
+        journeys.Choosing(snapshot, at or None, from_ or None, from_profile or None),
+    )
     start = _start(from_, dir_, project, allowed_signers, confirm_spec)
     if resume:
         call = call if start is None else journeys.resumed(call, start)
@@ -174,9 +173,9 @@ def dr_restore(
     return journeys.recover(call, choosing=choosing, steps=steps, start_at=start_at or None)
 
 
-def _asked(choosing: Choosing, steps: tuple[str, ...], start_at: str) -> tuple[str, ...]:
+def _asked(choosing: journeys.Choosing, steps: tuple[str, ...], start_at: str) -> tuple[str, ...]:
     """The flags that say what is to be recovered, as they are typed."""
-    snapshot = None if choosing.snapshot == LATEST else choosing.snapshot
+    snapshot = None if choosing.snapshot == journeys.LATEST else choosing.snapshot
     given_here = {
         "--snapshot": snapshot,
         "--at": choosing.at,
@@ -191,6 +190,8 @@ def _start(
     address: str, folder: str, project: str, signers: str, confirmed: str
 ) -> journeys.Start | None:
     """Where a recovery without a spec begins; None for one that has a spec here."""
+    from runner.target.address import is_address
+
     if not is_address(address):
         if folder or project or signers or confirmed:
             raise UsageError(
@@ -234,7 +235,7 @@ def drill(
 ) -> Outcome | journeys.Prepared:
     """Rehearse the whole recovery in scratch instances, measured against the objectives."""
     folder = Path(report_dir).expanduser().absolute() if report_dir else None
-    choosing = Choosing(snapshot, at or None, from_ or None)
+    choosing = journeys.Choosing(snapshot, at or None, from_ or None)
     asked = journeys.Drilling(scenario, lost, incident, folder)
     return journeys.drill(flags.call, choosing=choosing, asked=asked)
 
@@ -263,10 +264,12 @@ def runbook(
     file = Path(out).expanduser().absolute() if out else None
     start = _start(from_, "", project, allowed_signers, "")
     if start is not None:
-        stored = journeys.runbook_at(flags.call, start, Choosing(snapshot or LATEST))
+        stored = journeys.runbook_at(
+            flags.call, start, journeys.Choosing(snapshot or journeys.LATEST)
+        )
         return views.snapshot_runbook(stored, file)
     if snapshot or from_:
-        return views.stored_runbook(flags.call, snapshot or LATEST, from_, file)
+        return views.stored_runbook(flags.call, snapshot or journeys.LATEST, from_, file)
     return views.runbook(flags.call, file)
 
 

@@ -20,13 +20,13 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from runner import process
-from runner.errors import HoldfastError, Interrupted, PersonNeeded, StepFailed, lacking
+from runner.errors import HoldfastError, Interrupted, StepFailed, lacking
 from runner.execute.actions import action_named
 from runner.execute.actions.base import Skipped
 from runner.execute.context import Context
 from runner.execute.deadline import Deadline, too_late
 from runner.execute.guards import require_values
-from runner.execute.journal import Journal, RunState, StepResult
+from runner.execute.journal import Journal, StepResult
 from runner.execute.order import ENDED, Decision, decide
 from runner.plan.model import Plan, Step
 
@@ -288,23 +288,3 @@ def _bug(step: Step, error: BaseException) -> Ended:
         f"({where.filename.rpartition('/')[2]}:{where.lineno}). This is a bug in Holdfast."
     )
     return Ended(step, "failed", {}, {"kind": "bug", "message": message, "step": step.id})
-
-
-def exit_code(state: RunState | Mapping[str, StepResult]) -> int:
-    """The exit code that the results of a run's steps amount to."""
-    results = state.results if isinstance(state, RunState) else state
-    statuses = {result.status for result in results.values()}
-    if "interrupted" in statuses:
-        return Interrupted.exit_code
-    codes = {_code(result) for result in results.values()} - {0}
-    return min(codes, default=0)
-
-
-def _code(result: StepResult) -> int:
-    if result.status in ("failed", "undone"):
-        kind = (result.error or {}).get("kind")
-        return PersonNeeded.exit_code if kind == PersonNeeded.kind else StepFailed.exit_code
-    verdict = result.outputs.get("verdict")
-    if verdict == "COULD-NOT-VERIFY":
-        return PersonNeeded.exit_code
-    return StepFailed.exit_code if verdict == "FAIL" else 0

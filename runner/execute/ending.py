@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from runner.errors import Interrupted, Locked, PersonNeeded
+from runner.errors import Interrupted, Locked, PersonNeeded, StepFailed
 from runner.execute.context import Context
-from runner.execute.driver import exit_code
 from runner.execute.journal import Journal, Listener, StepResult
 from runner.plan.model import Plan
 
@@ -123,3 +122,22 @@ def _published(plan: Plan, finished: Finished) -> bool:
         for step in plan.steps
         if step.id in finished.results
     )
+
+
+def exit_code(results: Mapping[str, StepResult]) -> int:
+    """The exit code that the results of a run's steps amount to."""
+    statuses = {result.status for result in results.values()}
+    if "interrupted" in statuses:
+        return Interrupted.exit_code
+    codes = {_code(result) for result in results.values()} - {0}
+    return min(codes, default=0)
+
+
+def _code(result: StepResult) -> int:
+    if result.status in ("failed", "undone"):
+        kind = (result.error or {}).get("kind")
+        return PersonNeeded.exit_code if kind == PersonNeeded.kind else StepFailed.exit_code
+    verdict = result.outputs.get("verdict")
+    if verdict == "COULD-NOT-VERIFY":
+        return PersonNeeded.exit_code
+    return StepFailed.exit_code if verdict == "FAIL" else 0

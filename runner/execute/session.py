@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import SpecError, UsageError
-from runner.execute import journal, runs
+from runner.execute import guards, journal, runs, settling
+from runner.execute.call import Call
 from runner.execute.context import Approval, Context, Runbook
 from runner.execute.ending import Finished, Settings
-from runner.execute.guards import require_same_destinations
-from runner.execute.journal import Listener
-from runner.execute.settling import settle_killed
 from runner.plan.facts import Facts, look
 from runner.plan.model import Plan
 from runner.registry import open_target
@@ -25,22 +23,6 @@ from runner.spec.load import load_spec
 from runner.spec.model import Spec, TargetSpec
 from runner.store.catalog import Catalog, read_catalog
 from runner.target import Target
-
-
-@dataclass(frozen=True)
-class Call:
-    """What every command is called with."""
-
-    file: Path
-    profile: str | None = None
-    identity: Path | None = None  # overrides the spec's
-    wait: float = 0.0  # seconds to wait for a lock
-    confirm: str | None = None  # the name that was typed to approve
-    origin: TargetSpec | None = None  # a target given by its address: the only one that is read
-    signers: Path | None = None  # overrides the spec's `signing.allowed_signers`
-    unsigned: bool = False  # the spec was confirmed by its digest, so no signature is asked for
-    again: str = ""  # the flags that the next line to type needs, too
-    listeners: tuple[Listener, ...] = ()
 
 
 class _Opened(Mapping[str, Target]):
@@ -181,7 +163,7 @@ class Session:
 
     def settle(self, *, but: str | None = None) -> list[Finished]:
         """Take back what killed runs left half done, except the one that is to be resumed."""
-        return settle_killed(self.context, self.spec.state, self.settings(), but=but)
+        return settling.settle_killed(self.context, self.spec.state, self.settings(), but=but)
 
     def execute(
         self,
@@ -194,7 +176,7 @@ class Session:
 
         Raises PersonNeeded for a stale one.
         """
-        require_same_destinations(plan, self.spec)
+        guards.require_same_destinations(plan, self.spec)
         # What is put back is not what the plan saw, and yet what it was made for.
         taken_back = self.settle()
         context = self.context(plan, self.facts.run_id(plan.kind), scratch)

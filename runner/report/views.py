@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.execute import journal
-from runner.execute.session import Call, Session
+from runner.execute.call import Call
+from runner.execute.session import Session
 from runner.plan.choose import Asked, choose
 from runner.report.outcome import Outcome, stamp
 from runner.store.catalog import Catalog, Snapshot, no_collection, read_manifest
