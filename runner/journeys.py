@@ -38,6 +38,7 @@ from runner.prepare import (
     Prepared,
     approve,
     compile_wanted,
+    concluding,
     known_marks,
     perform,
     store_runbooks,
@@ -45,7 +46,6 @@ from runner.prepare import (
 )
 from runner.registry import open_source
 from runner.report import results
-from runner.report.missed import with_missed
 from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
 from runner.safety import list_safety, prune_safety, rollback
@@ -122,11 +122,7 @@ def backup(
     again = partial(
         backup, call, policies=policies, sources=sources, only_due=only_due, prune=prune
     )
-
-    def conclude(done: Plan, end: Finished) -> Outcome:
-        return with_missed(results.backup_outcome(done, end), gaps)
-
-    return Prepared(session, plan, conclude, anew=again)
+    return Prepared(session, plan, concluding(plan, gaps), anew=again)
 
 
 def restore(

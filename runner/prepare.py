@@ -19,10 +19,12 @@ from runner.plan.model import Plan
 from runner.plan.recover import Wanted as WantedRecovery
 from runner.plan.recover import compile_recovery
 from runner.report import results
+from runner.report.missed import with_missed
 from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog
+from runner.store.chain import Gap
 from runner.store.records import DrillResult
 from runner.store.snapshot import Manifest
 
@@ -113,10 +115,10 @@ def approve(danger: Danger, typed: str | None) -> None:
         )
 
 
-def concluding(plan: Plan) -> Callable[[Plan, Finished], Outcome]:
-    """How the end of such a plan is told."""
+def concluding(plan: Plan, missed: Sequence[Gap] = ()) -> Callable[[Plan, Finished], Outcome]:
+    """How the end of such a plan is told. Before a backup these snapshots were `missed`."""
     kinds: Mapping[str, Callable[[Plan, Finished], Outcome]] = {
-        "backup": results.backup_outcome,
+        "backup": lambda done, end: with_missed(results.backup_outcome(done, end), missed),
         "prune": results.prune_outcome,
         "delete": results.prune_outcome,
         "pin": results.pin_outcome,

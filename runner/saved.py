@@ -11,12 +11,14 @@ from runner.errors import PersonNeeded, UsageError
 from runner.execute import journal
 from runner.execute.call import Call
 from runner.execute.kept import read_note
+from runner.execute.remembering import fading_links
 from runner.execute.session import Session
 from runner.plan.delete import compile_delete
 from runner.plan.model import Plan, plan_from_json
 from runner.prepare import Danger, Prepared, complete_by_plan, concluding, details, store_runbooks
 from runner.report.outcome import Outcome
 from runner.store.catalog import Catalog
+from runner.store.chain import Gap
 
 OWN = ("recovery.", "rollback.")  # what these did is looked for, and nobody's word counts
 
@@ -61,7 +63,8 @@ def apply(call: Call, *, file: Path) -> Prepared:
     session.require = lambda: _require_as_planned(session, plan, session.catalog())
     store_runbooks(session, catalog.drills)
     danger = plan_danger(session, plan)
-    return Prepared(session, plan, concluding(plan), danger and Danger(*danger))
+    missed = fading_links(session.spec, catalog) if plan.kind == "backup" else []
+    return Prepared(session, plan, concluding(plan, missed), danger and Danger(*danger))
 
 
 def _require_as_planned(session: Session, plan: Plan, catalog: Catalog) -> None:
@@ -91,11 +94,16 @@ def _require_unused(plan: Plan, catalog: Catalog) -> None:
     """Raise PersonNeeded where the plan would write over a snapshot: over one that it wrote, say,
     or with the number of another one.
     """
-    newest = catalog.snapshots
-    if plan.kind == "backup" and plan.facts["newest"] != (newest[0].id if newest else None):
-        raise PersonNeeded(
-            "The plan is stale: there is a newer snapshot than it knew.", remedy="Plan again."
+    newest = catalog.snapshots[0].id if catalog.snapshots else None
+    if plan.kind == "backup" and plan.facts["newest"] != newest:
+        known = plan.facts["newest"]
+        gone = known is not None and known not in catalog.by_id
+        why = (
+            f"{known}, the newest snapshot that it knew, is gone"
+            if gone
+            else "there is a newer snapshot than it knew"
         )
+        raise PersonNeeded(f"The plan is stale: {why}.", remedy="Plan again.")
     for step in plan.steps:
         if step.action in WRITING and step.params["snapshot"] in catalog.by_id:
             raise PersonNeeded(
@@ -144,19 +152,23 @@ def resume(
 
     _require_reportable(plan, done)
     _require_not_settled(session, plan, run, start_at)
+    missed: Sequence[Gap] = ()
     if plan.kind == "backup":
-        store_runbooks(session, session.catalog().drills)
+        catalog = session.catalog()
+        missed = fading_links(session.spec, catalog)
+        store_runbooks(session, catalog.drills)
         # Another one may be waited for.
         session.require = lambda: _require_not_overtaken(plan, run, session.catalog())
+    conclude = concluding(plan, missed)
 
     def go_on() -> Outcome:
         again = [start_at] if start_at else []
         finished = session.resume(
             run, reported=done, by=by, again=again, details=lambda end: details(plan, end)
         )
-        return concluding(plan)(plan, finished)
+        return conclude(plan, finished)
 
-    return Prepared(session, plan, concluding(plan), carry_out=go_on)
+    return Prepared(session, plan, conclude, carry_out=go_on)
 
 
 def _require_not_overtaken(plan: Plan, run: str, catalog: Catalog) -> None:

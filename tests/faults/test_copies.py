@@ -422,6 +422,10 @@ class TestMissingCopies:
         assert len(snapshots(service, "elsewhere")) == 5
 
 
+def _fail() -> None:
+    raise OSError("the power went")
+
+
 class TestSnapshotsThatWereTakenAway:
     """A target that is set back to an older state: the next backup is the last that knows."""
 
@@ -446,6 +450,28 @@ class TestSnapshotsThatWereTakenAway:
         said = holdfast("backup", status=0).stdout
         assert f"Note: {gone} at disk: it was the newest here, and is gone." in said
         assert same_bytes(service, gone, "backups", "elsewhere")
+
+    def test_are_told_of_a_saved_plan_and_of_one_that_goes_on(
+        self, two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service, holdfast = two
+        gone = snapshots(service)[-1].name
+        holdfast("backup", "--dry-run", "--out", "stale.json", status=0)
+        for target in ("backups", "elsewhere"):
+            shutil.rmtree(service.folder / target / "quaybot" / "default" / gone)
+        told = f"{gone} at disk: it was the newest here, and is gone"
+        stale = holdfast("apply", "--plan", "stale.json", status=7).stderr
+        assert f"{gone}, the newest snapshot that it knew, is gone" in stale
+        holdfast("backup", "--dry-run", "--out", "plan.json", status=0)
+        with monkeypatch.context() as broken:
+            at_start_of(broken, "nightly.publish", _fail)
+            run = holdfast.json("backup", status=4)["run"]
+        copied = service.folder.with_name("copied")
+        shutil.copytree(service.folder, copied, symlinks=True)
+        document = Steady(copied).json("backup", "--resume", run, status=4)
+        assert told in document["error"]["message"]
+        document = holdfast.json("apply", "--plan", "plan.json", status=4)
+        assert told in document["error"]["message"]
 
     def test_by_a_person_are_not_missed(self, two: tuple[Service, Steady]) -> None:
         service, holdfast = two
