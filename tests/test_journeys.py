@@ -257,7 +257,8 @@ class TestRestore:
             data[len(data) // 2] ^= 1
             stored.write_bytes(data)
         for source in ("db", "config"):
-            document = holdfast.json("restore", "--source", source, "--confirm", source, status=4)
+            words = ("--source", source, "--from", "disk", "--confirm", source)
+            document = holdfast.json("restore", *words, status=4)
             assert "disk is damaged" in document["error"]["message"]
         assert service.observe() == before
         assert service.log() == []

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runner.errors import HoldfastError, Interrupted, PersonNeeded, StepFailed
+from runner.errors import HoldfastError, PersonNeeded, StepFailed, UsageError
 from runner.execute.context import Context
 from runner.plan.model import Step
 from runner.prove.artifacts import SnapshotArtifacts
@@ -50,19 +50,17 @@ def stage_from_whole(
 ) -> Taken:
     """Let `stage` take in the first copy that is whole. `discard` removes what a damaged one left.
 
-    Raises the error of the first copy where none is whole, and at once what is no copy's fault.
+    Raises the error of the first copy where none is whole; at once what is no copy's fault, and
+    PersonNeeded for one that somebody exchanged.
     """
     first: HoldfastError | None = None
     passed_over: list[PassedOver] = []
     for target in (step.params["target"], *step.params.get("elsewhere", ())):
         artifacts = None
         try:
-            _require_own_files(target, step, context)
-            artifacts = _artifacts_at(target, step, context)
+            artifacts = _checked(target, step, context)
             stage(artifacts)
-        except Interrupted:
-            raise
-        except (StepFailed, PersonNeeded) as error:
+        except (StepFailed, UsageError) as error:
             stopped = context.interrupted.is_set() or step.id in context.late
             if stopped or (artifacts is not None and not artifacts.unreadable):
                 raise
@@ -79,6 +77,12 @@ def stage_from_whole(
         first.message += "".join(f" And at {one.target}: {one.reason}" for one in passed_over[1:])
         first.remedy = "Nothing was replaced. Take an earlier snapshot, with --snapshot or --at."
     raise first
+
+
+def _checked(target_name: str, step: Step, context: Context) -> SnapshotArtifacts:
+    artifacts = _artifacts_at(target_name, step, context)
+    _require_own_files(target_name, step, context)
+    return artifacts
 
 
 def _artifacts_at(target_name: str, step: Step, context: Context) -> SnapshotArtifacts:

@@ -37,7 +37,7 @@ def flip(path: Path) -> None:
 
 
 def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def came_from(service: Service, run: str) -> dict[str, Any]:
@@ -79,16 +79,13 @@ def test_what_lies_beside_it_counts_too(two: tuple[Service, Steady], name: str) 
     assert "`holdfast verify --target disk` says what else is damaged there." in answer.stdout
 
 
-def test_a_manifest_that_was_exchanged_since_the_plan_was_made(
-    two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("damage", [cut, Path.unlink])
+def test_a_manifest_that_was_damaged_since_the_plan_was_made(
+    two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None]
 ) -> None:
     service, holdfast = two
-    old, new = snapshots(service)
-
-    def exchange() -> None:
-        shutil.copy(old / "manifest.json", new / "manifest.json")
-
-    at_start_of(monkeypatch, "db.stage", exchange)
+    manifest = snapshots(service)[-1] / "manifest.json"
+    at_start_of(monkeypatch, "db.stage", lambda: damage(manifest))
     document = holdfast.json("restore", "--source", "db", "--confirm", "db")
     assert came_from(service, document["run"]) == {"db": "offsite"}
 
