@@ -181,6 +181,14 @@ class TestRestore:
         database.close()
         assert service.log() == ["stop", "start"]
 
+    def test_from_a_disk_that_is_not_mounted_asks_whether_it_is(self, fresh: Fresh) -> None:
+        service, holdfast = fresh()
+        shutil.rmtree(service.folder / "backups")
+        answer = holdfast("restore", "--source", "db", "--from", "disk", status=1)
+        assert "disk holds no snapshot at all: is its disk mounted" in answer.stderr
+        answer = holdfast("restore", "--source", "db", "--at", "2020-01-01", status=1)
+        assert "mounted" not in answer.stderr
+
     def test_brings_back_one_file_and_leaves_the_others(self, fresh: Fresh) -> None:
         service, holdfast = fresh()
         service.change()

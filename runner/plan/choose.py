@@ -61,7 +61,7 @@ def choose(spec: Spec, catalog: Catalog, sources: Iterable[str], asked: Asked) -
         hidden = catalog.unreachable if asked.target is None else ()
         where = f" (targets that cannot be read: {', '.join(hidden)})" if hidden else ""
         raise (StepFailed if hidden else UsageError)(
-            f"There is no {_which(asked, ', '.join(without))}{where}.",
+            f"There is no {_which(asked, ', '.join(without))}{where}.{_emptiness(catalog, asked)}",
             remedy="`list` shows what there is; --at and --snapshot choose.",
         )
     return choices
@@ -111,6 +111,14 @@ def _refuse_fallback(
                 f"damaged: {reason}.",
                 remedy=f"Look for another copy of it.{older}",
             )
+
+
+def _emptiness(catalog: Catalog, asked: Asked) -> str:
+    """What to think of where a target that was asked for has nothing at all."""
+    holders = {name for one in catalog.snapshots for name in one.targets}
+    if asked.target is None or asked.target in holders | {one[0] for one in catalog.damaged}:
+        return ""
+    return f" {asked.target} holds no snapshot at all: is its disk mounted, its address right?"
 
 
 def _which(asked: Asked, sources: str) -> str:
