@@ -15,6 +15,7 @@ from runner.prove.artifacts import SnapshotArtifacts
 from runner.prove.stored import look, own_problems
 from runner.registry import open_source
 from runner.store.catalog import read_manifest
+from runner.store.signature import Uncheckable
 from runner.store.snapshot import folder_of
 
 
@@ -60,6 +61,8 @@ def stage_from_whole(
         try:
             artifacts = _checked(target, step, context)
             stage(artifacts)
+        except Uncheckable:
+            raise
         except (StepFailed, UsageError) as error:
             stopped = context.interrupted.is_set() or step.id in context.late
             if stopped or (artifacts is not None and not artifacts.unreadable):

@@ -73,11 +73,12 @@ def forecast(
     size = float(newest.bytes if newest else drills[0].bytes)
     expected = fixed + rate * size
     margin = expected * spread
+    high = expected + margin
     return Forecast(
         seconds=expected,
         low=max(0.0, expected - margin),
-        high=expected + margin,
-        missed_in=_missed_in(expected, spread, rate * growth(sizes), objective),
+        high=high,
+        missed_in=_missed_in(high, rate * growth(sizes) * (1 + spread), objective),
     )
 
 
@@ -142,15 +143,11 @@ def _spread(drills: Sequence[Drilled], fixed: float, rate: float) -> float:
     return apart if len(drills) >= FEWEST_DRILLS else max(apart, UNKNOWN_SPREAD)
 
 
-def _missed_in(
-    expected: float, spread: float, seconds_a_second: float, objective: float | None
-) -> float | None:
+def _missed_in(high: float, slope: float, objective: float | None) -> float | None:
     if objective is None:
         return None
-    high = expected * (1 + spread)
     if high > objective:
         return 0.0
-    slope = seconds_a_second * (1 + spread)
     if slope <= 0 or (objective - high) > slope * HORIZON:
         return None
     return (objective - high) / slope

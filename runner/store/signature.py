@@ -27,6 +27,10 @@ SECONDS = 60.0
 _KEYS = ("ssh-", "ecdsa-", "sk-", "-----BEGIN")  # how a key begins
 
 
+class Uncheckable(StepFailed):
+    """Signatures cannot be made or checked on this machine, whatever they are."""
+
+
 def sign(data: bytes, key: Secret) -> bytes:
     """The armoured signature of `data`. Raises StepFailed when the key cannot be used."""
     program = _program()
@@ -56,11 +60,11 @@ class Signers:
     def problem(self, data: bytes, signature: bytes) -> str | None:
         """Why `signature` is none of theirs over `data`; None when it is.
 
-        Raises StepFailed when that cannot be found out.
+        Raises Uncheckable when that cannot be found out.
         """
         program = _program()
         if not self.file.is_file():
-            raise StepFailed(
+            raise Uncheckable(
                 f"Signatures cannot be checked: there is no {self.file}.",
                 remedy="Put the file of signing.allowed_signers there, or give --allowed-signers.",
             )
@@ -97,7 +101,7 @@ def stored_signature(target: Target, folder: str) -> bytes | None:
 def unsigned(target: Target, folder: str, sums: bytes, signers: Signers) -> str | None:
     """Why a snapshot whose SHA256SUMS should be `sums` does not count as signed; None if it does.
 
-    Raises StepFailed when that cannot be found out.
+    Raises Uncheckable when that cannot be found out.
     """
     signature = stored_signature(target, folder)
     if signature is None:
@@ -107,19 +111,19 @@ def unsigned(target: Target, folder: str, sums: bytes, signers: Signers) -> str 
 
 
 def _answered(arguments: Sequence[str | Path], data: bytes = b"") -> Outcome:
-    """What ssh-keygen answers, yes or no. Raises StepFailed where it could not look."""
+    """What ssh-keygen answers, yes or no. Raises Uncheckable where it could not look."""
     done = run(
         arguments, stdin=data, environment=_environment(), timeout=SECONDS, accept=range(256)
     )
     if done.status != 0 and any(words in done.stderr for words in LOCAL_WORDS):
-        raise StepFailed(f"Signatures cannot be checked: {done.stderr}", local=True)
+        raise Uncheckable(f"Signatures cannot be checked: {done.stderr}", local=True)
     return done
 
 
 def _program() -> str:
     found = shutil.which("ssh-keygen")
     if found is None:
-        raise StepFailed(
+        raise Uncheckable(
             "Signatures need ssh-keygen, which is not installed here.",
             remedy="apt-get install openssh-client",
         )

@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -455,6 +456,8 @@ def altered_keys(*commands: tuple[str, ...]) -> Callable[[RedisService], None]:
         with service.server.connect() as client:
             for command in commands:
                 client.execute_command(*command)
+            while client.info("persistence")["rdb_bgsave_in_progress"]:  # for a backup's replica
+                time.sleep(0.05)
             client.save()
         content = (service.server.folder / "dump.rdb").read_bytes()
         folder = service.snapshots()[-1]

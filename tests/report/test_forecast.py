@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from runner.report.forecast import (
@@ -53,6 +53,11 @@ sizes = st.lists(
 
 
 @given(drills=drills, sizes=sizes, objective=st.none() | seconds)
+@example(
+    drills=[Drilled(764107.6634800254, 0.0, 1), Drilled(0.5106455421339079, 0.0, 1)],
+    sizes=[],
+    objective=764107.6634800254,
+)
 def test_whatever_was_drilled(
     drills: list[Drilled], sizes: list[Sized], objective: float | None
 ) -> None:
