@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from runner.errors import HoldfastError, PersonNeeded, StepFailed, UsageError
+from runner.errors import HoldfastError, PersonNeeded, StepFailed, UsageError, is_local
 from runner.execute.context import Context
 from runner.plan.model import Step
 from runner.prove.artifacts import SnapshotArtifacts
@@ -63,9 +63,11 @@ def stage_from_whole(
             stage(artifacts)
         except Uncheckable:
             raise
-        except (StepFailed, UsageError) as error:
-            stopped = context.interrupted.is_set() or step.id in context.late
-            if stopped or (artifacts is not None and not artifacts.unreadable):
+        except (StepFailed, UsageError) as failed:
+            if context.interrupted.is_set() or step.id in context.late:
+                raise
+            error = failed if artifacts is None else _cause(artifacts, failed)
+            if artifacts is not None and not artifacts.unreadable:
                 raise
             passed_over.append(PassedOver(target, error.message))
             first = first or error
@@ -80,6 +82,16 @@ def stage_from_whole(
         first.message += "".join(f" And at {one.target}: {one.reason}" for one in passed_over[1:])
         first.remedy = "Nothing was replaced. Take an earlier snapshot, with --snapshot or --at."
     raise first
+
+
+def _cause(artifacts: SnapshotArtifacts, error: HoldfastError) -> HoldfastError:
+    """What is wrong with the copy, where that is why nothing could be made of its content."""
+    if not artifacts.unreadable and not is_local(error):
+        try:
+            artifacts.judge()
+        except StepFailed as damage:
+            return damage
+    return error
 
 
 def _checked(target_name: str, step: Step, context: Context) -> SnapshotArtifacts:

@@ -76,6 +76,7 @@ class SnapshotArtifacts:
         self._compared_later = compared_later
         self.checked: set[str] = set()
         self.unreadable = False
+        self._begun: set[str] = set()
         self._target = Metered(target)
         self._folder = folder
         self._source = source
@@ -106,11 +107,20 @@ class SnapshotArtifacts:
         """
         with self._noting():
             entry = self._entry(part)
+            self._begun.add(part)
             sealed = self._sealed.get(_bare(entry.key))
             if sealed is None:
                 raise self._damaged(entry, "its fingerprint knows nothing of it")
             yield from self._content(entry, [(sealed["bytes"], sealed["sha256"])])
         self.checked.add(part)
+
+    def judge(self) -> None:
+        """Read to its end what somebody began to read, and could make nothing of: content that is
+        not what was captured is told only there. Raises as `read` does.
+        """
+        for part in sorted(self._begun - self.checked):
+            for _ in self.read(part):
+                pass
 
     def finish(self) -> int:
         """Read all that was not read to its end yet; return its bytes. Raises as `read` does."""

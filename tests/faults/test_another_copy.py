@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.faults.conftest import Fresh
 from tests.faults.test_copies import at_start_of
 from tests.faults.test_disk import fill, small_disk
 from tests.service import Service
+from tests.tools import run
 
 RECOVER = ("dr-restore", "--confirm", "quaybot")
 ARTIFACTS = {
@@ -67,6 +69,31 @@ def test_a_damaged_artifact_is_taken_from_elsewhere(
     expected = {one: "offsite" if one == source else "disk" for one in ARTIFACTS}
     assert came_from(service, document["run"]) == expected
     assert not service.leftovers()
+
+
+@pytest.mark.parametrize(("source", "name"), [("config", "config.tar"), ("code", "code.bundle")])
+def test_content_that_makes_no_sense_before_its_hash_was_compared(
+    two: tuple[Service, Steady], source: str, name: str
+) -> None:
+    """What is larger than a block is used while it is read, and judged at its end."""
+    service, holdfast = two
+    for folder in ("config", "code"):
+        (service.folder / folder / "large").write_bytes(random.Random(7).randbytes(2 << 20))
+    run("git", "add", ".", folder=service.folder / "code")
+    run("git", "commit", "-q", "-m", "large", folder=service.folder / "code")
+    with (service.folder / "backup.yaml").open("a") as spec:
+        spec.write("compression: none\n")
+    holdfast("backup", status=0)
+    before = service.observe()
+    stored = snapshots(service)[-1] / name
+    stored.write_bytes(b"x" * 500 + stored.read_bytes()[500:])
+    service.destroy()
+    document = holdfast.json(*RECOVER)
+    assert service.observe() == before
+    assert came_from(service, document["run"])[source] == "offsite"
+    assert not service.leftovers()
+    answer = holdfast("drill", status=4)
+    assert f"{name} at disk is damaged: its sha256 is not that of what was written" in answer.stderr
 
 
 @pytest.mark.parametrize("name", ["SHA256SUMS", "RESTORE.md", "db.fingerprint.json.zst"])
