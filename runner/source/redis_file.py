@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from runner.errors import StepFailed
 from runner.source.redis_rdb import TYPES, Entry, Rdb, payloads
-from runner.source.redis_resp import commands
+from runner.source.redis_resp import commands, is_number
 
 BLOCK = 1024 * 1024
 AT_ONCE = 500  # entries read, and sent, together; other clients of the server wait for so many
@@ -110,16 +110,18 @@ class _RespReading:
         database = 0
         for command in commands(self._content):
             match command:
-                case [b"RESTORE", name, expires, payload, *_] if len(payload) > TAIL:
+                case [b"RESTORE", name, expires, payload, *_] if len(payload) > TAIL and is_number(
+                    expires
+                ):
                     self.version = int.from_bytes(payload[-TAIL:-8], "little")
                     yield Entry(database, name, int(expires) or None, payload[:-TAIL])
-                case [b"SELECT", number]:
+                case [b"SELECT", number] if is_number(number):
                     database = int(number)
                 case [b"FUNCTION", b"LOAD", *_, code]:
                     self.functions.append(code)
                 case _:
                     raise StepFailed(
-                        f"What was stored has an unknown command: {command[0][:20]!r}."
+                        f"What was stored has an unknown command: {b' '.join(command)[:20]!r}."
                     )
 
 

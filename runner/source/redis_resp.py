@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from runner.errors import StepFailed
 
 BLOCK = 1024 * 1024
+MOST_DIGITS = 20  # of a number of 64 bits
 
 
 def commands(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -32,6 +33,11 @@ def commands(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
         raise StepFailed("What was stored of the Redis server is cut short.")
 
 
+def is_number(text: bytes) -> bool:
+    """Whether it is one that a server would write."""
+    return text.isdigit() and len(text) <= MOST_DIGITS
+
+
 def _command(data: bytes, at: int) -> tuple[list[bytes], int]:
     """One command and where it ends. Raises IndexError if it is not whole."""
     count, at = _number(data, at, b"*")
@@ -52,6 +58,6 @@ def _number(data: bytes, at: int, mark: bytes) -> tuple[int, int]:
             raise IndexError
         raise StepFailed("What was stored of the Redis server is damaged: it is no RESP text.")
     text = data[at + 1 : end]
-    if not text.isdigit():
+    if not is_number(text):
         raise StepFailed("What was stored of the Redis server is damaged: it is no RESP text.")
     return int(text), end + 2
