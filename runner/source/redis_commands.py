@@ -17,7 +17,10 @@ USERS = "users.json"
 # Of the server that is started on the file, for as long as it is copied.
 PORT = "export port=$((20000 + RANDOM % 10000))"
 COPY = 'redis-cli -p "$port"'
+LOADED = f"{COPY} INFO persistence 2> /dev/null | grep -q ^loading:0"
+ALIVE = 'kill -0 "$scratch" 2> /dev/null'
 COPIER = "recovery"  # a user of that server
+NO_ANSWER = "the server does not answer: start it, and name its password in REDISCLI_AUTH"
 
 quote = shlex.quote
 
@@ -58,8 +61,7 @@ def restore_commands(stored: Sequence[Stored], decode: Decode, folder: str) -> l
     lines = [f"mkdir -p -- {quote(folder)}"]
     lines += [f"{decode(one)} > {quote(f'{folder}/{_file_name(one)}')}" for one in stored]
     if any(one.form == "rdb" for one in stored):
-        check = f'for file in {quote(folder)}/*.rdb; do redis-check-rdb "$file"; done'
-        lines.append(f"if command -v redis-check-rdb > /dev/null; then {check}; fi")
+        lines += _checked(folder)
     return lines
 
 
@@ -96,28 +98,39 @@ def place_commands(folder: str, address: Address) -> list[str]:
     live = client(address)
     kept, keys = f"{folder}.before-recovery", quote(f"{folder}/{KEYS}")
     start = (
-        "redis-server --port \"$port\" --bind 127.0.0.1 --daemonize yes --save '' --appendonly no"
-        " --repl-diskless-sync-delay 0"
-        f' --dir "$PWD"/{quote(folder)} --dbfilename {DUMP} --databases 1024'
+        '"$server" --port "$port" --bind 127.0.0.1 --save \'\' --appendonly no'
+        f' --repl-diskless-sync-delay 0 --dir "$PWD"/{quote(folder)} --dbfilename {DUMP}'
+        f" --databases 1024 > {quote(f'{folder}.log')} 2>&1 &"
+    )
+    gone = (
+        f"{{ cat {quote(f'{folder}.log')} >&2;"
+        ' echo "this $server cannot load the file: is it older than the one that wrote it?" >&2;'
+        ' kill "$scratch" || true; false; }'
     )
     whole = f"test -e {quote(f'{folder}/{DUMP}')} || test -e {keys}"
     return [
+        _client(),
         *_password(address),
         # Of nothing at all, an empty server would be copied.
         f"{whole} || {{ echo 'a cluster: see RESTORE.md for each primary' >&2; false; }}",
+        f"{live} PING | grep -qx PONG || {{ echo {quote(NO_ANSWER)} >&2; false; }}",
         f"mkdir -p -- {quote(kept)}",
         f"{live} --rdb {quote(f'{kept}/{DUMP}')} || echo 'no safety copy could be taken'",
+        *_server(f"{folder}/{DUMP}"),
         PORT,
         start,
-        _until(f"{COPY} INFO persistence | grep -q ^loading:0"),
+        "export scratch=$!",
+        f"{_until(LOADED, ALIVE)} || {gone}",
         f"if [ -e {keys} ]; then {COPY} --pipe < {keys}; fi",
         # With a `masterauth` the live server says a password, and another server wants to know it.
         f"{COPY} ACL SETUSER {COPIER} on nopass '~*' '&*' +@all",
         f"name=$({live} CONFIG GET masteruser | sed -n 2p || true)",
         f"{live} CONFIG SET masteruser {COPIER}",
-        f'{live} REPLICAOF 127.0.0.1 "$port"',
-        "copied=yes",
-        f"{_until(f'{live} INFO replication | grep -q ^master_link_status:up')} || copied=no",
+        "copied=no",
+        f'if {live} REPLICAOF 127.0.0.1 "$port" | tee /dev/stderr | grep -q ^OK; then',
+        f"  {_until(f'{live} INFO replication | grep -q ^master_link_status:up', ALIVE)} &&",
+        "    copied=yes",
+        "fi",
         f"{live} REPLICAOF NO ONE",
         f'{live} CONFIG SET masteruser "$name"',
         f"{COPY} SHUTDOWN NOSAVE || true",
@@ -184,6 +197,41 @@ def _replay(folder: str, data: str) -> list[str]:
     ]
 
 
-def _until(holds: str) -> str:
-    """Wait for something that comes soon, but not for ever."""
-    return f"timeout 3600 bash -c {quote(f'until {holds}; do sleep 1; done')}"
+def _until(holds: str, needs: str = "true") -> str:
+    """Wait for something that comes soon, but not for ever, nor without what it needs."""
+    loop = f"until {holds}; do {needs}; sleep 1; done"
+    return f"timeout 3600 bash -e -c {quote(loop)}"
+
+
+def _checked(folder: str) -> list[str]:
+    """Let the program of the server that wrote a file read it: the other knows no such file."""
+    of_valkey = _of_valkey('"$file"')
+    return [
+        f"for file in {quote(folder)}/*.rdb; do",
+        "  check=redis-check-rdb",
+        f"  if {of_valkey}; then check=valkey-check-rdb; fi",
+        '  if command -v "$check" > /dev/null; then "$check" "$file"; fi',
+        "done",
+    ]
+
+
+def _server(file: str) -> list[str]:
+    """The server's program that reads a file."""
+    missing = '! command -v "$server" > /dev/null'
+    return [
+        "server=redis-server",
+        f"if {_of_valkey(quote(file))} || {missing}; then server=valkey-server; fi",
+    ]
+
+
+def _client() -> str:
+    """Where there is Valkey alone, its client has another name."""
+    return (
+        "if ! command -v redis-cli > /dev/null; then"
+        ' redis-cli() { valkey-cli "$@"; }; export -f redis-cli; fi'
+    )
+
+
+def _of_valkey(file: str) -> str:
+    """Valkey 9 and later begins its files with its name."""
+    return f'[ "$(head -c 6 -- {file} 2> /dev/null)" = VALKEY ]'

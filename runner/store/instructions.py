@@ -19,8 +19,8 @@ _PROGRAMS = {
     "python3": "Python 3",
     "pg_restore": "pg_restore and psql, of the server's version or later",
     "psql": "psql",
-    "redis-server": "redis-server",
-    "redis-cli": "redis-cli",
+    "redis-server": "redis-server or valkey-server, the one that was captured, as new or newer",
+    "redis-cli": "redis-cli or valkey-cli",
 }
 
 _CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
