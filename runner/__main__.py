@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -10,19 +11,29 @@ def main() -> None:
     try:
         from runner.program import run  # here: what takes so long is what Ctrl-C comes upon
     except KeyboardInterrupt:
-        _tell_interrupted()
+        _leave(130, "interrupted", "Interrupted before anything was begun.")
+    except Exception as error:
+        if os.environ.get("HOLDFAST_DEBUG"):
+            raise
+        why = " ".join(f"{type(error).__name__} {error}".split())
+        _leave(
+            4,
+            "failed",
+            f"Holdfast cannot be loaded: {why}. Install it again, or let it have more memory "
+            "(`ulimit -v`) and open files (`ulimit -n`); HOLDFAST_DEBUG=1 shows where.",
+        )
     else:
         run(sys.argv)
 
 
-def _tell_interrupted() -> None:
+def _leave(code: int, kind: str, message: str) -> None:
     """As `face` does. A module whose import was interrupted cannot be imported any more."""
-    message = "Interrupted before anything was begun."
     if "--json" in sys.argv:
-        print(f'{{"ok": false, "error": {{"kind": "interrupted", "message": "{message}"}}}}')
+        text = message.replace("\\", "/").replace('"', "'")
+        print(f'{{"ok": false, "error": {{"kind": "{kind}", "message": "{text}"}}}}')
     else:
         print(f"Error: {message}", file=sys.stderr)
-    sys.exit(130)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ def lacking(error: BaseException) -> StepFailed | None:
     """What to tell of an error that says only that this machine, or what it lets this user have,
     is too small; None for any other.
     """
-    if isinstance(error, MemoryError):
+    unmapped = isinstance(error, ImportError) and "failed to map segment" in str(error)
+    if isinstance(error, MemoryError) or unmapped:
         return StepFailed(
             "There was not enough memory.",
             remedy="Let it have more (`ulimit -v`, the container's limit), or set `parallel: 1`.",

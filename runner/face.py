@@ -150,16 +150,19 @@ def _carry_out(
         result = body(flags, **mine)
         outcome = _outcome(result, flags)
     except (HoldfastError, OSError, KeyboardInterrupt) as error:
-        told = _told(error)
-        outcome = Outcome("error", {}, told.exit_code, told.as_json())
+        outcome = _failed(error)
     except Exception as error:
         if os.environ.get("HOLDFAST_DEBUG"):
             raise
-        outcome = _unforeseen(error)
-    _write_junit(outcome, body.__name__, values)
-    code = _print(outcome, wants_json=wants_json, quiet=quiet and outcome.command != "error")
-    if flags is not None and body.__name__ in TOLD:
-        _tell(outcome, body.__name__, flags, result)
+        outcome = _failed(error)
+    try:
+        _write_junit(outcome, body.__name__, values)
+        code = _print(outcome, wants_json=wants_json, quiet=quiet and outcome.command != "error")
+        if flags is not None and body.__name__ in TOLD:
+            _tell(outcome, body.__name__, flags, result)
+    except KeyboardInterrupt:
+        why = "Error: Interrupted while the outcome was told: `holdfast history` has it."
+        raise Exit(why, code=Interrupted.exit_code) from None
     raise Exit(code=code)
 
 
@@ -202,25 +205,23 @@ def _write_junit(outcome: Outcome, command: str, values: Mapping[str, Any]) -> N
 def refuse(error: BaseException, arguments: Sequence[str]) -> Exit:
     """Tell why a command line is not carried out at all; return what ends it."""
     open_streams()
-    told = _told(error)
-    failed = Outcome("error", {}, told.exit_code, told.as_json())
-    return Exit(code=_print(failed, wants_json="--json" in arguments, quiet=False))
+    return Exit(code=_print(_failed(error), wants_json="--json" in arguments, quiet=False))
 
 
-def _told(error: BaseException) -> HoldfastError:
-    """What is told of an error that can happen to anybody."""
+def _failed(error: BaseException) -> Outcome:
+    """What is told of an error: one that can happen to anybody, or one that nobody foresaw, which
+    is a bug, or a machine that is too small.
+    """
     if isinstance(error, HoldfastError):
-        return error
+        return Outcome("error", {}, error.exit_code, error.as_json())
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted("Interrupted before anything was begun.")
-    return StepFailed(f"The system refused: {error}.", remedy="See permissions and free space.")
-
-
-def _unforeseen(error: Exception) -> Outcome:
-    """An error that nobody foresaw, in one line: a bug, or a machine that is too small."""
+        return _failed(Interrupted("Interrupted before anything was begun."))
+    if isinstance(error, OSError):
+        refused = f"The system refused: {error}."
+        return _failed(StepFailed(refused, remedy="See permissions and free space."))
     lack = lacking(error)
     if lack is not None:
-        return Outcome("error", {}, lack.exit_code, lack.as_json())
+        return _failed(lack)
     message = (
         f"Unexpected {type(error).__name__}: {error} This is a bug in Holdfast: "
         "HOLDFAST_DEBUG=1 shows where; please report it."
@@ -303,6 +304,8 @@ def _asked_tasks() -> int:
 
 
 def _flags(context: Any, values: Mapping[str, Any], *, needs_spec: bool) -> Flags:
+    from runner.report.reporters import reporter
+
     quiet, wants_json = bool(values["quiet"]), bool(values["json"])
     # Invoke takes --dry and -R for itself; whoever types them means this.
     dry = bool(values.get("dry_run")) or bool(context.config.run.dry)
@@ -318,7 +321,7 @@ def _flags(context: Any, values: Mapping[str, Any], *, needs_spec: bool) -> Flag
         wait=duration(wait) if wait else 0.0,
         confirm=values.get("confirm") or None,
         again=_again(values),
-        listeners=() if quiet or wants_json else (_reporter(),),
+        listeners=() if quiet or wants_json else (reporter(),),
     )
     return Flags(call, wants_json, quiet, dry, _place(plan_file) if plan_file else None)
 
@@ -351,15 +354,13 @@ def _spec_file(given: str, *, needs_spec: bool) -> Path:
     from runner.spec.load import find_spec
 
     named = given or os.environ.get("HOLDFAST_FILE")
-    if named:
-        return Path(named).expanduser().absolute()
-    return find_spec(Path.cwd()) if needs_spec else Path.cwd() / "backup.yaml"
-
-
-def _reporter() -> Callable[[Mapping[str, Any]], None]:
-    from runner.report.reporters import reporter
-
-    return reporter()
+    try:
+        if named:
+            return Path(named).expanduser().absolute()
+        return find_spec(Path.cwd()) if needs_spec else Path.cwd() / "backup.yaml"
+    except FileNotFoundError:
+        remedy = "Change to one that does, or give --file with a whole path."
+        raise UsageError("The working folder does not exist any more.", remedy=remedy) from None
 
 
 def _split(value: Any, default: Any) -> Any:

@@ -21,3 +21,13 @@ def postpone(*names: str) -> None:
         # Else `from package import module` would look into the module, to see whether it is ready.
         package, _, own = name.rpartition(".")
         setattr(sys.modules[package], own, module)
+
+
+POSTPONED = (
+    "runner.journeys",
+    "runner.report.views",
+    "runner.execute.guards",
+    "runner.execute.runs",
+    "runner.execute.settling",
+)
+postpone(*POSTPONED)

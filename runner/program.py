@@ -20,9 +20,17 @@ class Settings(Config):
     """Invoke's settings; one file of them that this user may not read is as good as none."""
 
     def load_user(self, merge: bool = True) -> None:
-        """Read the user's own settings, if they can be read."""
-        with contextlib.suppress(PermissionError):
+        """Read the user's own settings, if they can be read. Raises UsageError for broken ones."""
+        try:
             super().load_user(merge=merge)
+        except PermissionError:
+            return
+        except Exception as error:  # whatever a file of Python or a reader of YAML raises
+            why = " ".join(f"{type(error).__name__} {error}".split())
+            raise UsageError(
+                f"The settings of Invoke in your home folder are broken: {why}.",
+                remedy="Mend or remove ~/.invoke.yaml, .yml, .json, .py.",
+            ) from error
 
 
 class Commands(Program):
@@ -46,8 +54,6 @@ class Commands(Program):
             yield
         except ParseError as error:
             raise refuse(self._usage_error(str(error), argv), argv) from error
-        except KeyboardInterrupt as stop:  # Invoke would leave with 1
-            raise refuse(stop, argv) from None
 
     def _usage_error(self, words: str, argv: list[str]) -> UsageError:
         lacks_value = re.search(r"<Argument: ([\w-]+)", words)
@@ -88,6 +94,14 @@ def run(arguments: list[str]) -> None:
     except BrokenPipeError:  # whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        sys.exit(refuse(end.__context__, arguments).code)  # Invoke left with 1
+    except Exception as error:
+        if os.environ.get("HOLDFAST_DEBUG"):
+            raise
+        sys.exit(refuse(error, arguments).code)
     finally:
         # To look for garbage among all that goes anyhow is a tenth of the time of short commands.
         gc.freeze()

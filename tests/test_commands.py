@@ -415,10 +415,8 @@ def test_progress_goes_to_standard_error(service: Service) -> None:
     assert "\x1b[" not in answer.stdout + answer.stderr
 
 
-def test_a_stop_that_comes_before_the_run_is_told(service: Service) -> None:
+def test_a_stop_that_comes_before_the_run_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     from runner import face
-    from runner.errors import Interrupted
 
-    told = face._told(KeyboardInterrupt())
-    assert isinstance(told, Interrupted)
-    assert told.exit_code == 130
+    assert face.refuse(KeyboardInterrupt(), []).code == 130
+    assert capsys.readouterr().err == "Error: Interrupted before anything was begun.\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from runner import lazily  # noqa: F401  (it comes before all that it postpones)
 from runner.commands.beginning import init, keygen
 from runner.commands.keeping import backup, delete, pin, prune, rekey, unpin, verify
 from runner.commands.looking import doctor, history, list_snapshots, ls, show, status, validate
