@@ -58,6 +58,7 @@ class Context:
     reported: dict[str, Any] = field(default_factory=dict)  # manual steps that a person did
     interrupted: threading.Event = field(default_factory=threading.Event)
     late: set[str] = field(default_factory=set)  # steps whose timeout has passed
+    gone: dict[str, str] = field(default_factory=dict)  # targets that could not be read: why
     tell: Callable[[Mapping[str, Any]], None] = lambda _event: None
     _targets: dict[str, Target] = field(default_factory=dict)
     _identities: list[str] | None = None

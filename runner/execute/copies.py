@@ -5,7 +5,7 @@ damaged, or cannot be read, the next target's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from runner.errors import HoldfastError, PersonNeeded, StepFailed, UsageError, is_local
@@ -14,9 +14,11 @@ from runner.plan.model import Step
 from runner.prove.artifacts import SnapshotArtifacts
 from runner.prove.stored import look, own_problems
 from runner.registry import open_source
+from runner.source import Fingerprint
 from runner.store.catalog import read_manifest
 from runner.store.signature import Uncheckable
 from runner.store.snapshot import folder_of
+from runner.store.stored import Damaged
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,24 @@ class Taken:
     passed_over: tuple[PassedOver, ...]  # in the order in which they were tried
 
 
-def artifacts_of(step: Step, context: Context) -> SnapshotArtifacts:
-    """A source's artifacts in the copy that it was staged from."""
+def fingerprint_of(step: Step, context: Context) -> Fingerprint:
+    """That of the snapshot's instant: from the copy that the source was staged from, or from
+    another where that can no longer be read. It is sealed, so all copies have the same.
+    """
     staged = context.results.get(f"{step.params['source']}.stage")
-    outputs = {} if staged is None else staged.outputs
-    return _artifacts_at(outputs.get("target", step.params["target"]), step, context)
+    came_from = None if staged is None else staged.outputs.get("target")
+    first: HoldfastError | None = None
+    for target in sorted(_by_hope(step, context), key=lambda name: name != came_from):
+        try:
+            return _artifacts_at(target, step, context).fingerprint
+        except (StepFailed, UsageError) as error:
+            if _stopped(step, context):
+                raise
+            _note_gone(target, error, context)
+            context.tell({"event": "note", "message": f"{step.id}: {error.message}"})
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def stage_from_whole(
@@ -54,34 +69,69 @@ def stage_from_whole(
     Raises the error of the first copy where none is whole; at once what is no copy's fault, and
     PersonNeeded for one that somebody exchanged.
     """
-    first: HoldfastError | None = None
-    passed_over: list[PassedOver] = []
-    for target in (step.params["target"], *step.params.get("elsewhere", ())):
+    failed: dict[str, HoldfastError] = {}
+    for target in _by_hope(step, context):
         artifacts = None
         try:
             artifacts = _checked(target, step, context)
             stage(artifacts)
         except Uncheckable:
             raise
-        except (StepFailed, UsageError) as failed:
-            if context.interrupted.is_set() or step.id in context.late:
+        except (StepFailed, UsageError) as error:
+            if _stopped(step, context):
                 raise
-            error = failed if artifacts is None else _cause(artifacts, failed)
+            failed[target] = error if artifacts is None else _cause(artifacts, error)
             if artifacts is not None and not artifacts.unreadable:
                 raise
-            passed_over.append(PassedOver(target, error.message))
-            first = first or error
-            message = f"{step.id}: {error.message}"
+            _note_gone(target, failed[target], context)
+            message = f"{step.id}: {failed[target].message}"
             context.tell({"event": "note", "message": message})
             if artifacts is not None:
                 discard()
         else:
-            return Taken(target, artifacts.waited, tuple(passed_over))
-    assert first is not None
-    if len(passed_over) > 1:
-        first.message += "".join(f" And at {one.target}: {one.reason}" for one in passed_over[1:])
-        first.remedy = "Nothing was replaced. Take an earlier snapshot, with --snapshot or --at."
-    raise first
+            return Taken(target, artifacts.waited, (*_passed_over(target, failed, step, context),))
+    raise _none_whole(failed)
+
+
+def _by_hope(step: Step, context: Context) -> list[str]:
+    """The targets that hold the snapshot, in their order; last what could not be read just now:
+    each source would wait for it as long as the one before.
+    """
+    return sorted(_holders(step), key=lambda name: name in context.gone)
+
+
+def _holders(step: Step) -> list[str]:
+    return [step.params["target"], *step.params.get("elsewhere", ())]
+
+
+def _stopped(step: Step, context: Context) -> bool:
+    return context.interrupted.is_set() or step.id in context.late
+
+
+def _note_gone(target: str, error: HoldfastError, context: Context) -> None:
+    if is_local(error) and not isinstance(error, Damaged | UsageError):
+        context.gone[target] = error.message
+
+
+def _passed_over(
+    taken: str, failed: Mapping[str, HoldfastError], step: Step, context: Context
+) -> Iterator[PassedOver]:
+    """What would have been taken before the one that was, and why it was not."""
+    reasons = {**context.gone, **{name: error.message for name, error in failed.items()}}
+    holders = _holders(step)
+    for target in (*failed, *holders[: holders.index(taken)]):
+        if target in reasons:
+            yield PassedOver(target, reasons.pop(target))
+
+
+def _none_whole(failed: Mapping[str, HoldfastError]) -> HoldfastError:
+    (_, first), *others = failed.items()
+    if others:
+        first.message += "".join(f" And at {name}: {one.message}" for name, one in others)
+        away = [one for one in failed.values() if is_local(one) and not isinstance(one, Damaged)]
+        remedy = "Take an earlier snapshot, with --snapshot or --at."
+        first.remedy = f"Nothing was replaced. {away[0].remedy if away else remedy}"
+    return first
 
 
 def _cause(artifacts: SnapshotArtifacts, error: HoldfastError) -> HoldfastError:

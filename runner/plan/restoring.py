@@ -83,6 +83,9 @@ class Restoring:
             "snapshot": self.choice.snapshot.id,
             "profile": self.wanted.profile,
             "target": self.choice.target,
+            # A drill is to find out whether the copy that would be taken is whole.
+            "elsewhere": [] if self.wanted.kind == "drill" else list(self.choice.elsewhere),
+            "manifest_sha256": self.choice.snapshot.manifest_sha256,
         }
 
     def _stored(self) -> list[ArtifactEntry]:
@@ -108,9 +111,6 @@ class Restoring:
             params={
                 **self._where,
                 **self._from,
-                # A drill is to find out whether the copy that would be taken is whole.
-                "elsewhere": [] if self.wanted.kind == "drill" else list(choice.elsewhere),
-                "manifest_sha256": choice.snapshot.manifest_sha256,
                 "location": target.location(folder),
                 "stored": [
                     {"part": one.part, "form": one.form, "key": one.key} for one in self._stored()

@@ -133,7 +133,7 @@ def _recovery_notes(plan: Plan, finished: Finished) -> Iterable[str]:
                 yield (
                     f"{step.params['source']} came from {result.outputs['target']}, since "
                     f"{one['target']} could not serve: {one['reason']} "
-                    f"`holdfast verify --target {one['target']}` says what else is damaged there."
+                    f"`holdfast verify --target {one['target']}` says what is whole there."
                 )
         if step.action == "recovery.prove" and result is not None:
             for note in result.outputs.get("notes", ()):

@@ -248,6 +248,9 @@ def read_manifest(
             f"There is no snapshot {snapshot} at {target.name}.",
             remedy="`list` shows which target holds which.",
         ) from error
+    except StepFailed as error:
+        error.local = True  # a target that cannot be read says nothing of what lies there
+        raise
     try:
         return parse_manifest(data, project, profile, snapshot), data
     except ValueError as error:

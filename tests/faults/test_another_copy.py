@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runner.errors import StepFailed
+from runner.target.local import LocalTarget
 from tests.faults.bad_day import Steady, safety_copies, snapshots
 from tests.faults.conftest import Fresh
-from tests.faults.test_copies import at_start_of
+from tests.faults.test_copies import at_start_of, block
 from tests.faults.test_disk import fill, small_disk
 from tests.service import Service
 from tests.tools import run
@@ -103,7 +105,7 @@ def test_what_lies_beside_it_counts_too(two: tuple[Service, Steady], name: str) 
     answer = holdfast("restore", "--source", "db", "--confirm", "db", status=0)
     assert "db came from offsite, since disk could not serve: " in answer.stdout
     assert name in answer.stdout
-    assert "`holdfast verify --target disk` says what else is damaged there." in answer.stdout
+    assert "`holdfast verify --target disk` says what is whole there." in answer.stdout
 
 
 @pytest.mark.parametrize("damage", [cut, Path.unlink])
@@ -128,6 +130,63 @@ def test_a_target_that_goes_away_meanwhile(
     document = holdfast.json(*RECOVER)
     assert service.observe() == before
     assert came_from(service, document["run"])["code"] == "offsite"
+
+
+def test_a_target_that_goes_away_before_the_proof(
+    two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fingerprint is sealed: each copy of it serves."""
+    service, holdfast = two
+    before = service.observe()
+    service.destroy()
+    at_start_of(monkeypatch, "config.prove", lambda: block(service.folder / "backups"))
+    document = holdfast.json(*RECOVER)
+    assert service.observe() == before
+    assert {one["equal"] for one in document["proof"]} == {True}
+    assert came_from(service, document["run"])["config"] == "disk"
+
+
+def test_a_target_that_does_not_answer_is_waited_for_once(
+    two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not once for each source: a night has only so many hours."""
+    service, holdfast = two
+    before = service.observe()
+    service.destroy()
+    waited: list[str] = []
+    real = LocalTarget.get
+
+    def get(target: LocalTarget, key: str, **part: Any) -> Iterator[bytes]:
+        if target.name != "disk":
+            return real(target, key, **part)
+        waited.append(key)
+        raise StepFailed("disk did not answer in time.")
+
+    at_start_of(monkeypatch, "code.stage", lambda: monkeypatch.setattr(LocalTarget, "get", get))
+    answer = holdfast(*RECOVER, status=0)
+    assert service.observe() == before
+    assert len(waited) == 1
+    for source in ARTIFACTS:
+        said = f"{source} came from offsite, since disk could not serve: disk did not answer"
+        assert said in answer.stdout
+
+
+def test_where_no_target_answers_the_remedy_is_to_look_at_them(
+    two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, holdfast = two
+    before = service.observe()
+
+    def block_both() -> None:
+        block(service.folder / "backups")
+        block(service.folder / "elsewhere")
+
+    at_start_of(monkeypatch, "db.stage", block_both)
+    answer = holdfast("restore", "--source", "db", "--confirm", "db", status=4)
+    assert "And at offsite: " in answer.stderr
+    assert "Nothing was replaced." in answer.stderr
+    assert "earlier snapshot" not in answer.stderr
+    assert service.observe() == before
 
 
 def test_a_run_that_was_cut_off_goes_on_with_the_copy_that_it_took(

@@ -12,7 +12,7 @@ from typing import Any
 from runner.errors import PersonNeeded, StepFailed
 from runner.execute.actions.base import Outputs, Simple
 from runner.execute.context import Context
-from runner.execute.copies import artifacts_of, stage_from_whole
+from runner.execute.copies import Taken, fingerprint_of, stage_from_whole
 from runner.execute.documents import decode
 from runner.execute.journal import StepResult
 from runner.execute.kept import Note, forget_note, write_note
@@ -20,7 +20,7 @@ from runner.execute.mirror import env_file_values, mirror_restored
 from runner.plan.model import Step
 from runner.prove.artifacts import SnapshotArtifacts
 from runner.registry import open_source, open_target
-from runner.source import Place, Source, Stored
+from runner.source import Fingerprint, Place, Source, Stored
 from runner.spec.model import Spec
 from runner.store.snapshot import folder_of
 
@@ -55,13 +55,7 @@ class Stage(Simple):
         """Stage a copy whose manifest is the one that the plan was made for."""
         source, place = opened(step, context)
         _require_no_way_out(source, context)
-
-        def stage(artifacts: SnapshotArtifacts) -> None:
-            source.stage(artifacts, place)
-            # What this restore had no need of must be whole too, or nobody knows what else is not.
-            artifacts.finish()
-
-        taken = stage_from_whole(step, context, stage, lambda: source.discard(place))
+        taken = _stage(source, place, step, context)
         staged = source.staged(place)
         if staged is None:
             raise StepFailed(f"{source.name} was not staged as a whole.")
@@ -92,7 +86,7 @@ class Prove(Simple):
     def perform(self, step: Step, context: Context) -> Outputs:
         """Prove it; raise StepFailed with the differences when it is not equal."""
         source, place = opened(step, context)
-        return _proof(source, place, artifacts_of(step, context))
+        return _proof(source, place, fingerprint_of(step, context))
 
 
 class Check(Simple):
@@ -121,7 +115,7 @@ class Check(Simple):
                 outputs=outputs,
             )
         if any(one["kind"] == "run" for one in answers) and source.paths:
-            _restage_if_changed(source, place, artifacts_of(step, context))
+            _restage_if_changed(source, place, step, context)
         return outputs
 
 
@@ -201,11 +195,20 @@ class Discard(Simple):
         return {}
 
 
-def _proof(source: Source, place: Place, artifacts: SnapshotArtifacts) -> Outputs:
+def _stage(source: Source, place: Place, step: Step, context: Context) -> Taken:
+    def stage(artifacts: SnapshotArtifacts) -> None:
+        source.stage(artifacts, place)
+        # What this restore had no need of must be whole too, or nobody knows what else is not.
+        artifacts.finish()
+
+    return stage_from_whole(step, context, stage, lambda: source.discard(place))
+
+
+def _proof(source: Source, place: Place, expected: Fingerprint) -> Outputs:
     """Whether what was staged is what was backed up. Raises StepFailed with the differences."""
     try:
         found = source.fingerprint(place)
-        differences = list(source.differences(artifacts.fingerprint, found, place))
+        differences = list(source.differences(expected, found, place))
     except PersonNeeded as error:
         return {"equal": None, "differences": [], "verdict": "COULD-NOT-VERIFY",
                 "why": error.message}  # fmt: skip
@@ -221,15 +224,15 @@ def _proof(source: Source, place: Place, artifacts: SnapshotArtifacts) -> Output
     return {"equal": True, "differences": [], "verdict": "PASS", "notes": notes}
 
 
-def _restage_if_changed(source: Source, place: Place, artifacts: SnapshotArtifacts) -> None:
+def _restage_if_changed(source: Source, place: Place, step: Step, context: Context) -> None:
     """A check may write where it is run: what goes live is what was backed up all the same."""
+    expected = fingerprint_of(step, context)
     try:
-        _proof(source, place, artifacts)
+        _proof(source, place, expected)
     except StepFailed:
         source.discard(place)
-        source.stage(artifacts, place)
-        artifacts.finish()
-        _proof(source, place, artifacts)
+        _stage(source, place, step, context)
+        _proof(source, place, expected)
 
 
 def _require_no_way_out(source: Source, context: Context) -> None:
