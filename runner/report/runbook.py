@@ -20,6 +20,7 @@ from runner.plan.facts import manifests
 from runner.plan.model import Plan, Step
 from runner.plan.recover import Wanted, compile_recovery, recovery_entries
 from runner.registry import open_source
+from runner.report.env_lines import READER, load_lines
 from runner.report.markdown import fence, table, text
 from runner.report.outcome import Outcome, stamp
 from runner.spec.model import Spec
@@ -164,6 +165,8 @@ def _prologue(spec: Spec) -> list[str]:
     lines = ["set -eu", 'export RECOVERY="${RECOVERY:-$PWD/recovery}"']
     if spec.encryption is not None:
         lines.append(': "${AGE_IDENTITY:?name the file of the age identity in AGE_IDENTITY}"')
+    if spec.env_files:
+        lines += ["# reads an env file as it is written: nothing in it is expanded or run", *READER]
     return lines
 
 
@@ -246,9 +249,7 @@ def _surroundings(spec: Spec, step: Step) -> list[str]:
     """Where a step's lines run: what is unpacked lies in its snapshot's folder."""
     if step.action == "recovery.swap":
         return [f'cd "$RECOVERY"/{step.params["snapshot"]}']
-    files = [shlex.quote(str(path)) for path in spec.env_files]
     if step.action.startswith("recovery."):
         return []
-    load = [f"if test -e {file}; then set -a; . {file}; set +a; fi" for file in files]
     folder = shlex.quote(str(spec.folder))
-    return ["set -o pipefail", f"mkdir -p {folder}", f"cd {folder}", *load]
+    return ["set -o pipefail", f"mkdir -p {folder}", f"cd {folder}", *load_lines(spec.env_files)]
