@@ -37,15 +37,20 @@ fi
 """
 
 # What exists is altered, nothing is dropped, and the role that does it stays what it is. Who once
-# granted a membership need not be allowed to here. A folder of a tablespace is another machine's:
-# what was in one goes to the default.
+# granted a membership need not be allowed to here. Who may make no roles can still restore
+# where all exist. A folder of a tablespace is another machine's: what was in one goes to the
+# default.
 _ROLES = r"""
 owners='--no-owner --no-acl'
 if [ -e FOLDER/globals.sql ]; then
   owners=
+  may=$(ask <<< 'SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user')
+  if [ "$may" != t ]; then
+    echo 'This role may make no roles: whichever the server lacks, a superuser makes first.' >&2
+  fi
   me=$(ask <<< "SELECT format('\"%s\"', replace(current_user, '\"', '\"\"'))")
   export me
-  awk '
+  [ "$may" != t ] || awk '
     /^\\/ || /^(CREATE|ALTER|COMMENT ON|(GRANT|REVOKE) [A-Z, ]+ ON) TABLESPACE / { next }
     index($0, "ALTER ROLE " ENVIRON["me"] " ") == 1 { next }
     /^CREATE ROLE .*;$/ {

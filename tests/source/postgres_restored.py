@@ -87,8 +87,10 @@ def proven(source: Source, artifacts: FolderArtifacts, place: Place) -> None:
     assert differences == [], differences
 
 
-def loaded(database: Database, source: Source, artifacts: FolderArtifacts, folder: Path) -> None:
-    """Restore a snapshot as the printed commands do, where the database was."""
+def loaded(
+    database: Database, source: Source, artifacts: FolderArtifacts, folder: Path, **who: str
+) -> None:
+    """Restore a snapshot as the printed commands do, where the database was; as `user`."""
     folder.mkdir()
     (folder / "database.pgdump").write_bytes(b"".join(artifacts.read()))
     if "globals" in artifacts.parts:
@@ -96,7 +98,7 @@ def loaded(database: Database, source: Source, artifacts: FolderArtifacts, folde
     database.cluster.execute(f"DROP DATABASE {database.name}")
     subprocess.run(
         ["bash", "-e", "-c", "\n".join(source.load_commands(str(folder)))],
-        env=os.environ | database.cluster.environment(),
+        env=os.environ | database.cluster.environment(**who),
         check=True,
     )
 

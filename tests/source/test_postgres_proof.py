@@ -130,6 +130,20 @@ def test_a_role_with_an_odd_name_comes_back(app: Database, tmp_path: Path, name:
     assert app.rows(rights) == [(True,)]
 
 
+def test_who_may_make_no_roles_restores_by_the_printed_commands_where_all_exist(
+    database: Database, tmp_path: Path
+) -> None:
+    reader = database.role()
+    with database.connect(database.owner) as connection:
+        connection.execute("CREATE TABLE notes (id int)")
+        connection.execute(f"GRANT SELECT ON notes TO {quoted(reader)}".encode())
+    source = opened(database, tmp_path, globals=True)
+    artifacts = captured(source, tmp_path)
+    loaded(database, source, artifacts, tmp_path / "restored", user=database.owner)
+    rights = f"SELECT has_table_privilege('{reader}', 'notes', 'SELECT')"
+    assert database.rows(rights) == [(True,)]
+
+
 # One that forbids what a restore does, and one that writes down what is done.
 def test_event_triggers_come_back_last(app: Database, tmp_path: Path) -> None:
     app.execute(
