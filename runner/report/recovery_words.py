@@ -11,8 +11,11 @@ def recovery_lines(outcome: Outcome) -> Lines:
     """`restore`, `dr-restore`, a rollback."""
     data = outcome.data
     words = {True: "equal to the snapshot", False: "DIFFERENT", None: "NOT PROVEN"}
+    steps = {one["id"]: one["status"] for one in data["steps"]}
     for one in data["proof"]:
-        yield f"{one['source']}: {words[one['equal']]}"
+        placed = steps.get(f"{one['source']}.swap", "done") == "done"
+        where = "" if placed or not one["equal"] else ", but not put in its place"
+        yield f"{one['source']}: {words[one['equal']]}{where}"
         yield from (f"  {line}" for line in one["differences"][:10])
     yield from (f"Note: {note}" for note in outcome.notes)
     if data["safety"]:

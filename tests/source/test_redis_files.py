@@ -255,6 +255,32 @@ def test_printed_commands_copy_no_empty_server_over_a_live_one(
         assert client.get("a") == b"1"
 
 
+@pytest.mark.parametrize(
+    ("content", "password", "words"),
+    [
+        (b"REDIS0099\xff", None, "cannot load the file"),  # of a version that is to come
+        (b"VALKEY099\xff", None, "this valkey-server cannot load the file"),
+        (b"REDIS0011\xff", "wrong", "name its password in REDISCLI_AUTH"),
+    ],
+)
+def test_printed_commands_end_at_once_where_they_cannot_go_on(
+    redis_server: RedisServer, tmp_path: Path, content: bytes, password: str | None, words: str
+) -> None:
+    with redis_server.connect() as client:
+        client.set("a", "1")
+    (tmp_path / "restored").mkdir()
+    (tmp_path / "restored" / "dump.rdb").write_bytes(content)
+    lines = place_commands("restored", parse(redis_server.url))
+    done = subprocess.run(["bash", "-e", "-c", "\n".join(lines)], cwd=tmp_path,
+                          env=os.environ | {"REDISCLI_AUTH": password or redis_server.password},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode != 0
+    assert words in done.stderr
+    with redis_server.connect() as client:
+        assert client.get("a") == b"1"
+        assert client.info("replication")["role"] == "master"
+
+
 def test_printed_commands_copy_to_a_server_that_has_a_password_for_its_primary(
     tmp_path: Path,
 ) -> None:
