@@ -16,7 +16,7 @@ from runner.plan.model import Plan
 from runner.plan.recover import recovery_entries
 from runner.plan.scenario import Scenario
 from runner.prepare import Choosing, Prepared, compile_wanted, wanted_recovery
-from runner.report import results
+from runner.report import recovered
 from runner.secret import Secret
 from runner.store.catalog import Catalog
 from runner.store.view import by_age
@@ -67,7 +67,7 @@ def drill(call: Call, *, choosing: Choosing, asked: Drilling) -> Prepared:
     return Prepared(
         session,
         plan,
-        results.recovery_outcome,
+        recovered.recovery_outcome,
         carry_out=lambda: rehearse(session, in_scratch, rehearsal, acting),
     )
 

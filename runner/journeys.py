@@ -45,7 +45,7 @@ from runner.prepare import (
     wanted_recovery,
 )
 from runner.registry import open_source
-from runner.report import results
+from runner.report import recovered, results
 from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
 from runner.safety import list_safety, prune_safety, rollback
@@ -159,7 +159,7 @@ def restore(
     opened.require_possible(place)
     plan = compile_wanted(session, wanted)
     danger = plan_danger(session, plan)
-    return Prepared(session, plan, results.recovery_outcome, danger and Danger(*danger))
+    return Prepared(session, plan, recovered.recovery_outcome, danger and Danger(*danger))
 
 
 def recover(
@@ -180,7 +180,7 @@ def recover(
     if not plan.steps:
         raise UsageError("No step is left to do.", remedy="None of --steps is after --start-at.")
     danger = plan_danger(session, plan)
-    return Prepared(session, plan, results.recovery_outcome, danger and Danger(*danger))
+    return Prepared(session, plan, recovered.recovery_outcome, danger and Danger(*danger))
 
 
 def verify(

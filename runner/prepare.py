@@ -18,7 +18,7 @@ from runner.plan.facts import identities, manifests
 from runner.plan.model import Plan
 from runner.plan.recover import Wanted as WantedRecovery
 from runner.plan.recover import compile_recovery
-from runner.report import results
+from runner.report import recovered, results
 from runner.report.missed import with_missed
 from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
@@ -127,7 +127,7 @@ def concluding(plan: Plan, missed: Sequence[Gap] = ()) -> Callable[[Plan, Finish
         "rekey": rekey_outcome,
         "verify": lambda _plan, finished: results.verify_outcome(finished),
     }
-    return kinds.get(plan.kind, results.recovery_outcome)
+    return kinds.get(plan.kind, recovered.recovery_outcome)
 
 
 def wanted_recovery(

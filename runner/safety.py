@@ -17,7 +17,7 @@ from runner.plan.safety import compile_safety
 from runner.plan.telling import no_return_words
 from runner.prepare import Danger, Prepared
 from runner.registry import open_source
-from runner.report import results
+from runner.report import recovered, results
 from runner.report.danger import rollback_lines, safety_lines
 from runner.report.outcome import Outcome, stamp
 
@@ -45,7 +45,7 @@ def rollback(call: Call, run: str) -> Prepared:
             *no_return_words(plan),
         ),
     )
-    return Prepared(session, plan, results.recovery_outcome, danger)
+    return Prepared(session, plan, recovered.recovery_outcome, danger)
 
 
 def list_safety(call: Call) -> Outcome:

@@ -17,7 +17,7 @@ from runner.plan.model import Plan
 from runner.plan.scenario import Scenario
 from runner.prove.command import end_left_behind
 from runner.prove.scratch import PREFIX, scratch_folder
-from runner.report import drill_facts, measure, results
+from runner.report import drill_facts, measure, recovered
 from runner.report.evidence import journal_hash, previous_report, write_reports
 from runner.report.findings import open_findings
 from runner.report.foresight import forget
@@ -107,7 +107,7 @@ def _conclude(drilled: _Drilled) -> Outcome:
     unrecorded = _record(drilled, code, facts, written.hashes, catalog)
     forget(session.spec)
     shown = ("rto", "rpo", "checks", "isolation", "cleanup", "phases", "scenario", "repeat")
-    outcome = results.recovery_outcome(plan, finished)
+    outcome = recovered.recovery_outcome(plan, finished)
     data = {
         **outcome.data,
         **{name: facts[name] for name in shown},
@@ -153,7 +153,7 @@ def _facts(
         "snapshots": drill_facts.snapshots(plan, rehearsal.catalog, session.facts.now),
         "rto": rto,
         "rpo": rpo,
-        "proof": results.proofs_of(plan, drilled.finished.results),
+        "proof": recovered.proofs_of(plan, drilled.finished.results),
         "checks": checks,
         "cleanup": "left over" if drilled.left_over else "clean",
         "swept": list(drilled.swept),

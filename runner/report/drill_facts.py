@@ -19,7 +19,7 @@ from runner.plan.model import Plan
 from runner.plan.scenario import Scenario
 from runner.prove.command import isolation
 from runner.report.outcome import stamp
-from runner.report.results import PUBLIC_STATUS
+from runner.report.recovered import PUBLIC_STATUS
 from runner.report.timeline import Span, by_phase, by_source, timeline
 from runner.spec.model import DEFAULT_PROFILE, Spec
 from runner.store.catalog import Catalog

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -44,15 +43,9 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def came_from(service: Service, run: str) -> dict[str, Any]:
-    """The target that each source was staged from, as the journal has it."""
-    (journal,) = (service.folder / ".holdfast").rglob(f"{run}*/journal.jsonl")
-    events = [json.loads(line) for line in journal.read_text().splitlines()]
-    return {
-        one["step"].removesuffix(".stage"): one["outputs"]["target"]
-        for one in events
-        if one["event"] == "ended" and one["step"].endswith(".stage")
-    }
+def came_from(document: dict[str, Any]) -> dict[str, str]:
+    """The target that each source was staged from."""
+    return {one["source"]: one["target"] for one in document["copies"]}
 
 
 @pytest.mark.parametrize("damage", [flip, cut, Path.unlink])
@@ -69,7 +62,7 @@ def test_a_damaged_artifact_is_taken_from_elsewhere(
     assert service.observe() == before
     assert {one["equal"] for one in document["proof"]} == {True}
     expected = {one: "offsite" if one == source else "disk" for one in ARTIFACTS}
-    assert came_from(service, document["run"]) == expected
+    assert came_from(document) == expected
     assert not service.leftovers()
 
 
@@ -92,7 +85,7 @@ def test_content_that_makes_no_sense_before_its_hash_was_compared(
     service.destroy()
     document = holdfast.json(*RECOVER)
     assert service.observe() == before
-    assert came_from(service, document["run"])[source] == "offsite"
+    assert came_from(document)[source] == "offsite"
     assert not service.leftovers()
     answer = holdfast("drill", status=4)
     assert f"{name} at disk is damaged: its sha256 is not that of what was written" in answer.stderr
@@ -116,7 +109,7 @@ def test_a_manifest_that_was_damaged_since_the_plan_was_made(
     manifest = snapshots(service)[-1] / "manifest.json"
     at_start_of(monkeypatch, "db.stage", lambda: damage(manifest))
     document = holdfast.json("restore", "--source", "db", "--confirm", "db")
-    assert came_from(service, document["run"]) == {"db": "offsite"}
+    assert came_from(document) == {"db": "offsite"}
 
 
 def test_a_target_that_goes_away_meanwhile(
@@ -129,7 +122,7 @@ def test_a_target_that_goes_away_meanwhile(
     at_start_of(monkeypatch, "code.stage", lambda: shutil.rmtree(service.folder / "backups"))
     document = holdfast.json(*RECOVER)
     assert service.observe() == before
-    assert came_from(service, document["run"])["code"] == "offsite"
+    assert came_from(document)["code"] == "offsite"
 
 
 def test_a_target_that_goes_away_before_the_proof(
@@ -143,7 +136,7 @@ def test_a_target_that_goes_away_before_the_proof(
     document = holdfast.json(*RECOVER)
     assert service.observe() == before
     assert {one["equal"] for one in document["proof"]} == {True}
-    assert came_from(service, document["run"])["config"] == "disk"
+    assert came_from(document)["config"] == "disk"
 
 
 def test_a_target_that_does_not_answer_is_waited_for_once(

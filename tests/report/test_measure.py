@@ -14,7 +14,7 @@ from runner.execute.ending import Finished
 from runner.execute.journal import StepResult
 from runner.plan.model import Plan
 from runner.report.measure import recovery_points, recovery_times
-from runner.report.results import next_line, steps_of
+from runner.report.recovered import next_line, steps_of
 from runner.report.timeline import by_phase, by_source, timeline
 from runner.spec.load import load_spec
 from tests.plan.world import World, world
