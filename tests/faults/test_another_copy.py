@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,10 @@ from runner.errors import StepFailed
 from runner.target.local import LocalTarget
 from tests.faults.bad_day import Steady, safety_copies, snapshots
 from tests.faults.conftest import Fresh
-from tests.faults.test_copies import at_start_of, block
+from tests.faults.test_copies import KILLED, at_start_of, block
 from tests.faults.test_disk import fill, small_disk
 from tests.service import Service
-from tests.tools import run
+from tests.tools import clean_environment, run
 
 RECOVER = ("dr-restore", "--confirm", "quaybot")
 ARTIFACTS = {
@@ -239,3 +242,48 @@ def test_a_full_disk_is_no_fault_of_the_copy(two: tuple[Service, Steady]) -> Non
         answer = holdfast("restore", "--source", "db", "--confirm", "db", status=4)
     assert "where 0 are free" in answer.stderr
     assert "offsite" not in answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("config", "--include", ".env", "--confirm", "config"),
+        ("config", "--to", "found"),
+        ("db", "--to", "found.db"),
+        ("db", "--live", "--confirm", "db"),
+        ("code", "--to", "found"),
+    ],
+)
+def test_however_a_source_is_restored(two: tuple[Service, Steady], words: tuple[str, ...]) -> None:
+    service, holdfast = two
+    before = service.observe()
+    flip(snapshots(service)[-1] / ARTIFACTS[words[0]])
+    document = holdfast.json("restore", "--source", *words)
+    assert [one["equal"] for one in document["proof"]] == [True]
+    assert came_from(document) == {words[0]: "offsite"}
+    assert service.observe() == before
+    assert not service.leftovers()
+
+
+@pytest.mark.parametrize("moment", ["config.stage:ended", "config.prove", "config.swap:ended"])
+def test_killed_after_it_went_over_to_another_copy(
+    two: tuple[Service, Steady], moment: str
+) -> None:
+    service, holdfast = two
+    before = service.observe()
+    flip(snapshots(service)[-1] / ARTIFACTS["config"])
+    service.destroy()
+    killed = subprocess.run(
+        [sys.executable, "-P", str(KILLED), moment, *RECOVER],
+        cwd=service.folder,
+        env=clean_environment(service.folder),
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    (last, *_) = holdfast.json("history", "--runs")["runs"]
+    document = holdfast.json("dr-restore", "--resume", last["run"])
+    assert service.observe() == before
+    assert came_from(document)["config"] == "offsite"
+    holdfast("dr-restore", "--rollback", last["run"], "--confirm", "quaybot", status=0)
+    assert not service.leftovers()
