@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import IO
 
 from runner import process
-from runner.daemon import SUFFIX, end_process, note_daemon
+from runner.daemon import PAUSE_SECONDS, SUFFIX, end_process, note_daemon
 from runner.errors import StepFailed
-from runner.owner import owner_of
+from runner.owner import Owner, owner_of, this_process
 from runner.process import SHELL, TAIL_BYTES, CommandFailed, Outcome
 
 # All that a command is given unless the spec declares more: cron and a bare host have no others,
@@ -24,6 +24,8 @@ from runner.process import SHELL, TAIL_BYTES, CommandFailed, Outcome
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "SSH_AUTH_SOCK")
 
 DRILL = "HOLDFAST_DRILL"  # names a drill's scratch folder to its commands
+
+BEGINNING_SECONDS = 1.0  # so long a process may take from its fork to the program that it runs
 
 # An agent signs for servers of production; a drill has no business with them.
 NOT_IN_ISOLATION = ("SSH_AUTH_SOCK",)
@@ -128,10 +130,32 @@ def end_left_behind(scratch: Path) -> None:
     environment names the drill's folder, as nothing else's does.
     """
     mark = f"{DRILL}={scratch}".encode()
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            if mark in environment.read_bytes().split(b"\0"):
-                end_process(owner_of(int(environment.parent.name)))
+    deadline = time.monotonic() + BEGINNING_SECONDS
+    left = list(Path("/proc").glob("[0-9]*"))
+    while left:
+        left = [one for one in left if not _is_settled(one, mark)]
+        if time.monotonic() > deadline:
+            return
+        if left:
+            time.sleep(PAUSE_SECONDS)
+
+
+def _is_settled(folder: Path, mark: bytes) -> bool:
+    """End the process of this folder of /proc if it has the mark; False where that shows later."""
+    with suppress(OSError):
+        environment = (folder / "environ").read_bytes()
+        owner = owner_of(int(folder.name))
+        if mark in environment.split(b"\0"):
+            end_process(owner)
+        return bool(environment) or not _may_be_beginning(folder, owner)
+    return True
+
+
+def _may_be_beginning(folder: Path, owner: Owner) -> bool:
+    """Whether it is younger than this process and about to run a program, whose environment it does
+    not have yet. The kernel's own threads have none either, and no program.
+    """
+    return owner.started >= this_process().started and bool((folder / "exe").readlink())
 
 
 def isolation() -> str:

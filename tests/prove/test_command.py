@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +16,14 @@ import pytest
 
 from runner.errors import StepFailed
 from runner.process import CommandFailed
-from runner.prove.command import command_environment, isolation, run_command
+from runner.prove import command
+from runner.prove.command import (
+    DRILL,
+    command_environment,
+    end_left_behind,
+    isolation,
+    run_command,
+)
 
 needs_isolation = pytest.mark.skipif(
     isolation() == "none", reason="unshare may not make a network namespace on this machine"
@@ -160,3 +168,14 @@ def test_isolated_or_not_the_user_and_the_status_are_the_same(tmp_path: Path) ->
             )
         assert failed.value.outcome.status == 5
         assert failed.value.outcome.stderr == str(os.getuid())
+
+
+def test_what_is_about_to_run_a_program_of_a_drill_is_ended_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two it has no environment that could be read."""
+    monkeypatch.setattr(command, "BEGINNING_SECONDS", 60.0)
+    later = f"sleep 0.3; exec env {DRILL}={tmp_path} sleep 600"
+    with subprocess.Popen(["bash", "-c", later], env={}) as process:
+        end_left_behind(tmp_path)
+        assert process.wait() == -signal.SIGTERM
