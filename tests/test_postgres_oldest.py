@@ -17,6 +17,7 @@ from tests.postgres_server import (
     start_cluster,
 )
 from tests.postgres_service import PostgresService, content
+from tests.source.postgres_restored import captured, loaded, opened, place_at, players, proven
 from tests.test_postgres_journey import blocks
 from tests.tools import run
 
@@ -40,14 +41,19 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def service(cluster: Cluster, tmp_path: Path) -> PostgresService:
-    """A service whose superuser backs it up."""
+def database(cluster: Cluster) -> Database:
+    """An empty database."""
     made = new_database(cluster)
     client = Cluster(debian_programs(), cluster.folder, cluster.port, cluster.process)
-    database = Database(client, made.name, made.owner)
+    return Database(client, made.name, made.owner)
+
+
+@pytest.fixture
+def service(database: Database, tmp_path: Path) -> PostgresService:
+    """A service whose superuser backs it up."""
     service = PostgresService(tmp_path / "service", database, globals=True).fill()
     database.psql(stdin=MORE)
-    service.source |= {"host": str(cluster.folder), "user": "postgres"}
+    service.source |= {"host": str(database.cluster.folder), "user": "postgres"}
     service.declare(recovery=[{"restore": ["db"]}])
     return service
 
@@ -88,3 +94,18 @@ def test_the_printed_commands_bring_it_back(service: PostgresService) -> None:
     script = "\n".join([*lines, *blocks(text, "sh"), *blocks(text, "sh server")])
     run("bash", "-e", "-c", script, folder=snapshot)
     assert kept(service) == before
+
+
+def test_its_owner_brings_it_back_beside_a_schema_that_is_another_s(
+    database: Database, tmp_path: Path
+) -> None:
+    with database.connect(database.owner) as connection:
+        connection.execute("CREATE TABLE players AS SELECT 1 AS id")
+    source, place = opened(database, tmp_path, database.owner), place_at(tmp_path)
+    artifacts = captured(source, tmp_path)
+    proven(source, artifacts, place)
+    source.swap(place)
+    source.confirm(place)
+    source.drop(source.keep(place))
+    loaded(database, source, artifacts, tmp_path / "restored", user=database.owner)
+    assert players(database) == 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import HoldfastError, PersonNeeded, StepFailed
+from runner.source.postgres_powers import Powers
 from runner.source.postgres_roles import TABLESPACES, missing_roles
 from runner.source.postgres_session import Session, identifier, literal, value, version_of
 
@@ -106,6 +107,13 @@ def roles_of(databases: Mapping[str, Mapping[str, Any]]) -> set[str]:
         used |= set(one.get("owners") or ()) | set(one.get("settings") or ())
         used |= {role for role, *_ in one.get("database", {}).get("grants") or ()}
     return used - {""}  # all roles
+
+
+def powers_of(databases: Mapping[str, Mapping[str, Any]]) -> Powers:
+    """What the roles that the databases need might do; nothing in a snapshot of before."""
+    return {
+        role: might for one in databases.values() for role, might in one.get("powers", {}).items()
+    }
 
 
 def owners_of(databases: Mapping[str, Mapping[str, Any]]) -> set[str]:

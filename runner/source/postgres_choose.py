@@ -9,7 +9,7 @@ from runner.errors import PersonNeeded, UsageError
 from runner.source import Fingerprint
 from runner.source.postgres_compare import TABLE_KINDS, parts
 from runner.source.postgres_tables import matcher, matches
-from runner.source.postgres_toc import PUBLIC, Entry, of_tables
+from runner.source.postgres_toc import PUBLIC, PUBLIC_COMMENT, Entry, of_tables
 
 
 def databases_of(fingerprint: Fingerprint) -> dict[str, Mapping[str, Any]]:
@@ -26,11 +26,28 @@ def chosen_databases(
         return databases
     found = {name: one for name, one in databases.items() if wanted_tables(one, include)}
     if not found:
-        raise UsageError(
-            f"The snapshot has no table {', '.join(include)}.",
-            remedy="`holdfast ls` lists them; a table is named with its schema: sales.orders",
-        )
+        remedy = "`holdfast ls` lists them; a table is named with its schema: sales.orders"
+        views = sorted({one for made in databases.values() for one in _views(made, include)})
+        if views:
+            remedy = (
+                f"{', '.join(views[:3])}: a view comes back with its database alone. Restore all "
+                "of it beside the live one, with --to NAME, and take its definition from there."
+            )
+        raise UsageError(f"The snapshot has no table {', '.join(include)}.", remedy=remedy)
     return found
+
+
+def _views(described: Mapping[str, Any], include: Sequence[str]) -> list[str]:
+    """The views of a database that patterns name."""
+    pattern = matcher(include)
+    kinds = ("view ", "materialized view ")
+    names = [
+        name.removeprefix(kind)
+        for name in described.get("objects", {})
+        for kind in kinds
+        if name.startswith(kind)
+    ]
+    return [name for name in names if matches(pattern, *_qualified(name))]
 
 
 def wanted_tables(described: Mapping[str, Any], include: Sequence[str]) -> list[str]:
@@ -74,14 +91,22 @@ def require_tables(databases: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def wanted_entries(
-    entries: Sequence[Entry], described: Mapping[str, Any], include: Sequence[str]
+    entries: Sequence[Entry],
+    described: Mapping[str, Any],
+    include: Sequence[str],
+    *,
+    owns_public: bool = True,
 ) -> list[str] | None:
-    """The entries of a dump that are to be restored; None: all of them."""
+    """The entries of a dump that are to be restored; None: all of them.
+
+    Nobody but its owner (a superuser, before PostgreSQL 15) may comment on the schema `public`.
+    """
     if include:
         wanted = map(_qualified, wanted_tables(described, include))
         known = map(_qualified, known_tables(described))
         return of_tables(entries, wanted, known)
-    kept = [one.line for one in entries if not one.text.startswith(PUBLIC)]
+    left_out = (PUBLIC,) if owns_public else (PUBLIC, *PUBLIC_COMMENT)
+    kept = [one.line for one in entries if not one.text.startswith(left_out)]
     return kept if len(kept) < len(entries) else None
 
 

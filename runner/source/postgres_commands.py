@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from runner.secret import Secret
 from runner.source import Decode, Stored
 from runner.source.postgres_server import Server
 
@@ -89,7 +90,7 @@ done
 # The triggers of a table come after its rows, which they would change, and event triggers after all
 # that they would forbid. A materialized view that cannot be computed any more stops nothing else.
 # A new database lies in the default tablespace, as all that is in it, and has a schema `public`: a
-# dump that makes one too would fail. One of tables alone makes none.
+# dump that makes one too would fail. One of tables alone makes none. Only its owner comments on it.
 # pg_dump 15 and later name a locale in words that older servers do not know, and leave out what
 # everybody may do in `public` where that is as it is at first since 15.
 _LOAD_FILE = r"""
@@ -124,6 +125,9 @@ _LOAD_FILE = r"""
   if pg_restore --section=pre-data --file=- "$dump" | grep -acx 'CREATE SCHEMA "public";'; then
     sed -i '/ SCHEMA - public /d' "$list"
   fi > /dev/null
+  own=$(PREFIXpsql -X -A -t -d "$into" <<< "SELECT pg_has_role(nspowner, 'USAGE')
+    FROM pg_namespace WHERE nspname = 'public'")
+  if [ "$own" = f ]; then sed -i -E '/ COMMENT - SCHEMA "?public"? /d' "$list"; fi
   restore --jobs="$(nproc)" --section=pre-data --section=data -d "$into"
   sed -nE '/^[0-9; ]+ ([A-Z ]+ - )?EVENT TRIGGER /p' "$list" > "$list.last"
   sed -nE '/^[0-9; ]+ MATERIALIZED VIEW DATA /p' "$list" > "$list.views"
@@ -206,7 +210,10 @@ def variables(server: Server) -> list[str]:
         found = {name: server.fields[name] for name in ("user",) if name in server.fields}
         return [f"export {VARIABLES[name]}={quote(value)}" for name, value in found.items()]
     lines = []
-    if server.url is not None:
+    if isinstance(server.url, Secret):
+        told = "PGHOST, PGPORT, PGUSER, PGPASSWORD"
+        lines.append(f"# {told}: as in the URL in {server.url.reference}")
+    elif server.url is not None:
         lines.append("# PGHOST, PGPORT, PGUSER: as in the URL of the spec")
     known = server.fields.items()
     lines += [f"export {VARIABLES[key]}={quote(value)}" for key, value in known if key in VARIABLES]

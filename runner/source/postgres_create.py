@@ -32,6 +32,10 @@ _PUBLIC = (
     "SELECT pg_catalog.pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace "
     "WHERE nspname = 'public'"
 )
+_OWNED = (
+    "SELECT pg_catalog.pg_has_role(nspowner, 'USAGE') FROM pg_catalog.pg_namespace "
+    "WHERE nspname = 'public'"
+)
 _SUBSCRIPTIONS = (
     "SELECT s.subname FROM pg_catalog.pg_subscription s "
     "JOIN pg_catalog.pg_database d ON d.oid = s.subdbid"
@@ -131,6 +135,20 @@ def own_public(server: Server, described: Mapping[str, Any]) -> None:
     with open_session(server) as session:
         if owner and session.rows(_PUBLIC) not in ([], [(owner,)]):
             session.execute(f"ALTER SCHEMA public OWNER TO {identifier(owner)}")
+
+
+def owns_public(server: Server) -> bool:
+    """Whether the role has all rights of the owner of the schema `public`."""
+    with open_session(server) as session:
+        return session.rows(_OWNED) == [("t",)]
+
+
+def uncomment_public(server: Server) -> None:
+    """Take away the comment that the schema `public` of a new database has, where the role may:
+    that there was none, pg_dump does not write down where it quotes all names.
+    """
+    with contextlib.suppress(ServerSaid), open_session(server) as session:
+        session.execute("COMMENT ON SCHEMA public IS NULL")
 
 
 def open_renamed(server: Server, described: Mapping[str, Any]) -> None:

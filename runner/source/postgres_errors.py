@@ -34,7 +34,11 @@ _KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
         "Check `user` and `password`; pg_hba.conf on the server says how a role must log in.",
     ),
     (
-        ("28000", "pg_hba.conf", "Peer authentication failed", "authentication failed"),
+        ("Peer authentication failed",),
+        "Run as the system user of that name, or by `exec: sudo -u postgres`, or give a password.",
+    ),
+    (
+        ("28000", "pg_hba.conf", "authentication failed"),
         "The server does not let this role in from here: see pg_hba.conf there, and `sslmode`.",
     ),
     (
@@ -86,7 +90,7 @@ _KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
         "Install client programs that are as new as the server, and name their folder with `bin`.",
     ),
     (
-        ("could not translate host name", "Name or service not known"),
+        ("could not translate host name", "Name or service not known", "failed to resolve host"),
         "Check `host`. A name that only a container network knows: use `exec`.",
     ),
     (
@@ -148,8 +152,8 @@ def said(doing: str, words: str, state: str = "") -> ServerSaid:
 
 
 def _remedy(words: str, state: str) -> str:
-    if "row-level security" in words:
-        state = ""  # it is that of every missing right
+    if "row-level security" in words or "Peer authentication" in words:
+        state = ""  # it is that of every missing right, of every login
     for signs, remedy in _KNOWN:
         if state and state in signs:
             return remedy

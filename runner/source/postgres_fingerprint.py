@@ -12,6 +12,7 @@ from runner.source.postgres_extensions import extension_tasks
 from runner.source.postgres_moment import Moment, held, join
 from runner.source.postgres_needs import needed
 from runner.source.postgres_objects import grantees, objects
+from runner.source.postgres_powers import powers
 from runner.source.postgres_rows import LARGE_OBJECTS, Rows, measure, tasks
 from runner.source.postgres_server import Server
 from runner.source.postgres_session import Session, open_session, passing, value
@@ -141,6 +142,7 @@ def _described(session: Session, chosen: Chosen) -> dict[str, Any]:
     if chosen.whole and not chosen.rows_alone:
         owners |= {printable(role or "") for (role,) in session.rows(_BEYOND)}
     found["owners"] = sorted(owners)
+    found["powers"] = powers(session, owners)
     if chosen.whole and not chosen.rows_alone and value(session, _SUPERUSER) != "t":
         found["unread"] = {str(what): int(many or 0) for what, many in session.rows(_UNREAD)}
     if slots := int(value(session, _SLOTS)):

@@ -41,6 +41,12 @@ _NEEDED = {
     "transform_null_equals": "off",
 }
 _GIVEN = "SELECT name, reset_val FROM pg_catalog.pg_settings WHERE name IN ({names})"
+REFUSED = "could not execute query"  # a statement, by the server
+_MENDED = (
+    "The dump is as it was written, and the server refuses this statement of it. What it needs and "
+    "the backup leaves out must be in that too; a definition that cannot be made again must be "
+    "mended in the live database. By hand, pg_restore without --exit-on-error goes on behind it."
+)
 # What calls a function, an index for one, calls it without a search path while it is made again.
 _NO_SCHEMA = re.compile(r" does not exist .*\bCONTEXT: .*\bfunction ", re.DOTALL)
 # With several jobs at once the trigger of a partitioned table may come before the rows of its
@@ -229,6 +235,8 @@ def _explained(*, several: bool) -> Iterator[None]:
     except ServerSaid as error:
         if several and _OF_ORDER.search(error.message):
             raise OutOfOrder(error.message, remedy=error.remedy, state=error.state) from error
+        if REFUSED in error.message and not error.remedy and not _NO_SCHEMA.search(error.message):
+            raise ServerSaid(f"{error.message} {_MENDED}", state=error.state) from error
         if not _NO_SCHEMA.search(error.message):
             raise
         raise ServerSaid(

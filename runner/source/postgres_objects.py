@@ -43,7 +43,12 @@ _MACRO = re.compile(rf"\b({'|'.join(_MACROS)})\(([^()]*)\)")
 _EXACT = ("function", "comment on", "comment on function", "comment on type")
 _WORDS = r"(?: (?:varying|precision|(?:with|without) time zone))*"
 _NAME = r'(?:"(?:[^"]|"")+"|[A-Za-z_][A-Za-z0-9_]*)'
-_CAST = re.compile(rf"::{_NAME}(?:\.{_NAME})?{_WORDS}(?:\([0-9, ]*\))?{_WORDS}(?:\[\])*")
+# With the name of a column behind it: where none shows, NULL is `NULL::integer` at first, and
+# `NULL::integer AS int4` once that was read.
+_CAST = re.compile(
+    rf"::{_NAME}(?:\.{_NAME})?{_WORDS}(?:\([0-9, ]*\))?{_WORDS}(?:\[\])*(?: AS {_NAME})?"
+)
+_ALWAYS = " ON TRUE"  # of a natural join without common columns; read again, it is a plain `true`
 _BRACKETS = re.compile(r"[()\s]+")
 # A grantee among rights; of the names of columns, those that are quoted are passed over.
 _GRANTEE = re.compile(r'("(?:[^"]|"")*"|[^=,;:"]+)=|"(?:[^"]|"")*"')
@@ -72,7 +77,7 @@ def objects(session: Session, chosen: Chosen) -> Iterator[Object]:
                 continue
             text = made_of or ""
             if kind not in _EXACT:
-                text = _BRACKETS.sub("", _CAST.sub("", text))
+                text = _BRACKETS.sub("", _CAST.sub("", text.replace(_ALWAYS, " ON true")))
             yield Object(
                 str(kind),
                 _name_of(schema, of, name),

@@ -4,12 +4,14 @@
 SELECT 'schema', n.nspname, NULL, NULL, '', OWNER(n.nspowner), RIGHTS(n.nspacl, n, n.nspowner)
 FROM pg_namespace n WHERE MINE(pg_namespace, n);
 
+-- Of a view's options, pg_dump writes the check behind all others.
 SELECT CASE c.relkind WHEN 'S' THEN 'sequence' WHEN 'v' THEN 'view' WHEN 'm' THEN
          'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'table' END,
        n.nspname, c.relname, NULL,
        concat_ws('|', c.relkind, c.relpersistence, pg_get_expr(c.relpartbound, c.oid),
          CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END,
-         array_to_string(c.reloptions, ','), c.relrowsecurity, c.relforcerowsecurity,
+         (SELECT string_agg(o, ',' ORDER BY o LIKE 'check_option=%', n)
+          FROM unnest(c.reloptions) WITH ORDINALITY r(o, n)), c.relrowsecurity, c.relforcerowsecurity,
          c.relreplident,
          (SELECT string_agg(i.inhparent::regclass::text, ',' ORDER BY i.inhseqno)
           FROM pg_inherits i WHERE i.inhrelid = c.oid),
@@ -105,8 +107,10 @@ WHERE MINE(pg_proc, p) AND NOT EXISTS (
   SELECT FROM pg_depend i
   WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid AND i.deptype = 'i');
 
+-- The text of a domain's default is that of the search path under which it was made.
 SELECT 'type', n.nspname, NULL, t.typname,
-       concat_ws('|', t.typtype, t.typlen, t.typcategory, t.typnotnull, t.typdefault,
+       concat_ws('|', t.typtype, t.typlen, t.typcategory, t.typnotnull,
+         coalesce(pg_get_expr(t.typdefaultbin, 0), t.typdefault),
          NULLIF(t.typbasetype, 0)::regtype, t.typtypmod,
          (SELECT string_agg(quote_literal(e.enumlabel), ',' ORDER BY e.enumsortorder)
           FROM pg_enum e WHERE e.enumtypid = t.oid),
@@ -133,17 +137,29 @@ SELECT 'collation', n.nspname, NULL, l.collname, l.collprovider, OWNER(l.collown
 FROM pg_collation l JOIN pg_namespace n ON n.oid = l.collnamespace
 WHERE MINE(pg_collation, l);
 
+-- One without a function was only named by another as its counterpart; pg_dump leaves it out.
 SELECT 'operator', n.nspname, NULL,
        concat(o.oprname, '(', o.oprleft::regtype, ',', o.oprright::regtype, ')'), o.oprcode,
        OWNER(o.oprowner), NULL
 FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace
-WHERE MINE(pg_operator, o);
+WHERE MINE(pg_operator, o) AND o.oprcode <> 0;
 
 SELECT 'operator class', n.nspname, NULL, concat(m.amname, ' ', o.opcname),
        o.opcintype::regtype, OWNER(o.opcowner), NULL
 FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod
 JOIN pg_namespace n ON n.oid = o.opcnamespace
 WHERE MINE(pg_opclass, o);
+
+SELECT 'operator family', n.nspname, NULL, concat(m.amname, ' ', f.opfname), '',
+       OWNER(f.opfowner), NULL
+FROM pg_opfamily f JOIN pg_am m ON m.oid = f.opfmethod
+JOIN pg_namespace n ON n.oid = f.opfnamespace
+WHERE MINE(pg_opfamily, f);
+
+SELECT 'conversion', n.nspname, NULL, c.conname, concat(c.conproc, c.condefault),
+       OWNER(c.conowner), NULL
+FROM pg_conversion c JOIN pg_namespace n ON n.oid = c.connamespace
+WHERE MINE(pg_conversion, c);
 
 SELECT 'text search configuration', n.nspname, NULL, t.cfgname, '', OWNER(t.cfgowner), NULL
 FROM pg_ts_config t JOIN pg_namespace n ON n.oid = t.cfgnamespace

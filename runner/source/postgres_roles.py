@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from runner.source.postgres_errors import ServerSaid
+from runner.source.postgres_powers import Powers, invent
 from runner.source.postgres_session import Session, identifier, literal
 
 ROLES = "SELECT rolname FROM pg_catalog.pg_roles"
@@ -57,12 +59,18 @@ def names_in(text: str) -> set[str]:
 
 
 def make_missing(
-    session: Session, text: str, wanted: Collection[str], *, scratch: bool = False
+    session: Session,
+    text: str,
+    wanted: Collection[str],
+    *,
+    powers: Powers = MappingProxyType({}),
+    scratch: bool = False,
 ) -> list[str]:
     """Make the roles and tablespaces of a globals' dump that are missing; return those roles.
 
-    In a scratch server the roles in `wanted` that the dump does not hold are made too, and no
-    tablespace: its folder may be in use by a real server. What fails there is left out.
+    In a scratch server the roles in `wanted` that the dump does not hold are made too, with their
+    `powers`, and no tablespace: its folder may be in use by a real server. What fails there is left
+    out.
     """
     made: list[str] = []
     spaces = _names(session, TABLESPACES)
@@ -78,9 +86,7 @@ def make_missing(
         elif set(one.concerns) & set(made):
             _execute(session, one.text, lenient=scratch)
     if scratch:
-        for name in sorted(set(wanted) - existing - set(made)):
-            session.execute(f"CREATE ROLE {identifier(name)}")
-            made.append(name)
+        made += invent(session, wanted, existing | set(made), powers)
     return made
 
 

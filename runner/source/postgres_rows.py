@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runner.source.postgres_errors import ServerSaid
 from runner.source.postgres_hash import Column, row_hash
 from runner.source.postgres_session import Session, passing, value, version_of
 from runner.source.postgres_tables import Chosen, Relation, matcher, matches
 
-LEVELS = ("content", "counts", "none")
 LARGE_OBJECTS = ""  # the name under which those are counted; no table has it
 
 # A large table is read in pieces, so that two connections have the same to do.
@@ -148,7 +148,10 @@ class _Shared:
                 task = self._waiting.get_nowait()
             except queue.Empty:
                 return
-            rows, total = session.rows(task.sql)[0]
+            try:
+                rows, total = session.rows(task.sql)[0]
+            except ServerSaid as error:
+                raise _at(task, error) from error
             self._add(task.name, int(rows or 0), total)
 
     def _add(self, name: str, rows: int, total: str | None) -> None:
@@ -157,6 +160,18 @@ class _Shared:
             known.rows += rows
             if total is not None:
                 known.sum = (known.sum or 0) + int(total)
+
+
+def _at(task: Task, error: ServerSaid) -> ServerSaid:
+    """The error with the table that was read. A plan for that works out what in its indexes is
+    constant, by functions that may fail, and that no dump calls.
+    """
+    where = f"{task.name}: " if task.name else ""
+    remedy = error.remedy or (
+        "What its types and indexes call must work for this role, and with an empty `search_path`: "
+        "ALTER FUNCTION … SET search_path."
+    )
+    return ServerSaid(f"{where}{error.message}", remedy=remedy, state=error.state)
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,11 @@ from runner.source.postgres_create import (
     make_schemas,
     open_renamed,
     own_public,
+    owns_public,
+    uncomment_public,
 )
 from runner.source.postgres_load import (
+    REFUSED,
     OutOfOrder,
     analyze,
     decode,
@@ -62,13 +65,16 @@ from runner.source.postgres_place import (
 from runner.source.postgres_programs import Programs, available, programs_for
 from runner.source.postgres_server import Server
 from runner.source.postgres_session import Session, open_session
-from runner.source.postgres_toc import PUBLIC
+from runner.source.postgres_toc import PUBLIC, PUBLIC_COMMENT
 from runner.swap import remove_tree
 
 GLOBALS = "globals"
 _ENCODING = re.compile(rb"^SET client_encoding = '(\w+)';$", re.MULTILINE)
 # What a scratch server says when it is this machine that lacks something.
-NOT_ITS_FAULT = ("No space left on device", "out of memory", "server closed the connection")
+NOT_ITS_FAULT = (
+    *("No space left on device", "out of memory", "server closed the connection"),
+    "is not supported in this build",
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Restoring:
     server: Server
     databases: Mapping[str, Mapping[str, Any]]  # what the fingerprint says of each
     programs: Programs
+    newer: int  # the server's major where it is above the snapshot's; else 0
     no_tablespaces: bool
     include: Sequence[str] = ()  # patterns of tables; none: everything
 
@@ -118,10 +125,18 @@ def stage(spot: Spot, artifacts: Artifacts, include: Sequence[str] = ()) -> None
         spot.write(Note(members))
         write_bytes(spot.expected_file, json.dumps(artifacts.fingerprint).encode())
         wanted = postgres_checks.roles_of(databases)
-        roles = postgres_roles.make_missing(session, text, wanted, scratch=spot.home is not None)
+        roles = postgres_roles.make_missing(
+            session,
+            text,
+            wanted,
+            powers=postgres_checks.powers_of(databases),
+            scratch=spot.home is not None,
+        )
         spot.write(Note(members, roles=tuple(roles)))
         lost = postgres_checks.needs_default_tablespace(session, databases)
-        restoring = Restoring(spot, artifacts, server, databases, programs, lost, include)
+        major = postgres_checks.major_of(artifacts.fingerprint.get("server"))
+        newer = looked.major if looked.major > major else 0
+        restoring = Restoring(spot, artifacts, server, databases, programs, newer, lost, include)
         for member in members:
             _restore(restoring, session, member)
     spot.write(replace(spot.noted(), whole=True))
@@ -289,6 +304,8 @@ def _fill(
         expect_public(into, contents.dumped_by)
         if not restoring.include and any(one.text.startswith(PUBLIC) for one in entries):
             own_public(into, described)
+        if not (described["partial"] or any(e.text.startswith(PUBLIC_COMMENT) for e in entries)):
+            uncomment_public(into)
         make_extensions(into, missing_extensions(entries, described))
         make_schemas(into, missing_schemas(entries, described), described)
         _load_in_turns(restoring, member, dump, entries, unpacked, one_by_one=one_by_one)
@@ -298,7 +315,7 @@ def _fill(
         for _ in unpacked or ():
             pass  # what was stored is judged at its end, and may be why
         if restoring.scratch:
-            _excuse(member, error, exact)
+            _excuse(member, error, exact, restoring.newer)
         raise
 
 
@@ -315,7 +332,8 @@ def _load_in_turns(
     into = restoring.server.database(member.staged)
     money = bool(described.get("money"))
     load_some = functools.partial(load, into, restoring.programs, dump, money=money)
-    turns = postgres_toc.turns(entries, wanted_entries(entries, described, restoring.include))
+    wanted = wanted_entries(entries, described, restoring.include, owns_public=owns_public(into))
+    turns = postgres_toc.turns(entries, wanted)
     load_some(
         listed=None if turns.first is None else write_list(spot.files, turns.first),
         no_tablespaces=restoring.no_tablespaces,
@@ -341,13 +359,20 @@ def _unpacking(restoring: Restoring, member: Member) -> tuple[Path, Iterator[byt
     return unpacking(chunks, restoring.spot.files)
 
 
-def _excuse(member: Member, error: StepFailed, exact: bool) -> None:
+def _excuse(member: Member, error: StepFailed, exact: bool, newer: int) -> None:
     """Raise PersonNeeded where a scratch server failed for a reason that is this machine's."""
     if not exact:
         raise PersonNeeded(
             f"The scratch server lacks the locale of {member.origin}, and may have failed for "
             f"that: {error.message}",
             remedy="Make the locale on this machine (locale-gen), and try again.",
+        ) from error
+    if newer and REFUSED in error.message:
+        raise PersonNeeded(
+            f"The scratch server is PostgreSQL {newer}, newer than that of {member.origin}, and "
+            f"may have failed for that: {error.message}",
+            remedy="Install the server of the snapshot's version on this machine: "
+            "`holdfast doctor` says how.",
         ) from error
     if any(words in error.message for words in NOT_ITS_FAULT):
         raise PersonNeeded(

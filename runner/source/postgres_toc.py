@@ -24,6 +24,7 @@ _ALWAYS = ("ENCODING ", "STDSTRINGS ", "SEARCHPATH ")
 # A dump of chosen schemas makes it, and a new database has it already; a dump of everything has it
 # where another owns it than usually.
 PUBLIC = "SCHEMA - public "
+PUBLIC_COMMENT = ("COMMENT - SCHEMA public ", 'COMMENT - SCHEMA "public" ')
 
 # Their rows, which are in no dump.
 COMPUTED = "MATERIALIZED VIEW DATA"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import PersonNeeded
+from runner.source import Source
 from runner.source.postgres_compare import compare_database
 from runner.source.postgres_fingerprint import database_fingerprint
 from runner.source.postgres_server import Server
@@ -39,6 +40,15 @@ RIGHTS = (
 )
 
 
+def proven_in_scratch(source: Source, folder: Path) -> None:
+    """Capture it, and restore and prove it in a scratch server."""
+    place = place_at(folder, source.scratch_destination(folder / "scratch"))
+    try:
+        proven(source, captured(source, folder), place)
+    finally:
+        source.discard(place)
+
+
 def test_roles_that_own_nothing_of_the_database_s_own_come_along(
     database: Database, tmp_path: Path
 ) -> None:
@@ -46,11 +56,58 @@ def test_roles_that_own_nothing_of_the_database_s_own_come_along(
         role = database.role()
         database.execute(*(one.format(role) for one in statements))
     source = opened(database, tmp_path)
-    place = place_at(tmp_path, source.scratch_destination(tmp_path / "scratch"))
-    try:
-        proven(source, captured(source, tmp_path), place)
-    finally:
-        source.discard(place)
+    proven_in_scratch(source, tmp_path)
+
+
+def test_roles_that_own_what_a_chosen_schema_holds_come_along(
+    database: Database, tmp_path: Path
+) -> None:
+    role = database.role()
+    database.execute(
+        "CREATE SCHEMA shop",
+        "CREATE CONVERSION shop.odd FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8",
+        f'ALTER CONVERSION shop.odd OWNER TO "{role}"',
+        "CREATE OPERATOR FAMILY shop.unlike USING btree",
+        f'ALTER OPERATOR FAMILY shop.unlike USING btree OWNER TO "{role}"',
+    )
+    source = opened(database, tmp_path, schemas=["shop"])
+    proven_in_scratch(source, tmp_path)
+
+
+def test_roles_of_a_scratch_server_may_do_what_they_might(
+    database: Database, tmp_path: Path
+) -> None:
+    readers, owner = database.role(), database.role()
+    bypassing, superuser = database.role("BYPASSRLS"), database.role("SUPERUSER")
+    database.execute(
+        "CREATE TABLE seen AS SELECT 1 AS v",
+        f'GRANT SELECT ON seen TO "{readers}"',
+        f'GRANT "{readers}" TO "{owner}"',
+        "CREATE MATERIALIZED VIEW by_membership AS SELECT v FROM seen",
+        f'ALTER MATERIALIZED VIEW by_membership OWNER TO "{owner}"',
+        "CREATE TABLE hidden AS SELECT 1 AS v",
+        f'GRANT SELECT ON hidden TO "{bypassing}"',
+        "ALTER TABLE hidden ENABLE ROW LEVEL SECURITY",
+        "CREATE MATERIALIZED VIEW in_spite_of_policies AS SELECT v FROM hidden",
+        f'ALTER MATERIALIZED VIEW in_spite_of_policies OWNER TO "{bypassing}"',
+        "CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+        "CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION noted()",
+        f'ALTER EVENT TRIGGER note OWNER TO "{superuser}"',
+    )
+    source = opened(database, tmp_path)
+    proven_in_scratch(source, tmp_path)
+
+
+def test_a_schema_public_without_a_comment_comes_back_without(
+    database: Database, tmp_path: Path
+) -> None:
+    said = "SELECT obj_description('public'::regnamespace)"
+    database.execute("COMMENT ON SCHEMA public IS NULL")
+    source, place = opened(database, tmp_path), place_at(tmp_path)
+    proven(source, captured(source, tmp_path), place)
+    source.swap(place)
+    assert database.rows(said) == [(None,)]
+    source.drop(source.keep(place))
 
 
 # What one is computed of is no more what it was; another is computed of that.

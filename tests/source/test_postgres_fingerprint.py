@@ -155,6 +155,48 @@ def test_a_search_path_that_was_taken_from_the_session_is_the_same(
         assert differences(copied(any_database, copy), expected) == []
 
 
+# What pg_dump leaves out, or PostgreSQL writes in another way once it has read its own words.
+REWRITTEN = (
+    "CREATE SCHEMA shop",
+    "SELECT set_config('search_path', 'shop', false)",
+    "CREATE SEQUENCE numbers",
+    "CREATE DOMAIN number AS int DEFAULT nextval('numbers')",
+    "CREATE TABLE people (id int)",
+    "CREATE TABLE places (place text)",
+    "CREATE VIEW both_of_them AS SELECT * FROM people NATURAL LEFT JOIN places",
+    """CREATE VIEW everything AS SELECT id, place FROM
+    (SELECT id, NULL AS place FROM people UNION ALL SELECT NULL, place FROM places) u
+    WHERE EXISTS (SELECT 'yes' FROM people WHERE 1 + id::bigint IN (SELECT 1::numeric))""",
+    "CREATE VIEW ids WITH (check_option = local, security_barrier) AS SELECT id FROM people",
+    "CREATE FUNCTION same(boolean, boolean) RETURNS boolean LANGUAGE sql AS 'SELECT $1 = $2'",
+    "CREATE OPERATOR === (FUNCTION = same, LEFTARG = boolean, RIGHTARG = boolean, NEGATOR = !==)",
+    "DROP OPERATOR === (boolean, boolean)",
+)
+
+
+def test_what_is_written_in_two_ways_is_the_same(servers: Servers, any_database: Database) -> None:
+    with any_database.connect() as connection:
+        for statement in REWRITTEN:
+            connection.execute(statement.encode())
+    expected = taken(any_database)
+    with fresh_database(any_database.cluster) as copy:
+        assert differences(copied(any_database, copy), expected) == []
+
+
+def test_a_table_that_cannot_be_read_is_named(database: Database) -> None:
+    database.execute(
+        "CREATE TABLE limits (most int)",
+        "CREATE FUNCTION base() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1'",
+        "CREATE TABLE t (v int)",
+        "CREATE INDEX ON t (v) WHERE v > base() + base()",
+        "CREATE OR REPLACE FUNCTION base() RETURNS int LANGUAGE plpgsql IMMUTABLE "
+        "AS 'BEGIN RETURN (SELECT max(most) FROM limits); END'",
+    )
+    with pytest.raises(StepFailed, match=r'public\.t: .*"limits" does not exist') as refused:
+        taken(database)
+    assert "search_path" in refused.value.remedy
+
+
 @pytest.mark.parametrize("kind", ["int", "bigint", "text", "char(3)", "numeric", "varchar"])
 def test_values_may_not_change_places(database: Database, kind: str) -> None:
     database.execute(f"CREATE TABLE t (a {kind}, b {kind})")

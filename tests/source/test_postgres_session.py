@@ -268,3 +268,14 @@ def test_addresses(options: dict[str, Any], address: str) -> None:
 def test_a_server_that_rejects_by_its_rules_is_told_where_they_are() -> None:
     words = 'FATAL:  pg_hba.conf rejects connection for host "192.0.2.1", user "app", no encryption'
     assert "see pg_hba.conf there" in said("Connecting", words).remedy
+
+
+@pytest.mark.parametrize(
+    ("words", "remedy"),
+    [
+        ('FATAL:  Peer authentication failed for user "postgres"', "exec: sudo -u postgres"),
+        ("failed to resolve host 'db': Temporary failure in name resolution", "Check `host`."),
+    ],
+)
+def test_what_a_first_try_meets_is_told_with_what_to_do(words: str, remedy: str) -> None:
+    assert remedy in said("Connecting", words, "28000" if "FATAL" in words else "").remedy

@@ -72,6 +72,20 @@ def test_another_server_of_a_newer_major(
         assert other.rows(owner) == [(app.owner,)]
 
 
+def test_what_a_newer_scratch_server_does_not_take_says_nothing_of_the_snapshot(
+    app: Database, tmp_path: Path, servers: Servers
+) -> None:
+    app.execute("CREATE VIEW written AS SELECT buffers_backend FROM pg_stat_bgwriter")
+    source = opened(app, tmp_path, bin=str(servers.newer().bin))
+    artifacts = captured(source, tmp_path)
+    place = place_at(tmp_path, source.scratch_destination(tmp_path / "scratch"))
+    try:
+        with pytest.raises(PersonNeeded, match="newer than that"):
+            source.stage(artifacts, place)
+    finally:
+        source.discard(place)
+
+
 def test_an_older_server_is_refused(
     app: Database, tmp_path: Path, newer_database: Database
 ) -> None:
@@ -201,6 +215,15 @@ def test_a_table_that_is_not_there(app: Database, tmp_path: Path) -> None:
     place = place_at(tmp_path, "some", include=("public.nothing",))
     with pytest.raises(UsageError, match=r"no table public\.nothing"):
         source.stage(captured(source, tmp_path), place)
+
+
+def test_a_view_does_not_come_back_alone(app: Database, tmp_path: Path) -> None:
+    app.execute("CREATE VIEW regulars AS SELECT * FROM visits")
+    source = opened(app, tmp_path)
+    place = place_at(tmp_path, "some", include=("public.reg*",))
+    with pytest.raises(UsageError, match=r"no table public\.reg") as caught:
+        source.stage(captured(source, tmp_path), place)
+    assert caught.value.remedy.startswith("public.regulars: a view comes back with its database")
 
 
 @pytest.mark.parametrize(
