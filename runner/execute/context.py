@@ -59,6 +59,11 @@ class Context:
     interrupted: threading.Event = field(default_factory=threading.Event)
     late: set[str] = field(default_factory=set)  # steps whose timeout has passed
     gone: dict[str, str] = field(default_factory=dict)  # targets that could not be read: why
+    # Of the snapshots that a recovery reads, by target, profile and id, with their sha256: each is
+    # read once a run, however many sources are in it.
+    manifests: dict[tuple[str, str, str], tuple[Manifest, str]] = field(default_factory=dict)
+    whole: set[tuple[str, str, str]] = field(default_factory=set)  # its own files are as written
+    swept: set[str] = field(default_factory=set)  # targets without leftovers of killed runs
     tell: Callable[[Mapping[str, Any]], None] = lambda _event: None
     _targets: dict[str, Target] = field(default_factory=dict)
     _identities: list[str] | None = None

@@ -70,7 +70,8 @@ def stage_from_whole(
     PersonNeeded for one that somebody exchanged.
     """
     failed: dict[str, HoldfastError] = {}
-    for target in _by_hope(step, context):
+    copies = _by_hope(step, context)
+    for target in copies:
         artifacts = None
         try:
             artifacts = _checked(target, step, context)
@@ -84,8 +85,9 @@ def stage_from_whole(
             if artifacts is not None and not artifacts.unreadable:
                 raise
             _note_gone(target, failed[target], context)
-            message = f"{step.id}: {failed[target].message}"
-            context.tell({"event": "note", "message": message})
+            if target != copies[-1]:  # what is wrong with the last one is the step's own end
+                message = f"{step.id}: {failed[target].message}"
+                context.tell({"event": "note", "message": message})
             if artifacts is not None:
                 discard()
         else:
@@ -146,17 +148,27 @@ def _cause(artifacts: SnapshotArtifacts, error: HoldfastError) -> HoldfastError:
 
 def _checked(target_name: str, step: Step, context: Context) -> SnapshotArtifacts:
     artifacts = _artifacts_at(target_name, step, context)
-    _require_own_files(target_name, step, context)
+    known = _known_as(target_name, step)
+    if known not in context.whole:
+        _require_own_files(target_name, step, context)
+        context.whole.add(known)
     return artifacts
+
+
+def _known_as(target_name: str, step: Step) -> tuple[str, str, str]:
+    return target_name, step.params["profile"], step.params["snapshot"]
 
 
 def _artifacts_at(target_name: str, step: Step, context: Context) -> SnapshotArtifacts:
     """A source's artifacts in the step's snapshot, whose manifest must be the planned one."""
     spec, params = context.spec, step.params
     target = context.target(target_name)
-    manifest, data = read_manifest(target, spec.project, params["profile"], params["snapshot"])
-    wanted = params.get("manifest_sha256")
-    if wanted is not None and hashlib.sha256(data).hexdigest() != wanted:
+    known = _known_as(target_name, step)
+    if known not in context.manifests:
+        read, data = read_manifest(target, spec.project, *known[1:])
+        context.manifests[known] = read, hashlib.sha256(data).hexdigest()
+    manifest, digest = context.manifests[known]
+    if params.get("manifest_sha256") not in (None, digest):
         raise PersonNeeded(
             f"The manifest of {params['snapshot']} at {target_name} is not the one that the "
             "plan was made for.",

@@ -16,13 +16,13 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from typing import Any
 
 from runner import process
-from runner.errors import HoldfastError, Interrupted, StepFailed, lacking
+from runner.errors import HoldfastError, Interrupted, StepFailed, lacking, refused
 from runner.execute.actions import action_named
 from runner.execute.actions.base import Skipped
+from runner.execute.agenda import Agenda, in_order
 from runner.execute.context import Context
 from runner.execute.deadline import Deadline, too_late
 from runner.execute.guards import require_values
@@ -62,20 +62,21 @@ class Driver:
         self._hanging: set[str] = set()  # locks of the targets that were given up
         self._threads: list[threading.Thread] = []
         self._stopped = False
-        # Raises CycleError for a plan that could never end.
-        needs = {step.id: {*step.needs, *step.after} for step in plan.steps}
-        order = list(TopologicalSorter(needs).static_order())
-        self._steps = sorted(plan.steps, key=lambda step: order.index(step.id))
+        self._steps = in_order(plan.steps)
+        self._agenda = Agenda(())
+        self._was_interrupted = False
 
     def execute(self) -> None:
         """Run everything that is to run; results stand in the context and the journal."""
+        self._agenda = Agenda(step for step in self._steps if self._status(step) not in ENDED)
         try:
-            while self._pending() or self._running:
-                started = self._start_ready()
+            while self._agenda or self._running:
+                self._decide()
+                self._start_ready()
                 if self._running:
                     self._wait()
-                elif not started and self._pending():
-                    waiting = ", ".join(step.id for step in self._pending())
+                elif self._agenda:
+                    waiting = ", ".join(step.id for step in self._agenda)
                     raise StepFailed(f"The plan cannot go on: {waiting} wait for each other.")
         except BaseException:
             # What runs is not cut off in the middle because its end cannot be written down.
@@ -97,47 +98,49 @@ class Driver:
                 self._record(Ended(step, "interrupted", {}, reason="its process was killed"))
         self.execute()
 
-    def _pending(self) -> list[Step]:
-        return [
-            step
-            for step in self._steps
-            if self._status(step) not in ENDED and step.id not in self._running
-        ]
-
     def _status(self, step: Step) -> str:
         result = self._context.results.get(step.id)
         return "pending" if result is None else result.status
 
-    def _start_ready(self) -> bool:
-        changed = False
-        for step in self._pending():
-            decision = decide(
-                step, self._context.results, interrupted=self._context.interrupted.is_set()
-            )
+    def _decide(self) -> None:
+        """Record what is not to run, and mark what may."""
+        interrupted = self._context.interrupted.is_set()
+        if interrupted and not self._was_interrupted:
+            self._was_interrupted = True
+            self._agenda.decide_all()
+        for step in self._agenda.undecided():
+            decision = decide(step, self._context.results, interrupted=interrupted)
             if decision.verb == "run" and step.waits_for in self._hanging:
                 decision = Decision("blocked", f"{step.waits_for} hangs")
             if decision.verb in ("skipped", "blocked"):
+                self._agenda.remove(step)
                 self._record(Ended(step, decision.verb, {}, reason=decision.reason))
-                changed = True
-            elif decision.verb == "run" and self._may_start(step):
-                self._running[step.id] = step
-                # Not of a pool: one that hangs must not keep the process from ending.
-                thread = threading.Thread(target=self._perform, args=(step,), daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # there are no more of them: then one step after another
-                    self._perform(step)
-                else:
-                    self._threads.append(thread)
-                changed = True
-        return changed
+            elif decision.verb == "run":
+                self._agenda.mark_ready(step)
 
-    def _may_start(self, step: Step) -> bool:
-        working = [one for one in self._running.values() if one.waits_for is None]
-        if step.waits_for is None and len(working) >= self._parallel:
-            return False
-        held = {lock for other in self._running.values() for lock in other.locks}
-        return held.isdisjoint(step.locks)
+    def _start_ready(self) -> None:
+        running = self._running.values()
+        working = sum(step.waits_for is None for step in running)
+        held = {lock for step in running for lock in step.locks}
+        for step in self._agenda.ready():
+            works = step.waits_for is None
+            if (works and working >= self._parallel) or not held.isdisjoint(step.locks):
+                continue
+            working += works
+            held.update(step.locks)
+            self._agenda.remove(step)
+            self._start(step)
+
+    def _start(self, step: Step) -> None:
+        self._running[step.id] = step
+        # Not of a pool: one that hangs must not keep the process from ending.
+        thread = threading.Thread(target=self._perform, args=(step,), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # there are no more of them: then one step after another
+            self._perform(step)
+        else:
+            self._threads.append(thread)
 
     def _wait(self) -> None:
         try:
@@ -185,6 +188,7 @@ class Driver:
                 self._stop(step)
             else:
                 self._hanging.add(step.waits_for)
+                self._agenda.decide_all()
                 interrupted = self._context.interrupted.is_set() and step.when == "success"
                 error = Interrupted(f"{step.id} hangs.") if interrupted else too_late(step)
                 status = "interrupted" if interrupted else "failed"
@@ -222,13 +226,14 @@ class Driver:
             error=ended.error,
             reason=ended.reason,
         )
+        self._agenda.changed(step_id)
 
     def _perform(self, step: Step) -> None:
         began = time.monotonic()
         try:
             ended = self._attempts(step)
         except OSError as error:  # of the journal
-            ended = self._failed(step, StepFailed(f"{error}."), late=False)
+            ended = self._failed(step, refused(error), late=False)
         except BaseException as error:  # noqa: BLE001 - a lost step would hang the loop
             lack = lacking(error)
             ended = _bug(step, error) if lack is None else self._failed(step, lack, late=False)
@@ -270,7 +275,7 @@ class Driver:
             except HoldfastError as error:
                 return self._failed(step, error, late=deadline.passed)
             except OSError as error:
-                return self._failed(step, StepFailed(f"{error}."), late=deadline.passed)
+                return self._failed(step, refused(error), late=deadline.passed)
 
     def _failed(self, step: Step, error: HoldfastError, *, late: bool) -> Ended:
         outputs = error.outputs if isinstance(error, StepFailed) else {}

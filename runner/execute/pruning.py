@@ -6,10 +6,10 @@ from datetime import datetime
 
 from runner.execute.actions.base import Outputs
 from runner.execute.context import Context
-from runner.execute.removing import remove_snapshot, sweep_abandoned
+from runner.execute.removing import Swept, remove_snapshot, sweep_abandoned
 from runner.plan.model import Step
 from runner.store.catalog import Catalog, read_catalog
-from runner.store.records import obsolete, read_records
+from runner.store.records import Records, obsolete, write_record
 from runner.store.retention import decide, newest_is_unverified
 from runner.store.snapshot import MANIFEST, folder_of
 from runner.target import Target
@@ -23,8 +23,11 @@ def prune_and_sweep(step: Step, context: Context) -> Outputs:
     parent = folder_of(spec.project, spec.profile)
     with target.lock(f"{parent}/.prune", f"run {context.run}"):
         now = datetime.fromisoformat(params["now"])
+        for pin in params.get("pins", ()):
+            given = datetime.fromisoformat(pin["at"])
+            write_record(target, spec.project, spec.profile, "pin", pin, given)
         catalog = read_catalog(
-            {target.name: target}, spec.project, spec.profile, cache=None, now=now
+            {target.name: target}, spec.project, spec.profile, cache=spec.state / "cache", now=now
         )
         let_go = _let_go(step, context, catalog, now)
         locked, removed = {}, []
@@ -37,8 +40,11 @@ def prune_and_sweep(step: Step, context: Context) -> Outputs:
                 continue
             foreign += remove_snapshot(target, folder, spec.sources)
             removed.append(snapshot)
-        swept = sweep_abandoned(target, spec.project, spec.profile, spec.sources)
-        _forget_records(context, target)
+        swept = Swept()
+        if target.name not in context.swept:  # each policy is pruned by itself
+            swept = sweep_abandoned(target, spec.project, spec.profile, spec.sources)
+            context.swept.add(target.name)
+        _forget_records(context, target, catalog.records.get(target.name, Records()))
     return {
         "removed": [{"id": one, "target": target.name} for one in removed],
         "kept": [
@@ -70,9 +76,7 @@ def _let_go(step: Step, context: Context, catalog: Catalog, now: datetime) -> se
     return {one.id for one in decisions if not one.keep}
 
 
-def _forget_records(context: Context, target: Target) -> None:
-    spec = context.spec
-    records = read_records(target, spec.project, spec.profile, None)
-    ids = set(target.folders(folder_of(spec.project, spec.profile)))
+def _forget_records(context: Context, target: Target, records: Records) -> None:
+    ids = set(target.folders(folder_of(context.spec.project, context.spec.profile)))
     for key in obsolete(records, ids):
         target.delete(key)

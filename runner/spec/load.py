@@ -42,7 +42,8 @@ def find_spec(start: Path, name: str = "backup.yaml") -> Path:
             return folder / name
     raise SpecError(
         f"There is no {name} in {start} or above it.",
-        remedy="`holdfast init` writes one; --file names another.",
+        remedy="`holdfast init` writes one; --file names another; on a machine that lost it, "
+        "`holdfast dr-restore --from ADDRESS` takes it out of the newest snapshot.",
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -76,26 +75,39 @@ def overlaps(spec: Spec) -> Iterator[Doubt]:
 
     A repository that tracks another source's files leaves them to that source.
     """
-    for outer, inner in permutations(spec.sources.values(), 2):
-        shared = [
-            (path, folder)
-            for path in paths_of(inner)
-            for folder in paths_of(outer)
-            if _inside(path, folder) and not _left_out(path, folder, outer)
-        ]
-        if not shared or outer.type not in ("files", inner.type):
+    numbers = {name: number for number, name in enumerate(spec.sources)}
+    for inner, outer, path, folder in _held(spec):
+        twins = outer.type == inner.type and path == folder
+        if outer.type not in ("files", inner.type) or (outer.type == "git" and not twins):
             continue
-        twins = outer.type == inner.type and shared[0][0] == shared[0][1]
-        if twins and list(spec.sources).index(outer.name) > list(spec.sources).index(inner.name):
+        if twins and numbers[outer.name] > numbers[inner.name]:
             continue
-        if outer.type == "git" and not twins:
-            continue
-        message = (
-            f"{_shown(shared[0][0], spec)} belongs to the source `{outer.name}` too: it is stored "
-            f"twice, and whichever is restored last wins. "
-            + ("Remove one of the two." if twins else f"Exclude it from `{outer.name}`.")
-        )
-        yield ("sources", inner.name), message
+        yield ("sources", inner.name), _stored_twice(path, outer, spec, twins=twins)
+
+
+def _held(spec: Spec) -> Iterator[tuple[SourceSpec, SourceSpec, Path, Path]]:
+    """Each source beside one that holds it: the first path that both have, and what it lies in."""
+    places = {one.name: paths_of(one) for one in spec.sources.values()}
+    holders: dict[Path, list[SourceSpec]] = {}
+    for one in spec.sources.values():
+        for folder in places[one.name]:
+            holders.setdefault(folder, []).append(one)
+    for inner in spec.sources.values():
+        found: dict[str, tuple[SourceSpec, SourceSpec, Path, Path]] = {}
+        for path in places[inner.name]:
+            for folder in (path, *path.parents):
+                for outer in holders.get(folder, ()):
+                    if outer is not inner and not _left_out(path, folder, outer):
+                        found.setdefault(outer.name, (inner, outer, path, folder))
+        yield from found.values()
+
+
+def _stored_twice(path: Path, outer: SourceSpec, spec: Spec, *, twins: bool) -> str:
+    remedy = "Remove one of the two." if twins else f"Exclude it from `{outer.name}`."
+    return (
+        f"{_shown(path, spec)} belongs to the source `{outer.name}` too: it is stored twice, and "
+        f"whichever is restored last wins. {remedy}"
+    )
 
 
 def _secrets(spec: Spec) -> Iterator[tuple[Place, Secret]]:

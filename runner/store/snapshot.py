@@ -22,7 +22,7 @@ MANIFEST = "manifest.json"
 FINGERPRINT = "fingerprint"  # the part that holds no content, but says what it was
 SUMS = "SHA256SUMS"
 INSTRUCTIONS = "RESTORE.md"
-MOST_BYTES = 64 * 1024
+MOST_BYTES = 1024 * 1024  # of a manifest: some 700 sources, or 900 databases of one
 MOST_CONTENT = 2**63 - 1  # what a file can hold
 
 _ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-([a-z0-9][a-z0-9_-]{0,62})-([0-9a-f]{6})")
@@ -108,7 +108,7 @@ class SourceEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a snapshot is. Never larger than 64 KiB; the same bytes at every target."""
+    """What a snapshot is. Never larger than 1 MiB; the same bytes at every target."""
 
     id: str
     project: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,11 +14,8 @@ from runner.execute.locks import SNAPSHOT_LOCK, held
 from runner.execute.remembering import forget
 from runner.plan.model import Step
 from runner.spec.model import Spec
-from runner.store.snapshot import (
-    MANIFEST,
-    SUMS,
-    folder_of,
-)
+from runner.store.catalog import is_published
+from runner.store.snapshot import MANIFEST, SUMS, folder_of
 from runner.target import NotAllowed, Target
 from runner.target.protection import Held, held_until
 
@@ -86,10 +84,10 @@ class VerifySnapshot(Simple):
         if failed:
             reasons = "; ".join(
                 f"{one['source'] or 'its files'}: {one['reason']}" for one in failed[:3]
-            )
+            ).rstrip(".")
             raise StepFailed(
                 f"{step.params['snapshot']} at {step.params['target']} is not sound: {reasons}.",
-                remedy="Use another target or snapshot, and find out what damaged this one.",
+                remedy=_after_failure(failed),
                 outputs=outputs,
             )
         loose = unlocked(step, context)
@@ -162,6 +160,15 @@ def _prune_or_say_who_may(step: Step, context: Context) -> Outputs:
         ) from error
 
 
+def _after_failure(failed: Sequence[Mapping[str, Any]]) -> str:
+    if any(one["basis"] == "stored" for one in failed):
+        return "Use another target or snapshot, and find out what damaged this one."
+    return (
+        "What is stored is as it was written, so every copy is alike: mend what is named in what "
+        "is backed up. Until then take an earlier snapshot."
+    )
+
+
 class SweepUnfinished(Simple):
     """Remove the files of a snapshot that was not finished at a target."""
 
@@ -217,8 +224,7 @@ def _folder(spec: Spec, step: Step) -> str:
 
 def _visible(step: Step, context: Context, target: str) -> str:
     folder = _folder(context.spec, step)
-    there = context.target(target).entries(folder)
-    return "done" if any(one.key == f"{folder}/{MANIFEST}" for one in there) else "absent"
+    return "done" if is_published(context.target(target), folder) else "absent"
 
 
 def _worst(findings: list[dict[str, Any]]) -> str:
