@@ -5,6 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
+from runner.execute import rekeying
+from runner.execute.context import Context
+from runner.target import Target
 from tests.inside import Inside
 from tests.service import SPEC, Service
 from tests.test_rekey import (
@@ -53,6 +58,47 @@ def test_what_was_never_encrypted_stays_where_its_source_is_unknown(tmp_path: Pa
     document = holdfast.json("rekey", "--confirm", "quaybot", status=4)
     assert "no source code of type git is declared" in document["left"][0]["reason"]
     assert ids(holdfast) == before
+
+
+def test_what_somebody_deletes_meanwhile_does_not_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service(tmp_path / "service").build()
+    old, new = (make_key(service.folder, name) for name in ("old", "new"))
+    declare(service, old)
+    holdfast = Inside(service.folder)
+    for _ in range(2):
+        holdfast("backup", status=0)
+    declare(service, new)
+    *_, oldest = ids(holdfast)
+
+    def delete(_target: Target, _context: Context) -> None:
+        for target in ("backups", "elsewhere"):
+            shutil.rmtree(folders(service, target).get(oldest, tmp_path / "none"), True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rekeying, "tell_of_clock", delete)
+        document = holdfast.json(*REKEY, status=4)
+    assert len(document["rekeyed"]) == 1
+    holdfast(*REKEY, status=0)
+    assert len(ids(holdfast)) == 1
+    assert len(folders(service)) == len(folders(service, "elsewhere")) == 1
+
+
+def test_a_deletion_tells_of_the_same_content_for_other_recipients(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    old, new = (make_key(service.folder, name) for name in ("old", "new"))
+    declare(service, old)
+    holdfast = Inside(service.folder)
+    holdfast("backup", status=0)
+    declare(service, new)
+    holdfast(*REKEY, "--target", "disk", status=0)
+    anew, before = ids(holdfast)
+    words = ("delete", "--snapshot", before)
+    told = f"{anew} has the same content"
+    assert told in holdfast.json(*words, status=7)["error"]["message"]
+    assert told in holdfast(*words, "--confirm", before, status=0).stdout
+    assert ids(holdfast) == [anew]
 
 
 def test_what_names_an_older_snapshot_names_the_new_one(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from runner.execute.remembering import remember
 from runner.plan.model import Step
 from runner.secret import Secret
 from runner.spec.model import Spec
-from runner.store.catalog import read_manifest
+from runner.store.catalog import is_published, read_manifest
 from runner.store.chain import Link
 from runner.store.documents import RUNBOOK_COPY, is_document, read_document, store_document
 from runner.store.reseal import Reseal, opens
@@ -93,12 +93,14 @@ class _Writing:
         self._recipients = self._spec.encryption.recipients
         self._reseal = Reseal(identities, self._recipients, context.progress(step))
         self._as_it_is = replace(self._reseal, recipients=())
+        self._began_beside = False
 
     def write(self) -> Outputs:
         """Take it from the first target where it is whole. Raises TargetFailed where it is the
         one that is written to that fails.
         """
         require_fit(self._watched, self._context, others=len(self._params["targets"]) > 1)
+        self._began_beside = self._is_there()
         doubtful: dict[str, str] = {}
         for origin in sorted(self._params["from"], key=lambda name: name != self._target.name):
             try:
@@ -147,12 +149,27 @@ class _Writing:
         signature = None if key is None else sign(sums(manifest, new), key)
         try:
             tell_of_clock(self._target, self._context)
+            self._require_still_there()
             finish(self._target, self._folder(manifest.id), manifest, new, signature)
         except StepFailed as error:
             raise target_failed(error) from error
         digest = hashlib.sha256(new).hexdigest()
         remember(spec, self._target.name, Link(manifest.id, manifest.sequence, digest))
         return manifest, new
+
+    def _require_still_there(self) -> None:
+        """Raise StepFailed where a prune or a person removed meanwhile what this was to stand for:
+        it must not come back under another name.
+        """
+        if self._began_beside and not self._is_there():
+            raise StepFailed(
+                f"{self._params['old']} was removed from {self._target.name} while it was "
+                "encrypted anew.",
+                remedy="It stays removed. Run rekey again for what else there is.",
+            )
+
+    def _is_there(self) -> bool:
+        return is_published(self._target, self._folder(self._params["old"]))
 
     def _must_sign(self, origin: Target, manifest: Manifest, data: bytes) -> bool:
         """Whether what is written has to be signed. Nothing that a stranger made is: raises

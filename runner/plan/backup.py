@@ -246,7 +246,12 @@ def _completing(policy: Policy, copy: Outstanding, known: Collection[str]) -> li
     return [
         first,
         replace(sweep, id=f"{name}.sweep.{target}"),
-        replace(verify, id=f"{name}.verify.{target}", title=title),
+        replace(
+            verify,
+            id=f"{name}.verify.{target}",
+            title=title,
+            params={**verify.params, **copy.snapshot.last_word(target)},
+        ),
     ]
 
 

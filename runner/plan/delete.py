@@ -40,8 +40,23 @@ def compile_delete(spec: Spec, catalog: Catalog, snapshot: str) -> Plan:
         spec.profile,
         spec.digest,
         steps,
-        facts={"snapshot": name, "targets": targets, "damaged": damaged},
+        facts={
+            "snapshot": name,
+            "targets": targets,
+            "damaged": damaged,
+            "same": _same_content(catalog, name),
+            **({"unread": dict(catalog.unreachable)} if catalog.unreachable else {}),
+        },
     )
+
+
+def _same_content(catalog: Catalog, name: str) -> list[str]:
+    """The ids of what was encrypted anew for a snapshot, or from what it was."""
+    pairs = [(one.id, one.rekeyed[0]) for one in catalog.snapshots if one.rekeyed is not None]
+    found = {name}
+    while more := {one for pair in pairs if found.intersection(pair) for one in pair} - found:
+        found |= more
+    return sorted(found & catalog.by_id.keys() - {name})
 
 
 def _require_unneeded(catalog: Catalog, name: str) -> None:

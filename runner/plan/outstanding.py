@@ -48,7 +48,9 @@ def damage(snapshot: Snapshot, target: str) -> str | None:
         (
             bad.reason
             for bad in fails
-            if not any(good.at > bad.at and bad.source in ("", good.source) for good in passes)
+            if not any(
+                good.place > bad.place and bad.source in ("", good.source) for good in passes
+            )
         ),
         None,
     )

@@ -50,6 +50,7 @@ def _plan(
         # How it stands, and goes on to stand where no target takes the word.
         "pinned": one.pinned,
         "pinned_until": _shown(one.pinned_until),
+        **({"unread": sorted(catalog.unreachable)} if catalog.unreachable else {}),
         **more,
     }
     return Plan(kind, spec.project, spec.profile, spec.digest, steps, facts=facts)

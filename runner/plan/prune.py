@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from runner.plan.facts import Facts
 from runner.plan.model import Plan, Step
 from runner.plan.outstanding import awaited
 from runner.spec.model import Policy, Spec
 from runner.store.catalog import Catalog, Snapshot
+from runner.store.pinned import untold
+from runner.store.records import body_of
 from runner.store.retention import decide, newest_is_unverified
 
 
@@ -20,15 +23,20 @@ def compile_prune(
     targets: Collection[str] = (),
 ) -> Plan:
     """The plan that applies retention. Pure."""
-    steps = [
-        prune_step(spec, facts, catalog, policy, target, None, ())
+    asked = [
+        (policy, target)
         for policy in spec.policies.values()
         for target in policy.targets
-        if (not policies or policy.name in policies)
-        and (not targets or target in targets)
-        and target not in catalog.unreachable
+        if (not policies or policy.name in policies) and (not targets or target in targets)
     ]
-    return Plan("prune", spec.project, spec.profile, spec.digest, tuple(steps))
+    steps = [
+        prune_step(spec, facts, catalog, policy, target, None, ())
+        for policy, target in asked
+        if target not in catalog.unreachable
+    ]
+    unread = {name: catalog.unreachable[name] for _, name in asked if name in catalog.unreachable}
+    more = {"unread": unread} if unread else {}
+    return Plan("prune", spec.project, spec.profile, spec.digest, tuple(steps), facts=more)
 
 
 def prune_step(
@@ -70,12 +78,24 @@ def prune_step(
             "kept": {one.id: list(one.reasons) for one in decisions if one.keep},
             # With what was encrypted anew nothing goes that is not there twice.
             "too_many": _too_many([one.keep for one in decisions if not one.replaced]),
+            **_untold(catalog, policy, target, facts),
         },
         needs=needs,
         effect="destroys",
         locks=("snapshots",),
         reason=f"{whose} `keep` says how long; the newest verified snapshot always stays",
     )
+
+
+def _untold(
+    catalog: Catalog, policy: Policy, target: str, facts: Facts
+) -> dict[str, list[dict[str, Any]]]:
+    """The pins of a policy's snapshots that a target does not know, as the step's parameter; empty
+    where it knows all.
+    """
+    ids = {one.id for one in catalog.at_target(target) if one.policy == policy.name}
+    found = untold(catalog.records, target, ids, facts.now) if target in catalog.records else []
+    return {"pins": [body_of(one) for one in found]} if found else {}
 
 
 def _too_many(kept: Collection[bool]) -> bool:

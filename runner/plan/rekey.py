@@ -285,6 +285,7 @@ def _verify(family: Family, target: str, arriving: Step | None) -> Step:
             "level": VERIFY_LEVELS[0],
             "sources": [],
             "sample": 1.0,
+            **({} if family.rewritten else family.head.last_word(target)),
         },
         locks=(f"{TARGET_LOCK}{target}",),
         reason="nothing is removed before what replaces it was read back",

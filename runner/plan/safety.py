@@ -17,7 +17,7 @@ def compile_safety(
         Step(
             id=f"{row['source']}.{row['run']}.drop",
             action="safety.drop",
-            title=f"Remove what {row['run']} kept of {row['source']}",
+            title=_title(row),
             params={key: row[key] for key in ("run", "source", "copies")},
             effect="destroys",
             reason=f"{row['run']} is done",
@@ -32,3 +32,9 @@ def compile_safety(
         steps=steps,
         facts={"left": list(left), "resolved": spec.resolved},
     )
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    if row["copies"]:
+        return f"Remove what {row['run']} kept of {row['source']}"
+    return f"Forget {row['run']}, which kept nothing of {row['source']}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from runner.errors import HoldfastError, StepFailed, UsageError
 from runner.secret import Secret
 from runner.spec.model import Spec
+from runner.store.age import parse_identities
 from runner.store.catalog import Catalog
 
 LATEST, RANDOM, AT = "latest", "random", "at"
@@ -114,7 +115,7 @@ def drawn(scenario: Scenario, catalog: Catalog, sources: Sequence[str], seed: st
 
 
 def require_other_identity(spec: Spec, given: Secret | None) -> None:
-    """For `key-lost`: an identity was given, and is not the declared one."""
+    """For `key-lost`: identities were given, and none of them is a declared one."""
     if spec.encryption is None:
         raise UsageError(
             "Nothing is encrypted, so no key can be lost.", remedy="See `encryption:`."
@@ -126,11 +127,11 @@ def require_other_identity(spec: Spec, given: Secret | None) -> None:
         )
     declared = spec.encryption.identity
     try:
-        same = declared is not None and declared.reveal().strip() == given.reveal().strip()
+        lost = set() if declared is None else {*parse_identities(declared.reveal())}
     except HoldfastError:
         return  # the declared one is not here, which is what is supposed
-    if same:
+    if lost.intersection(parse_identities(given.reveal())):
         raise UsageError(
-            "--identity names the declared identity, whose loss is supposed.",
+            "--identity holds the declared identity, whose loss is supposed.",
             remedy="Give the escrow identity: another one of encryption.recipients.",
         )

@@ -109,6 +109,7 @@ def _step(
             "level": depth,
             "sources": [name for name in sources if name in snapshot.sources],
             "sample": sample if depth == SAMPLED else 1.0,
+            **snapshot.last_word(target),
         },
         reason="asked for" if sample == 1.0 or depth == SAMPLED else f"{depth} reads everything",
     )

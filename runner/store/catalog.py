@@ -14,7 +14,8 @@ from pathlib import Path
 from runner.errors import StepFailed, UsageError
 from runner.store.listing import Holding, read_target
 from runner.store.manifests import parse_manifest
-from runner.store.records import DrillResult, Proof, Records, pins
+from runner.store.pinned import pins
+from runner.store.records import DrillResult, Proof, Records
 from runner.store.snapshot import MANIFEST, MOST_BYTES, Manifest, folder_of
 from runner.store.together import Unanswered, ask_each
 from runner.store.view import Snapshot, SourceView, by_age
@@ -65,7 +66,7 @@ class Catalog:
     def drills(self) -> tuple[DrillResult, ...]:
         """Every drill's result, once, the newest first."""
         by_run = {one.run: one for records in self.records.values() for one in records.drills}
-        return tuple(sorted(by_run.values(), key=lambda one: (one.at, one.run), reverse=True))
+        return tuple(sorted(by_run.values(), key=lambda one: (one.place, one.run), reverse=True))
 
     def find(self, text: str) -> Snapshot:
         """The snapshot of that id, unique beginning of an id, or unique six last digits; the
@@ -260,6 +261,11 @@ def read_manifest(
         ) from error
 
 
+def is_published(target: Target, folder: str) -> bool:
+    """Whether a snapshot's folder at a target has its manifest."""
+    return any(one.key == f"{folder}/{MANIFEST}" for one in target.entries(folder))
+
+
 @contextlib.contextmanager
 def no_collection() -> Iterator[None]:
     """Hold the garbage collector: thousands of snapshots, none of them garbage, make it search
@@ -336,6 +342,6 @@ def _proofs(holdings: Mapping[str, Holding]) -> dict[str, tuple[Proof, ...]]:
         for proof in held.records.proofs:
             grouped.setdefault(proof.snapshot, {})[proof] = None
     return {
-        snapshot: tuple(sorted(proofs, key=lambda one: one.at, reverse=True))
+        snapshot: tuple(sorted(proofs, key=lambda one: one.place, reverse=True))
         for snapshot, proofs in grouped.items()
     }

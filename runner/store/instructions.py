@@ -17,7 +17,7 @@ _PROGRAMS = {
     "git": "git",
     "sqlite3": "sqlite3",
     "python3": "Python 3",
-    "pg_restore": "pg_restore and psql, of the server's version or later",
+    "pg_restore": "pg_restore, of the server's version or later",
     "psql": "psql",
     "redis-server": "redis-server or valkey-server, the one that was captured, as new or newer",
     "redis-cli": "redis-cli or valkey-cli",

@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from runner.errors import UsageError
@@ -35,6 +35,9 @@ COULD_NOT_VERIFY = "COULD-NOT-VERIFY"
 ODD = (
     ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, UsageError,
 )  # fmt: skip
+
+# Behind a later instant there is none; only who forges records names one.
+_LAST = datetime.max.replace(tzinfo=UTC) - timedelta(microseconds=1)
 
 _KEY = re.compile(r"[0-9]{8}T[0-9]{12}Z-(proofs|pin|unpin|drill)-[0-9a-f]{6}\.json")
 
@@ -64,6 +67,12 @@ class Proof:
     key: str = "none"  # declared | one-time | none: which identity opened it
     reason: str = ""
     sample: Sample | None = None  # None: everything that belongs to it was read
+    behind: datetime | None = None  # the place of the last word before it, if no clock tells that
+
+    @property
+    def place(self) -> datetime:
+        """Its place among the words on that copy: see `placed`."""
+        return placed(self.at, self.behind)
 
     @property
     def depth(self) -> int:
@@ -98,6 +107,12 @@ class DrillResult:
     at: datetime
     ok: bool
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON: rto, rpo, report's hash, …
+    behind: datetime | None = None  # the place of the drill before it, if no clock tells that
+
+    @property
+    def place(self) -> datetime:
+        """Its place among the drills: see `placed`."""
+        return placed(self.at, self.behind)
 
 
 @dataclass(frozen=True)
@@ -110,6 +125,13 @@ class Records:
     drills: tuple[DrillResult, ...] = ()  # in the order in which they ran
     speaks_of: Mapping[str, frozenset[str]] = field(default_factory=dict)  # key: snapshots
     notes: tuple[str, ...] = ()  # what was ignored, and why
+
+
+def placed(at: datetime, behind: datetime | None) -> datetime:
+    """By what a record is sorted: when it was written, or right behind the one before it where a
+    wrong clock dated that one later.
+    """
+    return at if behind is None else max(at, min(behind, _LAST) + timedelta(microseconds=1))
 
 
 def proofs_body(proofs: Sequence[Proof]) -> dict[str, Any]:
@@ -184,23 +206,6 @@ def _believe(found: _Found, keys: Iterable[str], cache: Cache) -> None:
                 _PARSERS[kind](found, key, cache.trust(key))
 
 
-def pins(many: Collection[Records], now: datetime) -> dict[str, Pin]:
-    """The pins that hold at `now`, by snapshot, from what all targets say.
-
-    The latest word counts; a pin and an unpin of the same instant leave it pinned.
-    """
-    words: list[Pin | Unpin] = []
-    for records in many:
-        words += [*records.unpins, *records.pins]
-    held: dict[str, Pin] = {}
-    for word in sorted(words, key=lambda one: (one.at, isinstance(one, Pin))):
-        if isinstance(word, Pin):
-            held[word.snapshot] = word
-        else:
-            held.pop(word.snapshot, None)
-    return {key: one for key, one in held.items() if one.until is None or one.until > now}
-
-
 def obsolete(records: Records, ids: Collection[str]) -> list[str]:
     """The keys of records that speak only of snapshots that are not among `ids`.
 
@@ -270,8 +275,7 @@ def _rows(body: Any) -> list[list[Any]]:
     """The proofs of a body without their field names: there are many of them."""
     return [
         [one[name] for name in _PROOF_FIELDS]
-        + [one.get("key", "none"), one.get("reason", "")]
-        + ([one["sample"]] if one.get("sample") else [])
+        + [one.get("key", "none"), one.get("reason", ""), one.get("sample"), one.get("behind")]
         for one in body["proofs"]
     ]
 
@@ -287,10 +291,14 @@ def _proof(
 ) -> Proof:
     if level not in VERIFY_LEVELS:
         raise ValueError(f"{level!r} is not a level of verification")
-    host, basis, key, reason, *sample = rest
-    drawn = _sample(sample[0]) if sample else None
-    when = instant(at)
-    return Proof(snapshot, source, target, level, verdict, when, host, basis, key, reason, drawn)
+    host, basis, key, reason, sample, behind = rest
+    drawn = _sample(sample) if sample else None
+    about, said = (snapshot, source, target, level, verdict), (host, basis, key, reason)
+    return Proof(*about, instant(at), *said, drawn, _behind(behind))
+
+
+def _behind(text: str | None) -> datetime | None:
+    return None if text is None else instant(text)
 
 
 def _sample(body: Mapping[str, Any]) -> Sample:
@@ -315,9 +323,8 @@ def _take_drill(found: _Found, key: str, body: Mapping[str, Any]) -> None:
     for one in dict(details.get("rto", {})).values():
         if not isinstance(one["measured"], int | float | None) or one["met"] not in _MET:
             raise ValueError("its recovery times are none")
-    found.drills.append(
-        DrillResult(str(body["run"]), instant(body["at"]), body["ok"] is True, details)
-    )
+    at, behind = instant(body["at"]), _behind(body.get("behind"))
+    found.drills.append(DrillResult(str(body["run"]), at, body["ok"] is True, details, behind))
     found.speaks_of[key] = frozenset()
 
 

@@ -107,18 +107,25 @@ class Snapshot:
             proven = [one for one in each if one is not None]
             if not each or len(proven) < len(each):
                 return None
-            return min(proven, key=lambda one: (one.depth, one.at))
+            return min(proven, key=lambda one: (one.depth, one.place))
         about = [one for one in self.proofs if one.source in (source, "")]
         if target is not None:
             about = [one for one in about if one.target == target]
         fails = [one for one in about if one.verdict == FAIL]
         holding = [one for one in about if one.verdict == PASS and not _ended(one, fails)]
-        return max(holding, key=lambda one: (one.depth, one.at), default=None)
+        return max(holding, key=lambda one: (one.depth, one.place), default=None)
+
+    def last_word(self, target: str) -> dict[str, str]:
+        """The place of what was said last of the copy at a target, as the parameter of a step that
+        verifies it; empty where nothing was.
+        """
+        places = [one.place for one in self.proofs if one.target == target]
+        return {"behind": max(places).isoformat()} if places else {}
 
 
 def _ended(proof: Proof, fails: list[Proof]) -> bool:
     return any(
-        fail.target == proof.target and fail.depth <= proof.depth and fail.at >= proof.at
+        fail.target == proof.target and fail.depth <= proof.depth and fail.place >= proof.place
         for fail in fails
     )
 

@@ -122,6 +122,22 @@ def test_what_a_wrong_clock_dated_is_no_news_for_years(fresh: Fresh) -> None:
     assert "did not pass" in holdfast("status", status=4).stdout
 
 
+def test_a_drill_that_failed_is_told_though_the_clock_of_one_that_passed_ran_ahead(
+    fresh: Fresh,
+) -> None:
+    service, holdfast = fresh("two")
+    at(service, 2 * HOUR, "drill")
+    spec = service.folder / "backup.yaml"
+    whole = spec.read_text()
+    spec.write_text(whole.replace("select count(*) > 0", "select count(*) < 0"))
+    failed = holdfast.json("drill", status=4)["run"]
+    assert f"The last drill, {failed}, did not pass" in holdfast("status", status=4).stdout
+    spec.write_text(whole)
+    holdfast("drill", status=0)
+    assert "All is well." in holdfast("status", status=0).stdout
+    holdfast("history", "--drills", "--verify", status=0)
+
+
 def test_the_age_of_a_snapshot_from_the_future_is_never_promised(fresh: Fresh) -> None:
     service, holdfast = fresh("two")
     back_up(service, 300 * DAY)
@@ -246,3 +262,19 @@ def test_the_last_word_on_a_pin_counts_though_the_clock_jumped_back(fresh: Fresh
     assert not holdfast.json("list")["snapshots"][0]["pinned"]
     holdfast("pin", "--snapshot", snapshot, status=0)
     assert holdfast.json("list")["snapshots"][0]["pinned"]
+
+
+def test_damage_is_told_though_the_clock_of_an_earlier_pass_ran_ahead(fresh: Fresh) -> None:
+    service, holdfast = fresh("two")
+    snapshot = newest(holdfast)
+    at(service, 2 * HOUR, "verify")
+    (stored,) = (service.folder / "backups").rglob(f"{snapshot}/db.sqlite.zst")
+    stored.write_bytes(stored.read_bytes()[:-1] + b"?")
+    holdfast("verify", status=4)
+    assert f"copy of {snapshot} at disk is damaged" in holdfast("status", status=4).stdout
+    # Nor does the next prune count it as proven.
+    plan = holdfast("prune", "--dry-run", "--target", "disk", status=0).stdout
+    (kept,) = [line for line in plan.splitlines() if f"# keep {snapshot}" in line]
+    assert "newest proven stored of code, config," in kept
+    holdfast("backup", status=0)
+    assert "All is well." in holdfast("status", status=0).stdout

@@ -54,6 +54,54 @@ def same_bytes(service: Service, snapshot: str, *targets: str) -> bool:
     return all(one == contents[0] and "manifest.json" in one for one in contents)
 
 
+def test_a_pin_that_a_target_missed_is_told_to_it_later(two: tuple[Service, Steady]) -> None:
+    service, holdfast = two
+    spec = service.folder / "backup.yaml"
+    text = spec.read_text().replace("keep: {last: 3}", "keep: {last: 1}")
+    other = "policies:\n  other: {sources: [config], keep: {last: 1}}"
+    spec.write_text(text.replace("policies:", other))
+    first = holdfast.json("list")["snapshots"][-1]["id"]
+    there = service.folder / "elsewhere" / "quaybot" / "default" / first
+    block(service.folder / "elsewhere")
+    told = holdfast("pin", "--snapshot", first, status=0).stdout
+    assert "pinned at disk." in told
+    assert "offsite cannot be read. If it has a copy, it is told by the next backup" in told
+    unblock(service.folder / "elsewhere")
+    holdfast("prune", "--confirm", "quaybot", status=0)
+    assert len(list(there.parent.glob(".records/*-pin-*"))) == 1
+    holdfast("backup", status=0)
+    # By now it keeps the copy although nothing else says that it is pinned.
+    block(service.folder / "backups")
+    partly = holdfast.json("prune", "--confirm", "quaybot", status=4)
+    assert "Not pruned: " in partly["error"]["message"]
+    assert there.exists()
+    unblock(service.folder / "backups")
+    # An unpin is not passed on: one target must not have what is pinned removed from another.
+    block(service.folder / "elsewhere")
+    told = holdfast("unpin", "--snapshot", first, status=0).stdout
+    assert "offsite cannot be read. If it has a copy, that stays pinned until you unpin" in told
+    unblock(service.folder / "elsewhere")
+    holdfast("prune", "--confirm", "quaybot", status=0)
+    assert there.exists()
+    holdfast("unpin", "--snapshot", first, status=0)
+    holdfast("prune", "--confirm", "quaybot", status=0)
+    assert not there.exists()
+
+
+def test_a_copy_that_a_deletion_could_not_reach_is_told(two: tuple[Service, Steady]) -> None:
+    service, holdfast = two
+    newest = holdfast.json("list")["snapshots"][0]["id"]
+    words = ("delete", "--snapshot", newest, "--confirm", newest)
+    block(service.folder / "elsewhere")
+    asked = holdfast.json(*words[:-2], status=7)["error"]["message"]
+    assert "offsite cannot be read: a copy there stays." in asked
+    left = holdfast.json(*words, status=4)
+    assert [one["target"] for one in left["removed"]] == ["disk"]
+    assert "delete it again once offsite can be read" in left["error"]["message"]
+    unblock(service.folder / "elsewhere")
+    assert [one["target"] for one in holdfast.json(*words)["removed"]] == ["offsite"]
+
+
 def behind(holdfast: Steady) -> dict[str, Any]:
     """By how many snapshots each target is behind, as `status` says."""
     return {one["target"]: one["behind"] for one in holdfast("status", "--json").json["targets"]}

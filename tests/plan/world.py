@@ -28,6 +28,8 @@ PARTS = {
     "sqlite": [("", "sqlite"), ("schema", "sql"), ("fingerprint", "json")],
     "files": [("", "tar"), ("entries", "json"), ("fingerprint", "json")],
     "git": [("", "bundle"), ("config", "tar"), ("fingerprint", "json")],
+    "postgres": [("", "pgdump"), ("fingerprint", "json")],
+    "redis": [("", "rdb"), ("acl", "json"), ("fingerprint", "json")],
 }
 
 

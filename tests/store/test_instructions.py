@@ -170,7 +170,7 @@ def test_lines_for_a_server_have_a_fence_of_their_own() -> None:
     text = render(section)
     assert "pg_restore" in blocks(text, "sh server")[0]
     assert not any("pg_restore" in one for one in blocks(text))
-    assert "- pg_restore and psql" in text
+    assert "- pg_restore, of the server's version or later" in text
 
 
 HOSTILE = [

@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from runner.store.cache import Cache
+from runner.store.pinned import pins, untold
 from runner.store.records import (
     DrillResult,
     Pin,
     Proof,
     Records,
+    Sample,
     Unpin,
     body_of,
     obsolete,
-    pins,
     proofs_body,
     read_records,
     write_record,
@@ -73,6 +74,25 @@ def test_what_is_written_is_read_back(disk: LocalTarget) -> None:
     assert found.unpins == (Unpin(SECOND, AT, "ada"),)
     assert found.drills == (drill,)
     assert found.notes == ()
+
+
+def test_a_later_word_comes_after_one_that_a_wrong_clock_dated_ahead(
+    disk: LocalTarget, tmp_path: Path
+) -> None:
+    ahead = proof(at=AT + timedelta(days=2))
+    later = proof(verdict="FAIL", behind=ahead.place)
+    assert ahead.place < later.place
+    assert proof(behind=AT - timedelta(days=2)).place == AT
+    last = proof(behind=later.place, sample=Sample(0.5, "x", ("db",), ()))
+    assert later.place < last.place
+    write(disk, "proofs", proofs_body([ahead, later, last]))
+    cache = Cache(tmp_path / "cache", "disk")
+    for _ in range(2):
+        known = read_records(disk, "quaybot", "default", cache)
+        assert known.proofs == (ahead, later, last)
+        cache.save()
+    forged = proof(at=datetime.max.replace(tzinfo=UTC))
+    assert proof(verdict="FAIL", behind=forged.place).place == forged.place
 
 
 def test_its_name_says_when_and_what(disk: LocalTarget) -> None:
@@ -162,6 +182,20 @@ def test_the_latest_word_counts_whatever_target_it_lies_at() -> None:
     assert held(unpin, pin) == set()
     assert held(pin, unpin, Pin(FIRST, AT + timedelta(seconds=2), "bob")) == {FIRST}
     assert held(Unpin(FIRST, AT, "ada"), Pin(FIRST, AT, "ada")) == {FIRST}
+
+
+def test_a_target_that_was_away_is_told_what_is_pinned() -> None:
+    pin, over = Pin(FIRST, AT, "ada"), Pin(SECOND, AT, "ada", AT + timedelta(hours=2))
+    every, now = {"disk": Records(pins=(pin, over)), "offsite": Records()}, AT + timedelta(days=1)
+    assert untold(every, "offsite", {FIRST, SECOND}, now) == [pin]
+    assert untold(every, "offsite", {SECOND}, now) == []
+    assert untold(every, "disk", {FIRST, SECOND}, now) == []
+
+
+def test_no_target_unpins_what_lies_at_another() -> None:
+    pin, unpin = Pin(FIRST, AT, "ada"), Unpin(FIRST, AT + timedelta(days=999), "eve")
+    every = {"disk": Records(pins=(pin,)), "offsite": Records(unpins=(unpin,))}
+    assert untold(every, "disk", {FIRST}, AT + timedelta(days=1)) == []
 
 
 def test_records_that_speak_only_of_what_is_gone_are_obsolete(disk: LocalTarget) -> None:
