@@ -10,14 +10,8 @@ import contextlib
 import hmac
 import itertools
 import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,8 +20,8 @@ from urllib.parse import urlencode
 import pytest
 
 from runner.secret import Secret
+from tests.port_server import PortServer, running_in_a_folder
 from tests.tools import ROOT, cannot_run
-from tests.wire import free_port
 
 FOLDER = ROOT / ".cache/azurite"
 AZURITE_INSTALL = "npm install --prefix .cache/azurite azurite@3.35.0"
@@ -36,7 +30,6 @@ AZURITE_INSTALL = "npm install --prefix .cache/azurite azurite@3.35.0"
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 VERSION = "2021-12-02"  # of the protocol
-PATIENCE_SECONDS = 60.0
 
 _numbers = itertools.count()
 
@@ -52,13 +45,8 @@ def require_azurite() -> list[str | Path]:
     return [node, main]
 
 
-@dataclass
-class AzuriteServer:
-    """One server, which keeps everything in its folder."""
-
-    folder: Path  # private
-    port: int = 0
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+class AzuriteServer(PortServer):
+    """One server."""
 
     @property
     def endpoint(self) -> str:
@@ -111,32 +99,11 @@ class AzuriteServer:
             "timeout": 60.0,
         } | changes
 
-    def start(self) -> None:
-        """Start it on what its folder holds, and wait until it answers."""
-        self.port = self.port or free_port()
+    def command(self) -> list[str | Path]:
+        """How it is started on its port."""
         arguments = ["--silent", "--skipApiVersionCheck", "--disableTelemetry"]
         arguments += ["--blobHost", "127.0.0.1", "--blobPort", str(self.port)]
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [*require_azurite(), *arguments, "--location", self.folder / "data"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
-            time.sleep(0.05)
-        raise TimeoutError((self.folder / "log").read_text()[-2000:])
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it in good order, or as a power cut would."""
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait()
-            self.process = None
+        return [*require_azurite(), *arguments, "--location", self.data]
 
 
 def _signed(lines: list[str]) -> str:
@@ -144,18 +111,10 @@ def _signed(lines: list[str]) -> str:
     return base64.b64encode(digest).decode()
 
 
-@contextlib.contextmanager
-def running() -> Iterator[AzuriteServer]:
+def running() -> contextlib.AbstractContextManager[AzuriteServer]:
     """A server of its own, empty, until the block ends."""
     require_azurite()
-    folder = Path(tempfile.mkdtemp(prefix="azurite-"))
-    server = AzuriteServer(folder)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.end(signal.SIGKILL)
-        shutil.rmtree(folder)
+    return running_in_a_folder(AzuriteServer)
 
 
 @pytest.fixture(scope="session")

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import shutil
-import signal
-import socket
-import subprocess
 import sysconfig
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +15,11 @@ import pytest
 
 from runner.secret import Secret
 from runner.target.s3_request import Key, Requests
+from tests.port_server import PATIENCE_SECONDS, PortServer, running_in_a_folder
 from tests.tools import cannot_run
-from tests.wire import free_port
 
 ACCESS_KEY = "AKIAHOLDFASTTESTS001"
 SECRET_KEY = "a/secret+key/with=odd/characters"
-PATIENCE_SECONDS = 60.0
 
 _numbers = itertools.count()
 
@@ -41,15 +34,12 @@ def require_rclone() -> str:
 
 
 @dataclass
-class S3Server:
+class S3Server(PortServer):
     """One server, which keeps a bucket as a folder of files."""
 
-    folder: Path  # private
     arguments: Sequence[str] = ()  # more of them: "--cert", "server.pem"
     scheme: str = "http"
     signed: bool = True  # else everybody may do everything
-    port: int = 0
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
     def endpoint(self) -> str:
@@ -57,9 +47,9 @@ class S3Server:
         return f"{self.scheme}://localhost:{self.port}"
 
     @property
-    def data(self) -> Path:
-        """What it keeps: a folder a bucket."""
-        return self.folder / "data"
+    def environment(self) -> dict[str, str]:
+        """What its environment has beside that of the tests."""
+        return {"RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{SECRET_KEY}"'} if self.signed else {}
 
     def make_bucket(self, ca: str | None = None) -> str:
         """The name of a new, empty bucket."""
@@ -83,56 +73,22 @@ class S3Server:
             "timeout": 60.0,
         } | changes
 
-    def start(self) -> None:
-        """Start it on what its folder holds, and wait until it answers."""
-        self.port = self.port or free_port()
-        self.data.mkdir(exist_ok=True)
+    def command(self) -> list[str | Path]:
+        """How it is started on its port."""
         (self.folder / "rclone.conf").touch()
-        login = {"RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{SECRET_KEY}"'}
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    require_rclone(),
-                    *("serve", "s3", self.data, "--addr", f"localhost:{self.port}"),
-                    *("--config", self.folder / "rclone.conf"),
-                    *self.arguments,
-                ],
-                env=os.environ | (login if self.signed else {}),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self._await()
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it in good order, or as a power cut would."""
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait()
-            self.process = None
-
-    def _await(self) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            assert self.process is not None
-            assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
-            with contextlib.suppress(OSError), socket.create_connection(("localhost", self.port)):
-                return
-            time.sleep(0.01)
-        raise TimeoutError((self.folder / "log").read_text()[-2000:])
+        return [
+            require_rclone(),
+            *("serve", "s3", self.data, "--addr", f"localhost:{self.port}"),
+            *("--config", self.folder / "rclone.conf"),
+            *self.arguments,
+        ]
 
 
-@contextlib.contextmanager
-def running(*arguments: str, scheme: str = "http", signed: bool = True) -> Iterator[S3Server]:
+def running(
+    *arguments: str, scheme: str = "http", signed: bool = True
+) -> contextlib.AbstractContextManager[S3Server]:
     """A server of its own, empty, until the block ends."""
-    folder = Path(tempfile.mkdtemp(prefix="s3-"))
-    server = S3Server(folder, arguments, scheme, signed)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.end(signal.SIGKILL)
-        shutil.rmtree(folder)
+    return running_in_a_folder(lambda folder: S3Server(folder, arguments, scheme, signed))
 
 
 @pytest.fixture(scope="session")

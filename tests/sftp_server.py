@@ -10,37 +10,26 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner.secret import Secret
+from tests.port_server import PortServer, running_in_a_folder
 from tests.tools import require_program
 from tests.wire import free_port
-
-PATIENCE_SECONDS = 60.0
 
 _numbers = itertools.count()
 
 
 @dataclass
-class SftpServer:
+class SftpServer(PortServer):
     """One server, and the keys that it and its only user have."""
 
-    folder: Path  # private
     configuration: Sequence[str] = ()  # more lines of it
-    port: int = 0
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-
-    @property
-    def data(self) -> Path:
-        """Where tests make their folders."""
-        return self.folder / "data"
 
     @property
     def key(self) -> Path:
@@ -92,29 +81,26 @@ class SftpServer:
         ]
         (self.folder / "sshd_config").write_text("\n".join(lines) + "\n")
 
+    def command(self) -> list[str | Path]:
+        """How it is started on its port."""
+        return [require_program("sshd"), "-D", "-e", "-f", self.folder / "sshd_config"]
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
+        if not self.key.exists():
+            self.build()
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                [require_program("sshd"), "-D", "-e", "-f", self.folder / "sshd_config"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
-            with (
-                contextlib.suppress(OSError),
-                socket.create_connection(("127.0.0.1", self.port)) as probe,
-            ):
-                if probe.recv(4) == b"SSH-":
-                    return
-            time.sleep(0.01)
-        raise TimeoutError((self.folder / "log").read_text()[-2000:])
+        super().start()
+
+    def answers(self) -> bool:
+        """Whether it says what it is."""
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port)) as probe,
+        ):
+            return probe.recv(4) == b"SSH-"
+        return False
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End it and its connections, in good order or as a power cut would."""
@@ -122,9 +108,7 @@ class SftpServer:
             for child in _children(self.process.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
-            self.process.send_signal(number)
-            self.process.wait()
-            self.process = None
+        super().end(number)
 
 
 def _children(parent: int) -> list[int]:
@@ -138,18 +122,10 @@ def _children(parent: int) -> list[int]:
     return found + below
 
 
-@contextlib.contextmanager
-def running(*configuration: str) -> Iterator[SftpServer]:
+def running(*configuration: str) -> contextlib.AbstractContextManager[SftpServer]:
     """A server of its own, until the block ends."""
     require_program("ssh-keygen")
-    server = SftpServer(Path(tempfile.mkdtemp(prefix="sftp-")), configuration)
-    try:
-        server.build()
-        server.start()
-        yield server
-    finally:
-        server.end(signal.SIGKILL)
-        shutil.rmtree(server.folder)
+    return running_in_a_folder(lambda folder: SftpServer(folder, configuration))
 
 
 @pytest.fixture(scope="session")

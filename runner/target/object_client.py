@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from runner.errors import StepFailed, UsageError
 from runner.spec.model import TargetSpec
+from runner.target.extra import install_line
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -127,5 +128,5 @@ def require_library(name: str) -> None:
     except ImportError:
         raise StepFailed(
             f"Target {name} needs a library that is not installed here.",
-            remedy="pip install 'holdfast[cloud]'",
+            remedy=install_line("cloud"),
         ) from None

@@ -13,6 +13,7 @@ from runner.errors import StepFailed
 
 _CODE = re.compile(r"<Code>\s*([^<]{1,80}?)\s*</Code>")
 _MESSAGE = re.compile(r"<(?:Message|Details)>\s*([^<]{1,300}?)\s*</(?:Message|Details)>")
+_CLOCK = re.compile(r"difference between the request time|Request has expired")
 _STATUS = re.compile(r"(?:status(?: code)?:?|\(code:) (\d{3})")
 
 # A reason, which goes on after the target's name and address, and a remedy.
@@ -40,7 +41,16 @@ _TLS = ("speaks TLS alone", "Look at `endpoint`: is it https://, or another port
 _UNTRUSTED = ("has a certificate that is not trusted", "Declare its issuer as `ca`.")
 _BROKEN = ("broke the connection off", _NETWORK)
 
+_NO_STORE = (
+    "is no object store: it answers like a web page",
+    "Look at `endpoint`: is it a web page's, or does the network want a login?",
+)
+
+ANSWERS_ALL = "an answer to everything"  # said by nobody: what one finds out of a server
+
 _MARKS = (
+    (ANSWERS_ALL, _NO_STORE),
+    ("invalid list response", _NO_STORE),
     ("Connection refused", ("refuses connections", _NETWORK)),
     ("ConnectionRefused", ("refuses connections", _NETWORK)),
     ("lookup", _UNKNOWN),
@@ -101,6 +111,11 @@ class Words:
 
 
 def code_of(text: str) -> str:
-    """The server's own word for the error; empty if it gave none."""
+    """The server's own word for the error; empty if it gave none.
+
+    To a clock that is behind some servers say AccessDenied, and what they mean in the message.
+    """
     found = _CODE.search(text)
+    if found and found[1] == "AccessDenied" and _CLOCK.search(text):
+        return "RequestTimeTooSkewed"
     return found[1] if found else ""

@@ -14,6 +14,7 @@ from runner.target import Entry, KeyExists
 from runner.target.keys import Incoming, listed, own, require_portable
 from runner.target.lease import Leases
 from runner.target.objects import Objects
+from runner.target.trial import try_out
 
 CHECK_SECONDS = 5.0  # how long `check` tries again: a person waits for it
 
@@ -21,7 +22,6 @@ CHECK_SECONDS = 5.0  # how long `check` tries again: a person waits for it
 PATIENCE_SECONDS = 60.0
 
 PROBE = ".put-if-absent.partial"
-CHECK = ".check.partial"
 
 
 class ObjectTarget:
@@ -71,7 +71,9 @@ class ObjectTarget:
         except KeyExists:
             return True
         finally:
-            self._remove_probe(PROBE)
+            # Credentials that may not delete are a safe choice for backups.
+            with contextlib.suppress(StepFailed):
+                self._objects.remove(PROBE)
         return False
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
@@ -151,15 +153,12 @@ class ObjectTarget:
         quick = self._objects.within(CHECK_SECONDS)
         with quick.explained("nothing can be kept there"):
             quick.folders("")
-            quick.write(CHECK, b"whole", None)
-            if b"".join(quick.read(CHECK)) != b"whole":
-                raise StepFailed(f"Target {self.name} does not keep what is written to it.")
-        self._remove_probe(CHECK)
-
-    def _remove_probe(self, key: str) -> None:
-        # Credentials that may not delete are a safe choice for backups.
-        with contextlib.suppress(StepFailed):
-            self._objects.remove(key)
+            try_out(
+                self.name,
+                write=lambda key, data: quick.write(key, data, None),
+                read=quick.read,
+                remove=self._objects.remove,
+            )
 
 
 def _begin(chunks: Iterator[bytes], size: int) -> tuple[bytes, Iterator[bytes] | None]:

@@ -20,7 +20,7 @@ from runner.target import Entry, KeyExists
 from runner.target.feed import feed
 from runner.target.keys import Incoming
 from runner.target.object_client import Pace, reach, require_library
-from runner.target.object_errors import code_of
+from runner.target.object_errors import ANSWERS_ALL, code_of
 from runner.target.s3_request import Refused, Requests, Unreachable
 
 if TYPE_CHECKING:
@@ -224,10 +224,13 @@ class Objects(ABC):
 
     def folders(self, prefix: str) -> list[str]:
         """The names of the folders right below `prefix`."""
-        with self.explained(f"{prefix or 'it'} was not listed"):
+        what = f"{prefix or 'it'} was not listed"
+        with self.explained(what):
             import obstore
 
             found = obstore.list_with_delimiter(self.reader, prefix or None)
+        if not found["common_prefixes"] and not found["objects"]:
+            self._require_store(what)
         return [one.rpartition("/")[2] for one in found["common_prefixes"]]
 
     def write_claim(self, key: str, data: bytes) -> None:
@@ -291,6 +294,19 @@ class Objects(ABC):
             import obstore
 
             next(iter(obstore.list(self.reader, f".{self.name}.partial")), None)
+
+    def _require_store(self, what: str) -> None:
+        """To the library any web page is a list of nothing. What answers to all that it is asked
+        also has what nobody ever wrote. Raises StepFailed.
+        """
+        import obstore
+
+        try:
+            obstore.get(self.reader, f".{self.name}.{secrets.token_hex(8)}.none")
+        except Exception as error:  # noqa: BLE001 - it is not there, as it should be
+            if "Header missing" not in str(error):
+                return
+        raise self.in_words(ANSWERS_ALL, what)
 
     def _within_parts(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         left = self.pace.part_size * self.most_parts

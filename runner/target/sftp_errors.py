@@ -6,6 +6,7 @@ import shlex
 import socket
 
 from runner.errors import StepFailed
+from runner.target.extra import install_line
 from runner.target.sftp_address import Address, Host
 
 AT_JUMP = "It came from the jump host."  # noted in what could not be reached
@@ -72,7 +73,7 @@ def require_library(name: str) -> None:
     except ImportError:
         raise StepFailed(
             f"Target {name} needs a library that is not installed here.",
-            remedy="pip install 'holdfast[sftp]'",
+            remedy=install_line("sftp"),
         ) from None
 
 

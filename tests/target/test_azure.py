@@ -18,19 +18,21 @@ from runner.spec.model import TargetSpec
 from runner.target import KeyExists, NotAllowed
 from runner.target.azure import AzureTarget, open_target
 from tests.azurite_server import ACCOUNT, KEY, AzuriteServer, running
-from tests.s3_server import require_rclone
 from tests.target.conformance import TargetConformance, broken, keys, read
+from tests.target.object_store import (
+    MIB,
+    ObjectStoreFaults,
+    dying,
+    fails_in_words,
+    refusal,
+    secret,
+    tools_path,
+)
 from tests.target.off_site import brings_everything_back
 from tests.tools import Program
 from tests.wire import Wire, free_port, wire_to
 
-MIB = 1024 * 1024
 Opened = Callable[..., AzureTarget]
-
-
-def tools_path() -> str:
-    """Where programs are, with the one that fetches from containers."""
-    return f"{Path(require_rclone()).parent}:{os.environ['PATH']}"
 
 
 @pytest.fixture
@@ -56,13 +58,6 @@ def through(wire: Wire) -> str:
     return f"http://127.0.0.1:{wire.port}/{ACCOUNT}"
 
 
-def secret(folder: Path, value: str) -> Secret:
-    """A secret of that value."""
-    file = folder / f"secret-{os.urandom(4).hex()}"
-    file.write_text(value)
-    return Secret(f"file:{file}")
-
-
 class TestConformance(TargetConformance):
     @pytest.fixture
     def spec(
@@ -79,21 +74,10 @@ class TestErrors:
     """Each names the target and the container, and says what to do."""
 
     def expect(self, target: AzureTarget, reason: str, remedy: str) -> None:
-        attempts: list[Callable[[], object]] = [
-            target.check,
-            lambda: target.put("shop/a", [b"x"]),
-            lambda: list(target.entries("")),
-            lambda: read(target, "shop/a"),
-            lambda: target.folders(""),
-            lambda: target.put("shop/large", [b"x" * MIB] * 20),
-        ]
-        for attempt in attempts:
-            with pytest.raises(StepFailed, match=reason) as caught:
-                attempt()
-            assert "offsite" in caught.value.message
-            assert remedy in caught.value.remedy
-            assert "Debug" not in str(caught.value)
-            assert KEY not in str(caught.value)
+        def put_large() -> None:
+            target.put("shop/large", [b"x" * MIB] * 20)
+
+        fails_in_words(target, reason, remedy, put_large, hidden=KEY)
 
     def test_a_wrong_key(self, opened: Opened, tmp_path: Path) -> None:
         self.expect(opened(key=secret(tmp_path, "d3Jvbmc=")), "not accept the credentials", "key")
@@ -126,7 +110,7 @@ class TestErrors:
             target.now()
 
     def test_a_server_that_is_overwhelmed(self, opened: Opened, wire: Wire) -> None:
-        wire.answer = lambda head: b"HTTP/1.1 503 Server Busy\r\nContent-Length: 0\r\n\r\n"
+        wire.answer = lambda head: refusal("503 Server Busy")
         self.expect(opened(endpoint=through(wire), retry=0.2), "fewer requests", "later")
 
     @pytest.mark.parametrize(
@@ -234,28 +218,9 @@ class TestWhereAndWho:
         return (folder / "out/file").read_bytes()
 
 
-class TestFaults:
-    def test_a_download_goes_on_after_the_connection_broke(
-        self, opened: Opened, wire: Wire
-    ) -> None:
-        data = os.urandom(8 * MIB)
-        target = opened(endpoint=through(wire))
-        target.put("a", [data])
-        wire.cuts = [MIB, 2 * MIB, MIB]
-        assert read(target, "a") == data
-        assert wire.cuts == []
-
-    def test_requests_that_fail_are_repeated(self, opened: Opened, wire: Wire) -> None:
-        failures = [b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", b""] * 2
-
-        def fail(head: str) -> bytes | None:
-            return failures.pop() if failures else None
-
-        wire.answer = fail
-        target = opened(endpoint=through(wire), retry=30.0, part_size=5 * MIB)
-        target.put("a", [b"x" * MIB] * 12)
-        assert failures == []
-        assert read(target, "a") == b"x" * 12 * MIB
+class TestFaults(ObjectStoreFaults):
+    def behind(self, wire: Wire) -> str:
+        return through(wire)
 
     def test_a_put_whose_answer_was_lost_is_no_conflict(self, opened: Opened, wire: Wire) -> None:
         target = opened(endpoint=through(wire), retry=30.0)
@@ -283,16 +248,8 @@ class TestFaults:
                 part_size=5 * MIB,
             )
             target.put("kept", [b"k" * 8 * MIB])
-
-            def chunks() -> Iterator[bytes]:
-                for _ in range(24):
-                    yield b"x" * MIB
-                server.end(signal.SIGTERM)
-                for _ in range(12):
-                    yield b"x" * MIB
-
             with pytest.raises(StepFailed, match=r"refuses connections|broke the connection"):
-                target.put("large", chunks())
+                target.put("large", dying(lambda: server.end(signal.SIGTERM), before=24))
             server.start()
             assert keys(target) == ["kept"]
             assert read(target, "kept") == b"k" * 8 * MIB

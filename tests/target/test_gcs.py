@@ -10,7 +10,6 @@ finds that out by asking, and a lease decides instead.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,15 +19,14 @@ import pytest
 
 from runner.errors import StepFailed, UsageError
 from runner.registry import open_target as open_by_type
-from runner.secret import Secret
 from runner.spec.model import TargetSpec
 from runner.target import KeyExists, NotAllowed, gcs_bucket
 from runner.target.gcs import GcsTarget, open_target
 from tests.s3_server import S3Server, running
-from tests.target.conformance import TargetConformance, broken, keys, read
+from tests.target.conformance import TargetConformance, broken, keys
+from tests.target.object_store import MIB, ObjectStoreFaults, fails_in_words, refusal, secret
 from tests.wire import Wire, free_port, wire_to
 
-MIB = 1024 * 1024
 Opened = Callable[..., GcsTarget]
 
 # A key whose server asks for no login.
@@ -73,13 +71,6 @@ def declared(server: S3Server, folder: Path) -> dict[str, Any]:
     }
 
 
-def secret(folder: Path, value: str) -> Secret:
-    """A secret of that value."""
-    file = folder / f"secret-{os.urandom(4).hex()}"
-    file.write_text(value)
-    return Secret(f"file:{file}")
-
-
 def through(wire: Wire) -> str:
     return f"http://127.0.0.1:{wire.port}"
 
@@ -108,19 +99,10 @@ class TestErrors:
     """Each names the target and the bucket, and says what to do."""
 
     def expect(self, target: GcsTarget, reason: str, remedy: str) -> None:
-        attempts: list[Callable[[], object]] = [
-            target.check,
-            lambda: target.put("shop/a", [b"x"]),
-            lambda: list(target.entries("")),
-            lambda: read(target, "shop/a"),
-            lambda: target.put("shop/large", [b"x" * MIB] * 20),
-        ]
-        for attempt in attempts:
-            with pytest.raises(StepFailed, match=reason) as caught:
-                attempt()
-            assert "offsite" in caught.value.message
-            assert remedy in caught.value.remedy
-            assert "Debug" not in str(caught.value)
+        def put_large() -> None:
+            target.put("shop/large", [b"x" * MIB] * 20)
+
+        fails_in_words(target, reason, remedy, put_large, hidden="private_key")
 
     def test_a_missing_bucket(self, opened: Opened) -> None:
         self.expect(opened(bucket="no-such-bucket"), "no such bucket", "Create it")
@@ -130,9 +112,7 @@ class TestErrors:
         self.expect(target, "refuses connections", "endpoint")
 
     def test_a_service_account_without_rights(self, opened: Opened, wire: Wire) -> None:
-        said = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"
-        head = b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n" % len(said)
-        wire.answer = lambda _: head + said
+        wire.answer = lambda head: refusal("403 Forbidden", "AccessDenied")
         target = opened(endpoint=through(wire))
         self.expect(target, "not allow it", "Storage Object User")
         with pytest.raises(NotAllowed):
@@ -189,28 +169,9 @@ class TestWhereAndWho:
         assert [one for one in wire.heads if "x-goog-if-generation-match: 0" in one.lower()]
 
 
-class TestFaults:
-    def test_a_download_goes_on_after_the_connection_broke(
-        self, opened: Opened, wire: Wire
-    ) -> None:
-        data = os.urandom(8 * MIB)
-        target = opened(endpoint=through(wire))
-        target.put("a", [data])
-        wire.cuts = [MIB, 2 * MIB, MIB]
-        assert read(target, "a") == data
-        assert wire.cuts == []
-
-    def test_requests_that_fail_are_repeated(self, opened: Opened, wire: Wire) -> None:
-        failures = [b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", b""] * 2
-
-        def fail(head: str) -> bytes | None:
-            return failures.pop() if failures else None
-
-        wire.answer = fail
-        target = opened(endpoint=through(wire), retry=30.0, part_size=5 * MIB)
-        target.put("a", [b"x" * MIB] * 12)
-        assert failures == []
-        assert read(target, "a") == b"x" * 12 * MIB
+class TestFaults(ObjectStoreFaults):
+    def behind(self, wire: Wire) -> str:
+        return through(wire)
 
     def test_a_producer_that_raises_has_the_upload_aborted(
         self, opened: Opened, wire: Wire
@@ -228,7 +189,7 @@ class TestFaults:
             method, path, _ = head.split("\r\n", 1)[0].split(" ")
             new = "x-goog-if-generation-match: 0" in head.lower()
             if method == "PUT" and new and path in taken:
-                return b"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n"
+                return refusal("412 Precondition Failed")
             if method == "PUT":
                 taken.add(path)
             return None

@@ -20,18 +20,13 @@ from runner.spec.model import TargetSpec
 from runner.target import Target
 from runner.target.rclone import RcloneTarget, open_target
 from tests.rclone_server import PASSWORD, DavServer, running
-from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, require_rclone
+from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.target.conformance import ODD_NAMES, TargetConformance, keys, read
+from tests.target.object_store import MIB, dying, fails_in_words, tools_path
 from tests.target.off_site import brings_everything_back
 from tests.wire import free_port
 
-MIB = 1024 * 1024
 Opened = Callable[..., RcloneTarget]
-
-
-def tools_path() -> str:
-    """Where programs are, rclone among them."""
-    return f"{Path(require_rclone()).parent}:{os.environ['PATH']}"
 
 
 def write(path: Path, text: str) -> Secret:
@@ -128,20 +123,7 @@ class TestErrors:
     """Each names the target and the remote, and says what to do."""
 
     def expect(self, target: Target, reason: str, remedy: str) -> None:
-        attempts: list[Callable[[], object]] = [
-            target.check,
-            lambda: target.put("shop/a", [b"x"]),
-            lambda: list(target.entries("")),
-            lambda: read(target, "shop/a"),
-            lambda: target.folders(""),
-            target.now,
-        ]
-        for attempt in attempts:
-            with pytest.raises(StepFailed, match=reason) as caught:
-                attempt()
-            assert "offsite" in caught.value.message
-            assert remedy in caught.value.remedy
-            assert PASSWORD not in str(caught.value)
+        fails_in_words(target, reason, remedy, target.now, hidden=PASSWORD)
 
     def test_an_unknown_remote(self, opened: Opened) -> None:
         self.expect(opened(remote="other:x"), "does not know the remote", "rclone config")
@@ -266,16 +248,8 @@ class TestHalves:
             config = write(tmp_path / "dav.conf", server.configuration())
             target = opened(remote="dav:", config=config)
             target.put("kept", [b"k" * 8 * MIB])
-
-            def chunks() -> Iterator[bytes]:
-                for _ in range(8):
-                    yield b"x" * MIB
-                server.end(signal.SIGKILL)
-                for _ in range(24):
-                    yield b"x" * MIB
-
             with pytest.raises(StepFailed, match=r"refused|broken off|failed"):
-                target.put("large", chunks())
+                target.put("large", dying(lambda: server.end(signal.SIGKILL), before=8))
             server.start()
             assert keys(target) == ["kept"]
             assert read(target, "kept") == b"k" * 8 * MIB

@@ -23,17 +23,20 @@ from runner.target import KeyExists, lease, s3_bucket
 from runner.target.s3 import S3Target, open_target
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server, require_rclone, running
 from tests.target.conformance import TargetConformance, broken, keys, read
+from tests.target.object_store import (
+    MIB,
+    ObjectStoreFaults,
+    dying,
+    fails_in_words,
+    refusal,
+    secret,
+    tools_path,
+)
 from tests.target.off_site import brings_everything_back
 from tests.tools import Program, require_program
 from tests.wire import Wire, free_port, wire_to
 
-MIB = 1024 * 1024
 Opened = Callable[..., S3Target]
-
-
-def tools_path() -> str:
-    """Where programs are, with the one that fetches from buckets."""
-    return f"{Path(require_rclone()).parent}:{os.environ['PATH']}"
 
 
 @pytest.fixture
@@ -59,19 +62,6 @@ def through(wire: Wire) -> str:
     return f"http://127.0.0.1:{wire.port}"
 
 
-def secret(folder: Path, value: str) -> Secret:
-    """A secret of that value."""
-    file = folder / f"secret-{os.urandom(4).hex()}"
-    file.write_text(value)
-    return Secret(f"file:{file}")
-
-
-def refusal(status: str, code: str) -> bytes:
-    """A server's answer that says no more than that."""
-    body = f"<Error><Code>{code}</Code></Error>".encode() if code else b""
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
-
-
 class TestConformance(TargetConformance):
     large = 5 * 1024**3
 
@@ -88,21 +78,10 @@ class TestErrors:
     """Each names the target and the bucket, and says what to do."""
 
     def expect(self, target: S3Target, reason: str, remedy: str) -> None:
-        attempts: list[Callable[[], object]] = [
-            target.check,
-            lambda: target.put("shop/a", [b"x"]),
-            lambda: list(target.entries("")),
-            lambda: read(target, "shop/a"),
-            lambda: target.folders(""),
-            lambda: target.put("shop/large", [b"x" * MIB] * 20),
-        ]
-        for attempt in attempts:
-            with pytest.raises(StepFailed, match=reason) as caught:
-                attempt()
-            assert "offsite" in caught.value.message
-            assert remedy in caught.value.remedy
-            assert "Debug" not in str(caught.value)
-            assert SECRET_KEY not in str(caught.value)
+        def put_large() -> None:
+            target.put("shop/large", [b"x" * MIB] * 20)
+
+        fails_in_words(target, reason, remedy, put_large, hidden=SECRET_KEY)
 
     def test_a_wrong_secret_key(self, opened: Opened, tmp_path: Path) -> None:
         self.expect(opened(secret_key=secret(tmp_path, "wrong")), "secret key", "secret_key")
@@ -128,7 +107,7 @@ class TestErrors:
         self.expect(opened(endpoint="http://no.such.host.invalid", retry=0.2), "name", "endpoint")
 
     def test_a_server_that_is_overwhelmed(self, opened: Opened, wire: Wire) -> None:
-        wire.answer = lambda head: b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n"
+        wire.answer = lambda head: refusal("503 Slow Down")
         self.expect(opened(endpoint=through(wire), retry=0.2), "not available", "later")
 
     @pytest.mark.parametrize(
@@ -145,6 +124,12 @@ class TestErrors:
     ) -> None:
         wire.answer = lambda head: None if head.startswith("HEAD") else refusal("403 No", code)
         self.expect(opened(endpoint=through(wire), retry=0.2), reason, remedy)
+
+    def test_a_clock_that_is_behind_is_no_lack_of_rights(self, opened: Opened, wire: Wire) -> None:
+        said = "The difference between the request time and the server's time is too large."
+        told = f"AccessDenied</Code><Message>{said}</Message><Code>"
+        wire.answer = lambda head: refusal("400 No", told)
+        self.expect(opened(endpoint=through(wire), retry=0.2), "the clocks differ", "Set the clock")
 
     def test_a_server_that_hangs(self, opened: Opened, wire: Wire) -> None:
         def hang(head: str) -> bytes | None:
@@ -379,54 +364,9 @@ class TestParts:
         assert target.sweep("shop", 0.0) == []
 
 
-class TestFaults:
-    def test_a_download_goes_on_after_the_connection_broke(
-        self, opened: Opened, wire: Wire
-    ) -> None:
-        data = os.urandom(8 * MIB)
-        target = opened(endpoint=through(wire))
-        target.put("a", [data])
-        wire.cuts = [MIB, 2 * MIB, MIB]
-        assert read(target, "a") == data
-        assert wire.cuts == []
-        wire.cuts = [MIB]
-        assert b"".join(target.get("a", offset=5, length=6 * MIB)) == data[5 : 6 * MIB + 5]
-
-    def test_a_small_object_is_read_again_after_the_connection_broke(
-        self, opened: Opened, wire: Wire
-    ) -> None:
-        data = os.urandom(MIB)
-        target = opened(endpoint=through(wire))
-        target.put("a", [data])
-        wire.cuts = [MIB // 3, MIB // 3]
-        entry, found = target.fetch("a", MIB)
-        assert (entry.tag, found) == (next(target.entries("")).tag, data)
-        assert wire.cuts == []
-        assert target.fetch("a", MIB - 1) == (entry, b"")
-
-    def test_a_download_of_what_was_replaced_meanwhile_fails(
-        self, opened: Opened, wire: Wire
-    ) -> None:
-        target = opened(endpoint=through(wire))
-        target.put("a", [b"1" * 8 * MIB])
-        wire.cuts = [3 * MIB]
-        chunks = target.get("a")
-        next(chunks)
-        target.put("a", [b"2" * 8 * MIB])
-        with pytest.raises(StepFailed, match="changed while it was read"):
-            list(chunks)
-
-    def test_requests_that_fail_are_repeated(self, opened: Opened, wire: Wire) -> None:
-        failures = [b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", b""] * 2
-
-        def fail(head: str) -> bytes | None:
-            return failures.pop() if failures else None
-
-        wire.answer = fail
-        target = opened(endpoint=through(wire), retry=30.0, part_size=5 * MIB)
-        target.put("a", [b"x" * MIB] * 12)
-        assert failures == []
-        assert read(target, "a") == b"x" * 12 * MIB
+class TestFaults(ObjectStoreFaults):
+    def behind(self, wire: Wire) -> str:
+        return through(wire)
 
     def test_the_connection_is_cut_at_every_tenth_part(self, opened: Opened, wire: Wire) -> None:
         data = os.urandom(50 * MIB)
@@ -520,16 +460,8 @@ class TestFaults:
                 endpoint=server.endpoint, bucket=server.make_bucket(), retry=0.5, part_size=5 * MIB
             )
             target.put("kept", [b"k" * 8 * MIB])
-
-            def chunks() -> Iterator[bytes]:
-                for _ in range(24):
-                    yield b"x" * MIB
-                server.end(signal.SIGKILL)
-                for _ in range(12):
-                    yield b"x" * MIB
-
             with pytest.raises(StepFailed, match=r"refuses connections|broke the connection"):
-                target.put("large", chunks())
+                target.put("large", dying(lambda: server.end(signal.SIGKILL), before=24))
             server.start()
             assert keys(target) == ["kept"]
             reading = target.get("kept")
