@@ -15,7 +15,7 @@ from types import ModuleType
 
 import yaml
 
-__all__ = ["Collection", "Config", "Executor", "Exit", "ParseError", "Program", "Task"]
+__all__ = ["Argument", "Collection", "Config", "Executor", "Exit", "ParseError", "Program", "Task"]
 
 # Modules make many objects and hardly any garbage: looking for that is a twelfth of the start.
 gc.set_threshold(20_000)
@@ -44,5 +44,6 @@ with (
     from invoke.config import Config
     from invoke.exceptions import Exit, ParseError
     from invoke.executor import Executor
+    from invoke.parser.argument import Argument
     from invoke.program import Program
     from invoke.tasks import Task

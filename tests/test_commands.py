@@ -140,6 +140,17 @@ class TestDry:
 
 
 class TestFlags:
+    def test_a_folder_that_is_named_as_a_target_is_told_how_to_write_it(
+        self, service: Service, holdfast: Inside
+    ) -> None:
+        (service.folder / "usb").mkdir()
+        for command in ("dr-restore", "list", "runbook"):
+            answer = holdfast(command, "--from", "usb", status=1)
+            assert "For the folder here, write --from ./usb" in answer.stderr
+        nowhere = Inside(service.folder.parent)("dr-restore", "--from", "service", status=3)
+        assert "For the folder here, write --from ./service" in nowhere.stderr
+        assert "For the folder" not in holdfast("dr-restore", "--from", "nas", status=1).stderr
+
     def test_one_command_a_call(self, service: Service, holdfast: Inside) -> None:
         answer = holdfast("validate", "backup", status=1)
         assert "One command a call" in answer.stderr
@@ -337,12 +348,14 @@ class TestNoTraceback:
 
 
 class TestPrompt:
-    def ask(self, service: Service, answer: str) -> tuple[int, str]:
-        """Restore the database on a terminal, and type an answer."""
+    def ask(
+        self, service: Service, answer: str, words: str = "restore --source db"
+    ) -> tuple[int, str]:
+        """Run a command on a terminal, by default restore the database, and type an answer."""
         child, terminal = pty.fork()
         if child == 0:
             os.chdir(service.folder)
-            arguments = [*service.program.arguments, "restore", "--source", "db"]
+            arguments = [*service.program.arguments, *words.split()]
             os.execve(arguments[0], arguments, clean_environment(service.folder, TERM="xterm"))
         seen = b""
         typed = False
@@ -364,13 +377,23 @@ class TestPrompt:
         changed = service.observe()["db"]
         status, text = self.ask(service, "yes")
         assert status == 7
-        assert "the name did not match" in text
+        assert "The name did not match" in text
         assert service.observe()["db"] == changed
         status, text = self.ask(service, "db")
         assert status == 0
         assert "newer than this snapshot" in text
         assert "\x1b[3" not in text  # NO_COLOR is set
         assert service.observe()["db"] != changed
+
+    def test_is_not_lost_behind_a_long_plan(self, service: Service) -> None:
+        words = "dr-restore --dry-run"
+        status, shown = self.ask(service, "", words)
+        assert status == 0
+        assert " more lines: piped to `less`, all are shown" in shown
+        assert "point of no return" in shown
+        whole = service.program(*words.split(), status=0).stdout
+        assert " more lines" not in whole
+        assert whole.count("\n") > shown.count("\n") + 20
 
     def test_is_never_shown_without_a_terminal(self, service: Service) -> None:
         answer = service.program("restore", "--source", "db", status=7)

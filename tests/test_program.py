@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from runner import face
+from runner import errors, face
+from runner.errors import refused
 from runner.lazily import POSTPONED
 from runner.light import Program
 from tests.inside import Inside
 from tests.service import Service
+from tests.tools import Program as Installed
 from tests.tools import clean_environment
 
 # Runs the program; importing that module is what Ctrl-C, or another error, comes upon.
@@ -110,9 +113,32 @@ def test_ctrl_c_while_the_outcome_is_told_does_not_say_that_nothing_was_begun(
         raise KeyboardInterrupt
 
     Service(tmp_path)
-    monkeypatch.setattr(face, "_print", stop)
+    monkeypatch.setattr(face, "print_outcome", stop)
     answer = Inside(tmp_path)("list", status=130)
     assert answer.stderr.startswith("Error: Interrupted while the outcome was told")
+
+
+@pytest.mark.parametrize("line", ["", "help", "--help", "-h"])
+def test_whoever_types_nothing_is_told_how_to_begin(tmp_path: Path, line: str) -> None:
+    text = Inside(tmp_path)(*line.split(), status=0).stdout
+    assert text.startswith("Usage: holdfast COMMAND [options]\n")
+    assert "The first day: init, validate, backup, drill, status." in text
+    assert "\n  dr-restore   Recover the whole system" in text
+    assert "--prompt-for-sudo-password" not in text  # Invoke's, which no command heeds
+
+
+def test_help_for_what_no_command_is_names_the_nearest(tmp_path: Path) -> None:
+    answer = Inside(tmp_path)("help", "restor", status=1)
+    assert answer.stderr.startswith("Error: There is no `restor` here. Did you mean `restore`?")
+
+
+@pytest.mark.parametrize("line", ["help restore", "restore --help"])
+def test_the_help_of_a_command_names_what_each_option_takes(tmp_path: Path, line: str) -> None:
+    # In a process of its own: Invoke can tell the help of an option once only.
+    text = Installed(tmp_path)(*line.split(), status=0).stdout
+    assert text.startswith("Usage: holdfast restore [options]\n\nBring one source back")
+    for option in ("--dry-run  ", "--from FROM  ", "--include INCLUDE  "):
+        assert text.count(option) == 1
 
 
 @pytest.mark.parametrize(
@@ -130,6 +156,20 @@ def test_a_setting_of_invoke_that_names_nothing_is_told_in_one_line(tmp_path: Pa
     answer = Inside(tmp_path)("list", status=1)
     assert "nowhere" in answer.stderr
     assert answer.stderr.count("\n") == 1
+
+
+def test_what_another_user_left_is_told_with_how_to_hand_it_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = PermissionError(13, "Permission denied", "/no-such-folder/journal.jsonl")
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    assert refused(error).remedy == "It belongs to root, and this is 54321."
+    # Root's file in a folder of this user.
+    monkeypatch.setattr(errors, "_owners_of", lambda _path: [0, 54321, 0])
+    told = refused(error).remedy
+    assert told.startswith("It belongs to root, and this is 54321: let one user alone run")
+    assert "sudo chown -R 54321 on the state folder" in told
+    assert refused(OSError(28, "No space left", "/")).remedy == "See permissions and free space."
 
 
 def test_a_working_folder_that_was_removed_is_told(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from runner.commands.flags import given
-from runner.face import Flags, command
+from runner.face import command
 from runner.report.outcome import Outcome
+from runner.typed import Flags
 
 
 @command(

@@ -14,6 +14,15 @@ POLICY = "Names of policies; repeat it, or separate by commas."
 SOURCE = "Names of sources; repeat it, or separate by commas."
 TARGET = "Names of targets; repeat it, or separate by commas."
 
+# What to give where a flag that must be there is missing.
+_WANTED = {
+    "out": "FILE",
+    "plan": "FILE, which `--dry-run --out FILE` wrote",
+    "snapshot": "ID: `holdfast list` shows them",
+    "source": "NAME: `holdfast list` shows them",
+    "to": "FOLDER",
+}
+
 
 def count(text: str) -> int | None:
     """A number of things; None: all of them."""
@@ -24,6 +33,17 @@ def count(text: str) -> int | None:
     return int(text)
 
 
+def percent(text: str) -> float:
+    """The fraction that a flag such as `10%` says."""
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise UsageError(f"`{text}` is no part of a whole.", remedy="Write 10%, or 100% for all.")
+    return value
+
+
 def as_shown(globs: Sequence[str]) -> tuple[str, ...]:
     """Globs with bytes that are no text as `ls` shows them: no plan can hold the bytes."""
     return tuple(os.fsencode(one).decode("utf-8", "backslashreplace") for one in globs)
@@ -32,5 +52,5 @@ def as_shown(globs: Sequence[str]) -> tuple[str, ...]:
 def given(value: str, flag: str) -> str:
     """A value that must be there."""
     if not value:
-        raise UsageError(f"--{flag} is missing.", remedy=f"Give --{flag}.")
+        raise UsageError(f"--{flag} is missing.", remedy=f"Give --{flag} {_WANTED[flag]}.")
     return value

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from runner import journeys
-from runner.commands.flags import POLICY, SNAPSHOT, SOURCE, TARGET, given
+from runner.commands.flags import POLICY, SNAPSHOT, SOURCE, TARGET, given, percent
 from runner.errors import UsageError
-from runner.face import ACTS, ASKS, DECRYPTS, TESTS, Flags, command, duration, percent
+from runner.face import ACTS, ASKS, DECRYPTS, TESTS, command
 from runner.report.outcome import Outcome
+from runner.typed import Flags, duration
 
 
 @command(

@@ -7,9 +7,10 @@ from pathlib import Path
 from runner import journeys
 from runner.commands.flags import ADDRESS, AT, POLICY, SNAPSHOT, SOURCE, TARGET, count, given
 from runner.errors import UsageError
-from runner.face import DECRYPTS, TESTS, Flags, command
+from runner.face import DECRYPTS, TESTS, command
 from runner.report import views
 from runner.report.outcome import Outcome
+from runner.typed import Flags
 
 
 @command(texts={"strict": "Warnings are errors: exit 3."})

@@ -8,9 +8,10 @@ from pathlib import Path
 from runner import journeys
 from runner.commands.flags import AT, SNAPSHOT, SOURCE, as_shown, given
 from runner.errors import UsageError
-from runner.face import ACTS, ASKS, DECRYPTS, TESTS, Flags, command
+from runner.face import ACTS, ASKS, DECRYPTS, TESTS, command
 from runner.report import views
 from runner.report.outcome import Outcome
+from runner.typed import Flags
 
 
 @command(
