@@ -6,7 +6,10 @@ do about it. Anything else that reaches the top is a bug.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -118,6 +121,42 @@ def lacking(error: BaseException) -> StepFailed | None:
             local=True,
         )
     return None
+
+
+def refused(error: OSError) -> StepFailed:
+    """What to tell of something that the system refused, and that nobody foresaw."""
+    remedy = "See permissions and free space."
+    owners = _owners_of(error.filename) if isinstance(error, PermissionError) else []
+    if owners and owners[0] != os.geteuid():
+        me, other = user_name(os.geteuid()), user_name(owners[0])
+        remedy = f"It belongs to {other}, and this is {me}."
+        if os.geteuid() in owners:  # so another one wrote into a folder of this user
+            remedy = (
+                f"{remedy[:-1]}: let one user alone run Holdfast here. To hand over what another "
+                f"one left: sudo chown -R {me} on the state folder, and on the folders of local "
+                "targets."
+            )
+    return StepFailed(f"The system refused: {error}.", remedy=remedy)
+
+
+def _owners_of(path: object) -> list[int]:
+    """To whom a file belongs and the folders above it, as far as they can be seen."""
+    owners = []
+    if isinstance(path, str) and path.startswith("/"):
+        for one in (Path(path), *Path(path).parents):
+            with suppress(OSError):
+                owners.append(one.lstat().st_uid)
+    return owners
+
+
+def user_name(number: int) -> str:
+    """A user's name; the number where it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 class ObjectiveMissed(HoldfastError):

@@ -45,7 +45,7 @@ from runner.prepare import (
     wanted_recovery,
 )
 from runner.registry import open_source
-from runner.report import recovered, results
+from runner.report import recovered, removed, results
 from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
 from runner.safety import list_safety, prune_safety, rollback
@@ -223,7 +223,7 @@ def prune(call: Call, *, policies: Sequence[str] = (), targets: Sequence[str] = 
         session.spec.policy(name)
     catalog = session.catalog(targets)
     plan = compile_prune(session.spec, session.facts, catalog, policies, targets)
-    return Prepared(session, plan, results.prune_outcome)
+    return Prepared(session, plan, removed.prune_outcome)
 
 
 def delete(call: Call, *, snapshot: str) -> Prepared:
@@ -239,7 +239,7 @@ def delete(call: Call, *, snapshot: str) -> Prepared:
 
     session.require = require
     danger = plan_danger(session, plan)
-    return Prepared(session, plan, results.prune_outcome, danger and Danger(*danger))
+    return Prepared(session, plan, removed.delete_outcome, danger and Danger(*danger))
 
 
 def pin(call: Call, *, snapshot: str, seconds: float | None = None) -> Prepared:

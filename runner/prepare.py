@@ -18,7 +18,7 @@ from runner.plan.facts import identities, manifests
 from runner.plan.model import Plan
 from runner.plan.recover import Wanted as WantedRecovery
 from runner.plan.recover import compile_recovery
-from runner.report import recovered, results
+from runner.report import recovered, removed, results
 from runner.report.missed import with_missed
 from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
@@ -110,7 +110,7 @@ def approve(danger: Danger, typed: str | None) -> None:
     if typed != danger.name:
         wrong = "" if typed is None else f" (`{typed}` was given)"
         raise PersonNeeded(
-            f"{' '.join(danger.lines)} This needs your yes{wrong}.",
+            "\n".join([*danger.lines, f"This needs your yes{wrong}."]),
             remedy=f"Give --confirm {danger.name}",
         )
 
@@ -119,8 +119,8 @@ def concluding(plan: Plan, missed: Sequence[Gap] = ()) -> Callable[[Plan, Finish
     """How the end of such a plan is told. Before a backup these snapshots were `missed`."""
     kinds: Mapping[str, Callable[[Plan, Finished], Outcome]] = {
         "backup": lambda done, end: with_missed(results.backup_outcome(done, end), missed),
-        "prune": results.prune_outcome,
-        "delete": results.prune_outcome,
+        "prune": removed.prune_outcome,
+        "delete": removed.delete_outcome,
         "pin": results.pin_outcome,
         "unpin": results.pin_outcome,
         "safety": results.safety_outcome,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from runner.errors import HoldfastError, StepFailed, UsageError
@@ -15,7 +16,7 @@ from runner.plan.facts import host_name, identities
 from runner.plan.rollback import Replaced, compile_rollback
 from runner.plan.safety import compile_safety
 from runner.plan.telling import no_return_words
-from runner.prepare import Danger, Prepared
+from runner.prepare import Danger, Prepared, details
 from runner.registry import open_source
 from runner.report import recovered, results
 from runner.report.danger import rollback_lines, safety_lines
@@ -30,7 +31,7 @@ def rollback(call: Call, run: str) -> Prepared:
         raise UsageError(f"The run {run} is still going on.")
     notes = read_notes(session.spec.state)
     mine = [one for one in notes if one.run == run]
-    if not mine:
+    if not mine and not state.killed:
         known = ", ".join(sorted({one.run for one in notes})) or "none"
         raise UsageError(
             f"Nothing is known of what {run} replaced, so it cannot be taken back.",
@@ -45,7 +46,17 @@ def rollback(call: Call, run: str) -> Prepared:
             *no_return_words(plan),
         ),
     )
-    return Prepared(session, plan, recovered.recovery_outcome, danger)
+    after = partial(_roll_back_killed, session, run) if state.killed else None
+    return Prepared(session, plan, recovered.recovery_outcome, danger, carry_out=after)
+
+
+def _roll_back_killed(session: Session, run: str) -> Outcome:
+    """What the kill left half done is taken back first, as every command does: that may be all."""
+    session.settle()
+    mine = [one for one in read_notes(session.spec.state) if one.run == run]
+    plan = compile_rollback(session.spec, run, [_replaced(session, one) for one in mine])
+    finished = session.execute(plan, details=lambda end: details(plan, end))
+    return recovered.recovery_outcome(plan, finished)
 
 
 def list_safety(call: Call) -> Outcome:
@@ -100,7 +111,11 @@ def _replaced(session: Session, note: Note) -> Replaced:
 
 
 def _rows(session: Session) -> list[dict[str, Any]]:
-    return [_row(session, note) for note in read_notes(session.spec.state)]
+    state = session.spec.state
+    notes = read_notes(state)
+    # A run has a journal as long as its sources are many, and is read once.
+    waiting = {run for run in {one.run for one in notes} if unfinished(state, run)}
+    return [{**_row(session, one), "unfinished": one.run in waiting} for one in notes]
 
 
 def _row(session: Session, note: Note) -> dict[str, Any]:
@@ -117,6 +132,5 @@ def _row(session: Session, note: Note) -> dict[str, Any]:
         "at": stamp(note.instant),
         "copies": copies,
         "bytes": sum(one["bytes"] for one in copies),
-        "unfinished": unfinished(session.spec.state, note.run),
         "error": error,
     }

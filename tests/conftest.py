@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from runner.secret import SCRUBBER
 from tests.tools import REQUIRE, Program, missing_programs
@@ -21,6 +22,10 @@ pytest_plugins = [
     "tests.rclone_server",
     "tests.sftp_server",
 ]
+
+# On a machine that is busy an example takes as long as it takes.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -219,6 +219,8 @@ def test_it_goes_on_by_the_line_that_it_prints(tmp_path: Path) -> None:
     line = bare.stderr.strip().rpartition(": holdfast ")[2]
     asked = Inside(tmp_path / "new")(*line.split(), status=7)
     assert f"--confirm-spec {digest}" in asked.stderr
+    told = Inside(tmp_path / "new")("status").stdout
+    assert f"Next: holdfast dr-restore --resume {stopped['run']} --from {moved} --dir " in told
     holdfast(*words, status=0)
     assert come_back(tmp_path / "new").observe() == before
 

@@ -421,7 +421,8 @@ class TestBackup:
         for target in ("backups", "elsewhere"):
             (artifact,) = (service.folder / target).rglob(f"{first['id']}/db.sqlite.zst*")
             artifact.write_bytes(artifact.read_bytes()[:-1] + b"!")
-        holdfast("verify", "--snapshot", first["id"], status=4)
+        told = holdfast("verify", "--snapshot", first["id"], status=4)
+        assert "find out what damaged this one" in told.stderr
         behind = [one["behind"] for one in holdfast.json("status", status=4)["targets"]]
         assert behind == [2, 2]
         again = holdfast.json("backup")["snapshots"][0]
@@ -434,7 +435,8 @@ class TestBackup:
             database.execute("delete from players")
         database.close()
         holdfast("backup", status=0)
-        holdfast("verify", "--level", "restored", "--target", "disk", status=4)
+        told = holdfast("verify", "--level", "restored", "--target", "disk", status=4)
+        assert "every copy is alike" in told.stderr
         answer = holdfast("status", status=4)
         assert "did not pass when it was restored" in answer.stdout
         assert "players exist" in answer.stdout

@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.service import Service
 from tests.tools import clean_environment
@@ -17,20 +20,26 @@ def killed(folder: Path, step: str, *command: str) -> Service:
     """A service whose command dies just before `step`."""
     service = Service(folder).build()
     service.program("backup", status=0)
-    arguments = [sys.executable, str(KILLED_AT), step, *command]
-    done = subprocess.run(arguments, cwd=folder, env=clean_environment(folder), check=False)
-    assert done.returncode == -9
+    kill(service, step, *command)
     return service
+
+
+def kill(service: Service, step: str, *command: str) -> None:
+    """Run a command that dies just before `step`."""
+    arguments = [sys.executable, str(KILLED_AT), step, *command]
+    environment = clean_environment(service.folder)
+    done = subprocess.run(arguments, cwd=service.folder, env=environment, check=False)
+    assert done.returncode == -9
+
+
+def runs(service: Service) -> Any:
+    return service.program.json("history", "--runs")["runs"]
 
 
 def test_status_is_not_well_while_a_recovery_lies_half_done(tmp_path: Path) -> None:
     """The bot is down, and nothing else says so to whom looks."""
     service = killed(tmp_path / "service", "bot.start", "dr-restore", "--confirm", "quaybot")
-    (run,) = (
-        one["run"]
-        for one in service.program.json("history", "--runs")["runs"]
-        if one["kind"] == "dr-restore"
-    )
+    (run,) = (one["run"] for one in runs(service) if one["kind"] == "dr-restore")
     said = service.program("status", status=4).stdout
     assert f"{run} was killed" in said
     assert f"Next: holdfast dr-restore --resume {run}" in said
@@ -55,6 +64,25 @@ def test_status_tells_of_a_recovery_that_brought_back_a_part_until_that_is_taken
     assert "db.swap" in message
     assert message.endswith(f"Next: holdfast dr-restore --resume {run}")
     service.program("dr-restore", "--rollback", run, "--confirm", "quaybot", status=0)
+    service.program("status", status=0)
+
+
+@pytest.mark.parametrize("step", ["code.stage", "code.confirm", "db.confirm", "bot.start"])
+def test_a_killed_recovery_is_rolled_back_wherever_it_was(tmp_path: Path, step: str) -> None:
+    """The kill itself may have left something to take back: that is done first, and may be all."""
+    service = Service(tmp_path / "service").build()
+    service.program("backup", status=0)
+    service.change()
+    before = service.observe()
+    kill(service, step, "dr-restore", "--confirm", "quaybot")
+    (run,) = (one["run"] for one in runs(service) if one["kind"] == "dr-restore")
+    rollback = ("dr-restore", "--rollback", run)
+    assert "--confirm quaybot" in service.program(*rollback, status=7).stderr
+    done = service.program.json(*rollback, "--confirm", "quaybot")
+    assert done["status"] == "done"
+    assert service.observe() == before
+    assert service.leftovers() == []
+    assert service.log()[-1:] != ["stop"]
     service.program("status", status=0)
 
 

@@ -68,6 +68,9 @@ def test_each_kind_is_asked_in_its_own_words(stack: WholeStack) -> None:
     assert said["db"].strip() == "200"
     assert said["config"] == "name = 'quay'\n"
     assert said["code"] == "one\nprint('quay')\n"
+    mistakes = {"main": "selekt", "cache": "nonsense", "db": "selekt", "config": "cat nowhere"}
+    for name, text in mistakes.items():
+        stack("open", "--source", name, "--run", text, status=4)
     assert stack.observe() == before
     assert scratch(stack) == []
 

@@ -40,7 +40,7 @@ def test_people_are_told(service: Service) -> None:
         program = declared(
             service,
             {"name": "incident", "notify": {"text": "We restore.", "post": {"secret": "env:CHAT"}}},
-            {"name": "broken", "run": "false"},
+            {"name": "broken", "run": "printf 'one\ntwo\n' >&2; false"},
             {
                 "name": "trouble",
                 "notify": {"text": "It's bad.", "run": 'echo "$HOLDFAST_TEXT" > told'},
@@ -52,6 +52,7 @@ def test_people_are_told(service: Service) -> None:
         shown = program("dr-restore", "--dry-run", status=0).stdout
         assert "We restore." in shown
         document = program.json("dr-restore", "--confirm", "quaybot", status=4)
+    assert all(one.startswith(("RUN", "20")) for one in program("history").stdout.splitlines())
     said = [one for _, one in chat.heard]
     assert [(one["text"], one["status"]) for one in said] == [
         ("We restore.", "running"),
@@ -133,7 +134,7 @@ def test_what_was_done_between_two_people_is_done_once(service: Service) -> None
     program(*resumed, "--done", "dns", status=4)
     assert (service.folder / "alarm").read_text() == "x\n"
     (service.folder / "mended").touch()
-    program(*resumed, status=0)
+    assert "alarm: " not in program(*resumed, status=0).stdout
     assert service.observe() == wanted
     assert service.log() == ["stop", "start"]
     assert (service.folder / "told").read_text().split() == ["running"] * 2 + ["failed", "running"]

@@ -113,6 +113,8 @@ def test_where_nothing_stood_nothing_stands_again(tmp_path: Path) -> None:
     program("backup", status=0)
     service.destroy()
     run = program.json("dr-restore", "--confirm", "quaybot")["run"]
+    shown = program("prune", "--safety", "--dry-run", status=0).stdout
+    assert f"Forget {run}, which kept nothing of db" in shown
     program("dr-restore", "--rollback", run, "--confirm", "quaybot", status=0)
     assert not (service.folder / "data" / "quaybot.db").exists()
     assert not (service.folder / "config").exists()

@@ -37,6 +37,8 @@ class Settings:
     require: Callable[[], None] = lambda: None
     # What the journal's end remembers for `status`; given how the run ended.
     details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {}
+    # The flags by which a run is gone on with, where the spec here alone does not do.
+    again: str = ""
 
 
 def end(

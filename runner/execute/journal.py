@@ -59,6 +59,7 @@ class RunState:
 
     run: str
     owner: Owner | None = None
+    again: str = ""  # flags that the line needs which goes on with it
     started_at: str | None = None
     ended_at: str | None = None  # None: still running, or killed
     status: str = "running"
@@ -152,8 +153,12 @@ def scrubbed(value: Any) -> Any:
     return value
 
 
-def create_run(state: Path, run: str, plan: Plan, listeners: Iterable[Listener]) -> Journal:
-    """Make a run's folder with its plan, and open its journal."""
+def create_run(
+    state: Path, run: str, plan: Plan, listeners: Iterable[Listener], again: str = ""
+) -> Journal:
+    """Make a run's folder with its plan, and open its journal. `again` are the flags by which it
+    can be gone on with, where the spec here alone does not do.
+    """
     folder = run_folder(state, run)
     make_folder(state)
     # First of all: what is there and not noted counts as the oldest, and could be dropped.
@@ -162,17 +167,30 @@ def create_run(state: Path, run: str, plan: Plan, listeners: Iterable[Listener])
     write_bytes(folder / PLAN, canonical(plan.as_json()))
     _open(folder)
     journal = Journal(folder, listeners)
-    journal.append("run", run=run, kind=plan.kind, plan=plan.id, owner=this_process().to_json())
+    _begin(journal, run, plan, again)
     return journal
 
 
-def continue_run(state: Path, run: str, listeners: Iterable[Listener]) -> tuple[Plan, Journal]:
+def continue_run(
+    state: Path, run: str, listeners: Iterable[Listener], again: str = ""
+) -> tuple[Plan, Journal]:
     """Open the plan and the journal of a run that ended early. Raises Locked if it goes on."""
     plan = read_plan(state, run)
     _open(run_folder(state, run))
     journal = Journal(run_folder(state, run), listeners)
-    journal.append("run", run=run, kind=plan.kind, plan=plan.id, owner=this_process().to_json())
+    _begin(journal, run, plan, again)
     return plan, journal
+
+
+def _begin(journal: Journal, run: str, plan: Plan, again: str) -> None:
+    journal.append(
+        "run",
+        run=run,
+        kind=plan.kind,
+        plan=plan.id,
+        owner=this_process().to_json(),
+        **({"again": again} if again else {}),
+    )
 
 
 def give_up(state: Path, run: str, error: HoldfastError) -> None:
@@ -297,6 +315,7 @@ def _run(state: RunState, event: Event) -> RunState:
     return replace(
         state,
         owner=Owner.from_json(event["owner"]),
+        again=event.get("again", ""),
         started_at=state.started_at or event["at"],
         ended_at=None,
         status="running",

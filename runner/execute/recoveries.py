@@ -25,17 +25,19 @@ class HalfDone:
 
     run: str
     kind: str
+    again: str  # flags that the line needs which goes on with it
     status: str  # failed | interrupted
     placed: tuple[str, ...]  # sources that stand as it left them
     lacks: tuple[str, ...]  # steps that it did not do
     stopped: tuple[str, ...]  # services that it stopped and nobody started
 
 
-def resume_line(kind: str, run: str) -> str | None:
+def resume_line(kind: str, run: str, again: str = "") -> str | None:
     """The line that goes on with a run; None where none does: a restore is begun anew."""
     if kind == "restore":
         return None
-    return f"holdfast {'dr-restore' if kind == 'rollback' else kind} --resume {run}"
+    line = f"holdfast {'dr-restore' if kind == 'rollback' else kind} --resume {run}"
+    return f"{line} {again}" if again else line
 
 
 def killed_recoveries(state: Path) -> list[str]:
@@ -67,7 +69,7 @@ def half_done(state: Path) -> list[HalfDone]:
         down = tuple(name for name in _of(done, "stop") if name not in {*started, *later_started})
         over = known.ended_at is not None and known.status != "done"
         if over and (here or down) and resume_line(plan.kind, run):
-            found.append(HalfDone(run, plan.kind, known.status, here, lacks, down))
+            found.append(HalfDone(run, plan.kind, known.again, known.status, here, lacks, down))
         later_placed.update(placed)
         later_started.update(started)
     return found

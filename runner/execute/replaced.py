@@ -18,7 +18,8 @@ from runner.spec.model import Spec
 from runner.store.cache import Cache, cache_file
 from runner.store.catalog import read_manifest
 from runner.store.chain import Link
-from runner.store.records import Pin, body_of, pins, read_records, write_record
+from runner.store.pinned import pins
+from runner.store.records import Pin, body_of, read_records, write_record
 from runner.store.snapshot import MANIFEST, Manifest, SnapshotId, folder_of
 from runner.target import NotAllowed, Target
 from runner.target.protection import held_until, protect, words

@@ -32,7 +32,8 @@ def execute(plan: Plan, context: Context, settings: Settings, *, guarded: bool =
             # Another run may have been waited for.
             require_same_destinations(plan, context.spec)
         settings.require()
-        journal = journals.create_run(context.spec.state, context.run, plan, settings.listeners)
+        state, told = context.spec.state, settings.listeners
+        journal = journals.create_run(state, context.run, plan, told, settings.again)
         return _drive(plan, context, journal, settings)
 
 
@@ -50,7 +51,9 @@ def resume(context: Context, settings: Settings, *, again: Iterable[str] = ()) -
             state = journals.read_run(context.spec.state, context.run)
             if state.status == "done":
                 raise UsageError(f"The run {context.run} is done; there is nothing to resume.")
-            _, journal = journals.continue_run(context.spec.state, context.run, settings.listeners)
+            _, journal = journals.continue_run(
+                context.spec.state, context.run, settings.listeners, settings.again
+            )
         for step, report in context.reported.items():
             if step not in state.reported:
                 journal.append("reported", step=step, by=report.get("by"))

@@ -159,7 +159,8 @@ class Session:
         self, details: Callable[[Finished], Mapping[str, Any]] = lambda _finished: {}
     ) -> Settings:
         """How this command executes."""
-        return Settings(self.call.listeners, self.call.wait, self.require, details)
+        again = self.call.again if self.call.origin is not None else ""
+        return Settings(self.call.listeners, self.call.wait, self.require, details, again)
 
     def settle(self, *, but: str | None = None) -> list[Finished]:
         """Take back what killed runs left half done, except the one that is to be resumed."""

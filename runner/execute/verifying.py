@@ -66,6 +66,8 @@ def record(step: Step, context: Context, findings: Sequence[Finding]) -> StepFai
     """Write one record for all findings, whatever they say; return why the target takes none."""
     spec = context.spec
     now = datetime.now(UTC)
+    behind = step.params.get("behind")
+    last = None if behind is None else datetime.fromisoformat(behind)
     proofs = [
         Proof(
             snapshot=one.snapshot,
@@ -79,6 +81,7 @@ def record(step: Step, context: Context, findings: Sequence[Finding]) -> StepFai
             key=context.key,
             reason=one.reason,
             sample=one.sample,
+            behind=last if last is not None and last >= now else None,
         )
         for one in findings
     ]

@@ -64,10 +64,13 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def sweep(parent: Path) -> list[Path]:
-    """Remove the scratch folders right below `parent` whose owner is dead; return them.
+    """Remove the scratch folders right below `parent` whose owner is dead; return them. What the
+    commands of a drill left in the background goes with its folder.
 
     What this user did not make is left alone, and so is what cannot be removed.
     """
+    from runner.prove.command import end_left_behind
+
     swept = []
     with suppress(FileNotFoundError):
         for note in sorted(parent.iterdir()):
@@ -77,6 +80,7 @@ def sweep(parent: Path) -> list[Path]:
             with suppress(OSError), note.open("r+b") as file:
                 # A process of another container has an id that means nothing here.
                 if lock(file.fileno(), wait=0):
+                    end_left_behind(folder)
                     _remove(folder, note)
                     swept.append(folder)
     return swept

@@ -12,6 +12,7 @@ from runner.plan.model import Plan
 from runner.plan.telling import no_return_words, point_of_no_return, skew_words
 from runner.registry import open_source
 from runner.report.rekey_words import rekey_danger
+from runner.report.target_words import counted
 from runner.source import Place, Source
 from runner.spec.units import format_duration, format_size
 
@@ -84,8 +85,9 @@ def safety_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What letting safety copies go would lose."""
     count = sum(len(one["copies"]) for one in rows)
     size = format_size(sum(copy["bytes"] for one in rows for copy in one["copies"]))
-    runs = len({one["run"] for one in rows})
-    yield f"On {host_name()}, this removes {count} safety copies of {runs} runs ({size}), for good."
+    copies = "1 safety copy" if count == 1 else f"{count} safety copies"
+    runs = counted(len({one["run"] for one in rows}), "run")
+    yield f"On {host_name()}, this removes {copies} of {runs} ({size}), for good."
     yield "What they replaced cannot be put back any more."
 
 
@@ -95,6 +97,11 @@ def _removal(plan: Plan) -> list[str]:
     lines += [
         f"Its manifest at {target} is damaged ({reason}): nobody can say what it holds there."
         for target, reason in facts["damaged"].items()
+    ]
+    lines += [f"{target} cannot be read: a copy there stays." for target in facts.get("unread", ())]
+    lines += [
+        f"{one} has the same content, for other recipients, and stays."
+        for one in facts.get("same", ())
     ]
     return lines
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runner.errors import HoldfastError
+from runner.errors import HoldfastError, SpecError, user_name
 from runner.execute.session import Session
 from runner.process import run
 from runner.prove.command import isolation
@@ -98,13 +99,23 @@ def _state(session: Session) -> Iterator[Examined]:
     except OSError as error:
         yield Examined("state folder", "FAIL", f"{state} cannot be written: {error.strerror}")
         return
-    free = shutil.disk_usage(state).free
-    yield Examined("state folder", "ok", f"{state}, {format_size(free)} free")
+    words = f"{state}, {format_size(shutil.disk_usage(state).free)} free"
+    owner, me = state.stat().st_uid, os.geteuid()
+    if owner == me:
+        yield Examined("state folder", "ok", words)
+        return
+    theirs, mine = user_name(owner), user_name(me)
+    other = f"it belongs to {theirs}: what {mine} writes there, {theirs} cannot read"
+    yield Examined("state folder", "warn", f"{words}; {other}. Run Holdfast as {theirs}")
 
 
 def _sources(session: Session) -> Iterator[Examined]:
     for name, one in session.spec.sources.items():
-        source = open_source(one)
+        try:
+            source = open_source(one)
+        except SpecError as error:  # it waits for a variable, and the next one may, too
+            yield Examined(f"source {name}", "FAIL", error.message)
+            continue
         there, examined = source.exists(), list(source.examine())
         # Of a server that is down nobody knows what it holds.
         down = any(one.what == "server" and one.verdict == "FAIL" for one in examined)

@@ -214,7 +214,9 @@ def _record(
         "report_sha256": hashes[f"{drilled.run}.json"],
         "reports": dict(hashes),
     }
-    result = DrillResult(drilled.run, at, code == 0, details)
+    last = max((one.place for one in catalog.drills), default=None)
+    behind = last if last is not None and last >= at else None
+    result = DrillResult(drilled.run, at, code == 0, details, behind)
     unrecorded = []
     for name in session.targets:
         if name in catalog.unreachable:

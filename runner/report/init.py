@@ -23,7 +23,12 @@ __all__ = ["namespace"]
 
 
 def initialise(folder: Path, file: Path, *, force: bool, tasks: bool) -> Outcome:
-    """Write the spec and the key. Nothing that exists is replaced unless `force` says so."""
+    """Write the spec and the key. Nothing that exists is replaced unless `force` says so; where
+    there is a spec, `tasks` alone can still be had.
+    """
+    if tasks and file.exists() and not force:
+        notes = [f"Kept: {file} (--force replaces it)", _write_tasks(folder, force=False)]
+        return Outcome("init", {"file": str(file)}, notes=tuple(notes))
     found = look_around(folder)
     if not found.sources:
         raise UsageError(
@@ -137,4 +142,7 @@ def _advice(folder: Path, key: Path) -> Iterator[str]:
         "drawer: without it no backup can be read, and nobody can make it again."
     )
     if (folder / ".git").exists():
-        yield "Add .holdfast/ and backups/ to .gitignore."
+        yield (
+            "Add .holdfast/, backups/ and *.before-* to .gitignore: the last are the safety copies "
+            "of what a restore replaces, of .env too."
+        )

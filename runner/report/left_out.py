@@ -10,6 +10,7 @@ from pathlib import Path
 from runner.errors import HoldfastError
 from runner.report import compose
 from runner.source.git_command import find, git
+from runner.swap import is_ours
 
 # Made anew by a build or by the next start; or Holdfast's own: each snapshot holds its spec.
 _MADE_ANEW = {
@@ -61,7 +62,7 @@ def _parts(folder: Path, entry: str, taken: set[str]) -> Iterator[str]:
     """The entry, or those parts of it that are not taken."""
     above = {str(one) for one in (Path(entry), *Path(entry).parents)}
     anew = _MADE_ANEW & set(Path(entry).parts) or entry.endswith((".pyc", "_cache"))
-    if anew or above & taken:
+    if anew or above & taken or is_ours(Path(entry).name):
         return
     path = folder / entry
     if path.is_dir() and not path.is_symlink():

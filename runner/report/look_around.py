@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from runner.errors import UsageError
 from runner.report import left_out
 from runner.report.compose import NAMES, started_here
+from runner.swap import is_ours
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 DEEPEST = 4
@@ -102,7 +103,8 @@ def _databases(folder: Path) -> Iterator[Path]:
         folders[:] = [] if deep else sorted(set(folders) - SKIPPED)
         for name in files:
             path = here / name
-            if _is_sqlite(path):
+            # What a restore kept of a database is none to protect.
+            if not is_ours(name) and _is_sqlite(path):
                 yield path
 
 

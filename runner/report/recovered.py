@@ -11,6 +11,7 @@ from runner.execute.recoveries import resume_line
 from runner.plan.model import Plan
 from runner.plan.telling import skew_words
 from runner.report.outcome import Outcome
+from runner.report.reporters import QUIET_REASONS
 
 # What the contract calls a step that did not run for another's sake.
 PUBLIC_STATUS = {"blocked": "skipped", "undone": "failed", "started": "interrupted"}
@@ -52,9 +53,12 @@ def _notes(plan: Plan, finished: Finished) -> Iterable[str]:
             )
     for step in plan.steps:
         result = finished.results.get(step.id)
-        if step.action == "notify.tell" and result is not None and result.status == "skipped":
+        if result is None:
+            continue
+        quiet = result.status != "skipped" or result.reason in QUIET_REASONS
+        if step.action == "notify.tell" and not quiet:
             yield f"{step.id}: {result.reason}"
-        if step.action == "recovery.prove" and result is not None:
+        if step.action == "recovery.prove":
             for note in result.outputs.get("notes", ()):
                 yield f"{step.params['source']}: {note}"
 

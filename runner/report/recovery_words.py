@@ -38,7 +38,8 @@ def drill_lines(outcome: Outcome) -> Lines:
                      met(one["met"])))  # fmt: skip
     yield from table(("", "OF", "OBJECTIVE", "MEASURED", ""), rows)
     for one in data["checks"]:
-        yield f"{one['verdict']:5} {one['source'] or ''} {one['name']}"
+        of = f"{one['source']} " if one["source"] else ""
+        yield f"{one['verdict']:5} {of}{one['name']}"
     yield f"Isolation: {data['isolation']}. Clean-up: {data['cleanup']}. Report: {data['report']}"
 
 

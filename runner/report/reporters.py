@@ -20,6 +20,9 @@ MARKS = {
     "undone": "undo",
 }
 
+# What hangs on a step that could not run either: the one that broke is told, and what needed it.
+ON_THE_WAY = (", which did not run", "the run was interrupted")
+
 # Compensation that had nothing to do is no news.
 QUIET_REASONS = ("nothing to take back",)
 
@@ -62,8 +65,11 @@ def _ended(event: Event) -> str | None:
     status, reason = event["status"], event.get("reason") or ""
     if status == "skipped" and (reason in QUIET_REASONS or reason.endswith("was not started")):
         return None
+    if status == "blocked" and reason.endswith(ON_THE_WAY):
+        return None
     words = reason
-    if event.get("error"):
+    # What ended with an interrupt says why it did, and not what was wrong.
+    if event.get("error") and status != "interrupted":
         words = event["error"]["message"]
     seconds = event.get("seconds") or 0
     took = f"  {seconds:.1f} s" if seconds >= 0.1 else ""

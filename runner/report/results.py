@@ -11,9 +11,8 @@ from runner.execute.ending import Finished
 from runner.execute.journal import StepResult
 from runner.plan.model import Plan, Step
 from runner.report.outcome import Outcome
-from runner.spec.model import DEFAULT_PROFILE
+from runner.report.removed import left_alone
 from runner.store.chain import Gap, Guard
-from runner.store.snapshot import NEWER
 
 EMPTY: Mapping[str, str] = {}
 
@@ -151,52 +150,6 @@ def _gap(gap: Gap) -> dict[str, Any]:
     }
 
 
-def prune_outcome(plan: Plan, finished: Finished) -> Outcome:
-    """`prune` and `delete`: what went, and why the rest stays."""
-    outputs = [finished.results[step.id].outputs for step in plan.steps]
-    return Outcome(
-        plan.kind,
-        {
-            "kept": [one for out in outputs for one in out.get("kept", [])],
-            "removed": [one for out in outputs for one in out.get("removed", [])],
-            "damaged": _left_alone(plan, finished),
-            "foreign": [
-                {"key": key, "target": step.params["target"]}
-                for step, out in zip(plan.steps, outputs, strict=True)
-                for key in out.get("foreign", [])
-            ],
-        },
-        finished.exit_code,
-        finished.error,
-        notes=tuple(
-            f"the manifest of {plan.facts['snapshot']} at {target} was damaged: {reason}"
-            for target, reason in plan.facts.get("damaged", {}).items()
-        ),
-    )
-
-
-def _left_alone(plan: Plan, finished: Finished) -> list[dict[str, str | None]]:
-    """What a prune did not touch because its manifest is damaged, and the line that removes it;
-    None where it may be whole for a newer version.
-    """
-    profile = "" if plan.profile == DEFAULT_PROFILE else f" --profile {plan.profile}"
-    found = {
-        (one["id"], one["target"]): one
-        for step in plan.steps
-        if step.id in finished.results
-        for one in finished.results[step.id].outputs.get("damaged", [])
-    }
-    return [
-        {
-            **one,
-            "next": None
-            if one["reason"].endswith(NEWER)
-            else f"holdfast delete --snapshot {name} --confirm {name}{profile}",
-        }
-        for (name, _), one in found.items()
-    ]
-
-
 def pin_outcome(plan: Plan, finished: Finished) -> Outcome:
     """`pin` and `unpin`: how the snapshot stands now, and where that is written down."""
     facts = plan.facts
@@ -206,7 +159,15 @@ def pin_outcome(plan: Plan, finished: Finished) -> Outcome:
     data: dict[str, Any] = {"id": facts["snapshot"], "pinned": pinned, "targets": written}
     if plan.kind == "pin":
         data["until"] = facts["until"] if written else facts["pinned_until"]
-    return Outcome(plan.kind, data, finished.exit_code, finished.error)
+    later = {
+        "pin": "it is told by the next backup that reaches it",
+        "unpin": "that stays pinned until you unpin it again",
+    }
+    notes = tuple(
+        f"{name} cannot be read. If it has a copy, {later[plan.kind]}."
+        for name in facts.get("unread", ())
+    )
+    return Outcome(plan.kind, data, finished.exit_code, finished.error, notes)
 
 
 def _snapshot(
@@ -247,7 +208,7 @@ def _why(result: StepResult | None) -> str:
 
 
 def _notes(plan: Plan, finished: Finished) -> Iterable[str]:
-    for one in _left_alone(plan, finished):
+    for one in left_alone(plan, finished):
         state = "is damaged" if one["next"] else "cannot be read here"
         yield f"{one['id']} at {one['target']} {state}, and is not pruned: {one['reason']}"
         if one["next"]:

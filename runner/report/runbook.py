@@ -5,8 +5,9 @@ Its `sh` blocks, run in order by `bash -e`, do what `dr-restore` does, with ordi
 
 from __future__ import annotations
 
+import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -30,6 +31,8 @@ from runner.store.records import ODD, DrillResult
 
 # Steps that only the tool needs: they stage beside, and tidy up after themselves.
 LEFT_TO_THE_TOOL = ("recovery.unswap", "recovery.discard", "recovery.prove", "recovery.confirm")
+
+VARIABLE = re.compile(r"\b[A-Z_]{6,}\b")
 
 
 def write_runbook(session: Session, file: Path | None) -> Outcome:
@@ -150,8 +153,10 @@ def _needs(spec: Spec, plan: Plan) -> Iterable[str]:
     if objective is not None and objective.rto is not None:
         yield f"- The promise: everything is back within {format_duration(objective.rto)}."
     shown = [step for step in plan.steps if step.action not in LEFT_TO_THE_TOOL]
-    lines = [line for step in shown for line in action_named(step.action).commands(step, spec)]
-    yield f"- Programs: {', '.join(['bash', 'coreutils', *programs_in(lines)])}."
+    typed = [(step, action_named(step.action).commands(step, spec)) for step in shown]
+    lines = [line for _, commands in typed for line in commands]
+    yield f"- Programs: {'; '.join(['bash', 'coreutils', *programs_in(lines)])}."
+    yield from (f"- {text(one)}" for one in dict.fromkeys(_to_be_set(typed)))
     if spec.encryption is None:
         yield "- Nothing is encrypted."
         return
@@ -159,6 +164,17 @@ def _needs(spec: Spec, plan: Plan) -> Iterable[str]:
     where = f" (declared as {text(identity.reference)})" if identity else ""
     yield f"- The identity that opens what is encrypted{where}. The key of any one of these does:"
     yield from (f"  - {text(recipient)}" for recipient in spec.encryption.recipients)
+
+
+def _to_be_set(typed: Iterable[tuple[Step, Sequence[str]]]) -> Iterator[str]:
+    """What a person puts into variables, as it stands at the steps that read them."""
+    for step, commands in typed:
+        if step.action not in ("recovery.stage", "recovery.swap"):
+            continue
+        mine = f"For {step.params['source']}: " if step.action == "recovery.swap" else ""
+        for one in commands:
+            if _is_instruction(one) and VARIABLE.search(one):
+                yield f"{mine}{one.lstrip('# ')}"
 
 
 def _prologue(spec: Spec) -> list[str]:

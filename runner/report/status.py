@@ -184,7 +184,10 @@ def _answered(answer: Answers | HoldfastError | None) -> dict[str, Any]:
 
 def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[tuple[int, str]]:
     """What is not well, with the exit code that it means, and the line to type next."""
-    found = [(4, _unfinished(run)) for run in killed_recoveries(session.spec.state)]
+    found = [
+        (4, _unfinished(run, journal.read_run(session.spec.state, run).again))
+        for run in killed_recoveries(session.spec.state)
+    ]
     found += [(4, _half_done(one)) for one in half_done(session.spec.state)]
     found += [(4, one) for one in _policy_troubles(data["policies"])]
     found += [(4, one) for one in _target_troubles(session, catalog)]
@@ -198,8 +201,8 @@ def _troubles(session: Session, data: dict[str, Any], catalog: Catalog) -> list[
     return found + list(_drill_troubles(session, catalog))
 
 
-def _unfinished(run: str) -> str:
-    line = resume_line(journal.kind_of(run), run) or "holdfast verify"
+def _unfinished(run: str, again: str) -> str:
+    line = resume_line(journal.kind_of(run), run, again) or "holdfast verify"
     return (
         f"The run {run} was killed: what it replaces may be there in part, and services that it "
         "stopped may be down. Any command that acts takes that back first, backup and verify too. "
@@ -220,7 +223,7 @@ def _half_done(one: HalfDone) -> str:
     return (
         f"The run {one.run} ended as {one.status} ({told}). "
         + (f"What it replaced is put back by: {back}. " if one.placed else "")
-        + f"Next: {resume_line(one.kind, one.run)}"
+        + f"Next: {resume_line(one.kind, one.run, one.again)}"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from runner.spec.units import format_duration, format_size
@@ -45,13 +45,13 @@ def loss_words(target: Row) -> str | None:
             f"{counted(count, 'snapshot')} that {'is' if count == 1 else 'are'} only there"
         )
     if lost["sources"]:
-        parts.append(f"every copy of {_some(lost['sources'])}")
+        parts.append(f"every copy of {some(lost['sources'])}")
     words = f"{' and '.join(parts)} would be lost" if parts else "nothing would be lost"
     back = [f"{name} by {format_age(seconds)}" for name, seconds in lost["set_back"].items()]
     if back:
-        words += f", and the newest copy would be older: {_some(back)}"
+        words += f", and the newest copy would be older: {some(back)}"
     if lost["unknown"]:
-        words += f" (what {_some(lost['unknown'])} holds is not known)"
+        words += f" (what {some(lost['unknown'])} holds is not known)"
     return words
 
 
@@ -75,6 +75,7 @@ def counted(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def _some(names: list[str]) -> str:
-    more = len(names) - MOST_NAMES
-    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+def some(names: Sequence[str], most: int = MOST_NAMES, comma: str = ", ") -> str:
+    """Names in one line: the first, and how many more there are."""
+    more = len(names) - most
+    return comma.join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -82,7 +82,7 @@ def examinations(session: Session) -> list[dict[str, Any]]:
     }
     if measured:
         _remember(session.spec, {**last_measured(session.spec), **measured})
-    catalog = session.catalog(patience=STATUS_SECONDS)
+    catalog = session.catalog(patience=STATUS_SECONDS, needed=())
     return [_row(session, catalog, name, one) for name, one in found.items()]
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from itertools import chain, repeat
 
 from runner.report.lines import Lines, seconds, table
 from runner.report.outcome import Outcome, visible
 from runner.report.recovery_words import drill_lines, recovery_lines, removed_lines, safety_lines
 from runner.report.rekey_words import rekey_lines
 from runner.report.status_words import ready_lines, status_lines
-from runner.report.target_words import counted
+from runner.report.target_words import counted, some
 from runner.secret import SCRUBBER
 from runner.spec.units import format_duration, format_size
+
+MOST_SOURCES = 6  # of a snapshot, in a line of a list; `show` names all
+MOST_TYPED = 8  # lines of a step's commands, on a terminal
 
 
 def printed(outcome: Outcome) -> tuple[list[str], list[str]]:
@@ -21,7 +26,7 @@ def printed(outcome: Outcome) -> tuple[list[str], list[str]]:
     if outcome.error is not None and outcome.command not in SAYS_ITS_ERROR:
         kind = "Not done" if outcome.exit_code == 7 else "Error"
         mended.append(f"{kind}: {outcome.error['message']}")
-    if outcome.data.get("next"):
+    if outcome.data.get("next") and outcome.command != "plan":  # which tells it itself
         mended.append(f"Next: {outcome.data['next']}")
     first, second = ([visible(SCRUBBER.clean(line)) for line in some] for some in (found, mended))
     return first, second
@@ -60,12 +65,26 @@ def _plan(outcome: Outcome) -> Lines:
         yield f"{number:3}. {step['id']}: {step['title']}{when}"
         if step["reason"]:
             yield f"     because {step['reason']}"
-        yield from ("     $ " + one.replace("\n", "\n       ") for one in step["commands"])
+        yield from _typed(step["commands"])
     yield ""
     yield from outcome.notes
     yield f"Plan {data['plan'][:16]}. Nothing was done."
     if data["next"]:
         yield f"Saved. Next: {data['next']}"
+
+
+def _typed(commands: list[str]) -> Lines:
+    """What one would type. A person at a terminal would lose the plan among the lines of it all."""
+    lines = [
+        mark + line
+        for one in commands
+        for mark, line in zip(chain(["$ "], repeat("  ")), one.split("\n"), strict=False)
+    ]
+    hidden = len(lines) - MOST_TYPED if sys.stdout.isatty() else 0
+    if hidden > 1:
+        del lines[MOST_TYPED:]
+        lines.append(f"… and {hidden} more lines: piped to `less`, all are shown")
+    yield from (f"     {line}" for line in lines)
 
 
 def _backup(outcome: Outcome) -> Lines:
@@ -97,7 +116,7 @@ def _list(outcome: Outcome) -> Lines:
         (
             "/".join(one[key] for key in ("project", "profile", "id") if key in one),
             one["taken_at"],
-            ",".join(one["sources"]) + (f" (no {','.join(one['missing'])})" * bool(one["missing"])),
+            _sources(one["sources"]) + (f" (no {_sources(one['missing'])})" * bool(one["missing"])),
             format_size(one["bytes"]),
             ",".join(one["targets"]),
             one["proved"]["level"] if one["proved"] else "-",
@@ -110,6 +129,10 @@ def _list(outcome: Outcome) -> Lines:
     elif not outcome.notes:
         yield "There are no snapshots yet. Next: holdfast backup"
     yield from (f"Trouble: {note}" for note in outcome.notes)
+
+
+def _sources(names: list[str]) -> str:
+    return some(names, MOST_SOURCES, ",")
 
 
 def _verify(outcome: Outcome) -> Lines:
@@ -183,7 +206,8 @@ def _history(outcome: Outcome) -> Lines:
         yield from table(("DRILL", "AT", "", "RTO"), rows)
     if "runs" in outcome.data:
         runs = outcome.data["runs"]
-        rows = [(one["run"], one["kind"], one["status"], one["error"] or "") for one in runs]
+        rows = [(one["run"], one["kind"], one["status"], (one["error"] or "").partition("\n")[0])
+                for one in runs]  # fmt: skip
         yield from table(("RUN", "KIND", "ENDED", ""), rows)
     if outcome.data["older"]:
         yield f"And {outcome.data['older']} older ones: --last all"
@@ -212,6 +236,7 @@ def _pin(outcome: Outcome) -> Lines:
     stands = f"pinned{until}" if data["pinned"] else "not pinned any more"
     if data["targets"]:
         yield f"{data['id']} is {stands} at {', '.join(data['targets'])}."
+    yield from (f"Note: {note}" for note in outcome.notes)
 
 
 def _fetch(outcome: Outcome) -> Lines:

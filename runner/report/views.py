@@ -50,6 +50,8 @@ def snapshot(call: Call, wanted: str) -> Outcome:
     manifest, _ = read_manifest(session.targets[one.targets[0]], spec.project, spec.profile, one.id)
     data = {**asdict(manifest), "targets": list(one.targets), "pinned": one.pinned}
     data["proofs"] = [{**asdict(proof), "at": stamp(proof.at)} for proof in one.proofs]
+    for proof in data["proofs"]:
+        del proof["behind"]
     return Outcome("show", data)
 
 

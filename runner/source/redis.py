@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from runner import process
 from runner.errors import HoldfastError, PersonNeeded, StepFailed, UsageError
 from runner.secret import Secret
 from runner.source import (
@@ -143,9 +144,12 @@ class RedisSource:
         placed = redis_scratch.find(Path(destination), PLACED)
         if placed is None:
             raise StepFailed(f"No Redis server runs in {destination}.")
-        at = ("-s", str(placed.socket), "-n", str(self.server.database))
-        return Prompt((program, *at, *([] if text is None else redis_live.words(text))),
-                      stdin=None if text is None else b"")  # fmt: skip
+        at = [program, "-s", str(placed.socket), "-n", str(self.server.database)]
+        if text is None:
+            return Prompt(tuple(at))
+        # From 7.0 on a mistake ends the program with a status of its own, where it is asked to.
+        strict = process.run([program, "-e", "--version"], accept=(0, 1)).status == 0
+        return Prompt((*at, *(["-e"] if strict else []), *redis_live.words(text)), stdin=b"")
 
     def ask(self, kind: str, question: str, where: str, timeout: float) -> Any:
         """One value by a Redis command, read only."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from runner.secret import Secret
 from runner.source import Decode, Stored
 from runner.source.redis_address import Address
 from runner.source.redis_spot import Owned
@@ -150,7 +151,7 @@ def own_place_commands(folder: str, owned: Owned, address: Address) -> list[str]
         for name in ("dbfilename", "appenddirname", "appendfilename")
     ]
     place = f"REDIS_DATA_DIR={quote(str(owned.data))}"
-    return [*_password(address), *asked, stop, place, *lines, start]
+    return [_client(), *_password(address), *asked, stop, place, *lines, start]
 
 
 def _file_name(stored: Stored) -> str:
@@ -165,7 +166,9 @@ def _password(address: Address) -> list[str]:
         return [f"# first: export REDIS_URL=… (the {address.hidden})"]
     if address.password is None:
         return []
-    return ["# first: export REDISCLI_AUTH=… (the password)"]
+    password = address.password
+    where = f" in {password.reference}" if isinstance(password, Secret) else ""
+    return [f"# first: export REDISCLI_AUTH=… (the password{where})"]
 
 
 def _aside(path: str) -> list[str]:
@@ -185,19 +188,26 @@ def _chosen(folder: str) -> list[str]:
 
 def _replay(folder: str, data: str) -> list[str]:
     """Make an RDB of commands, by a server that runs on the folder meanwhile."""
-    server = "redis-server --port \"$port\" --bind 127.0.0.1 --daemonize yes --save ''"
-    named = '--dbfilename "${dump##*/}"'
+    log = quote(f"{folder}.log")
+    start = (
+        '"$server" --port "$port" --bind 127.0.0.1 --save \'\' --appendonly no'
+        f' --dir {data} --dbfilename "${{dump##*/}}" --databases 1024 > {log} 2>&1 &'
+    )
     return [
+        _client(),
+        *_server(f"{folder}/{DUMP}"),
         PORT,
-        f"{server} --appendonly no --dir {data} {named} --databases 1024",
-        _until(f"{COPY} PING > /dev/null"),
+        start,
+        "export scratch=$!",
+        f"{_until(f'{COPY} PING > /dev/null', ALIVE)} || {{ cat {log} >&2; false; }}",
         f"{COPY} --pipe < {quote(f'{folder}/{KEYS}')}",
         f"{COPY} SHUTDOWN SAVE || true",
+        'wait "$scratch" || true',
         'test -e "$dump"',
     ]
 
 
-def _until(holds: str, needs: str = "true") -> str:
+def _until(holds: str, needs: str) -> str:
     """Wait for something that comes soon, but not for ever, nor without what it needs."""
     loop = f"until {holds}; do {needs}; sleep 1; done"
     return f"timeout 3600 bash -e -c {quote(loop)}"

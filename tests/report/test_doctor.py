@@ -63,6 +63,16 @@ def test_a_url_is_shown_without_what_is_secret_in_it(
     assert "hunter2" not in said
 
 
+def test_all_that_waits_for_a_variable_is_told_at_once(tmp_path: Path) -> None:
+    spec = SPEC.format(source='type: sqlite, path: "${DATA}/quay.db"')
+    spec += '  usb: {type: local, path: "${USB}/backups"}\n'
+    (tmp_path / "backup.yaml").write_text(spec)
+    said = Inside(tmp_path)("doctor", status=4).stdout
+    assert "${DATA} has no value. Set it in the environment or in an env_file" in said
+    assert "${USB} has no value." in said
+    assert "ok    target disk" in said
+
+
 # What docker says of a command line that only its plugin understands, by its version.
 WITHOUT_COMPOSE = [
     "unknown shorthand flag: 'T' in -T",

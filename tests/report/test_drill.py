@@ -150,9 +150,11 @@ def test_a_lost_host_needs_the_identity_from_the_safe(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_drill_was_running_is_swept(service: Service, tmp_path: Path) -> None:
-    done, said = tmp_path / "done", tmp_path / "said"
+    done, said, served = tmp_path / "done", tmp_path / "said", tmp_path / "served"
+    serve = f"test -e {done} || {{ setsid sleep 9999 & echo $! > {served}; }}"
     endless = f"test -e {done} || {{ sleep 9999 & echo $! > {said}; wait; }}"
-    entry = f'  - {{name: endless, run: "true", drill: "{endless}"}}\n'
+    entry = f'  - {{name: serve, run: "true", drill: "{serve}"}}\n'
+    entry += f'  - {{name: endless, run: "true", drill: "{endless}"}}\n'
     (service.folder / "backup.yaml").write_text(SPEC.replace("checks:", f"{entry}checks:"))
     with service.program.start("drill") as process:
         deadline = time.monotonic() + 60
@@ -161,12 +163,12 @@ def test_what_a_killed_drill_was_running_is_swept(service: Service, tmp_path: Pa
             time.sleep(0.01)
         process.kill()
         process.wait()
-    sleeping = owner_of(int(said.read_text()))
-    assert alive(sleeping)
+    left = [owner_of(int(one.read_text())) for one in (said, served)]
+    assert all(alive(one) for one in left)
     done.touch()
     facts = drill(Inside(service.folder))["facts"]
     assert len(facts["swept"]) == 1
-    assert not alive(sleeping)
+    assert not any(alive(one) for one in left)
 
 
 def test_what_a_command_leaves_behind_ends_with_the_drill(
@@ -208,6 +210,11 @@ def test_the_key_is_lost(tmp_path: Path) -> None:
     key_lost = ("drill", "--scenario", "key-lost")
     assert "--identity" in holdfast.json(*key_lost, status=1)["error"]["message"]
     holdfast.json(*key_lost, "--identity", tmp_path / "own.key", status=1)
+    (tmp_path / "printed.key").write_text(f"# Typed in again from paper.\n{own.split()[-1]}\n")
+    (tmp_path / "both.key").write_text(escrow + own)
+    for name in ("printed.key", "both.key"):
+        refused = holdfast.json(*key_lost, "--identity", tmp_path / name, status=1)
+        assert "whose loss is supposed" in refused["error"]["message"]
     (tmp_path / "own.key").unlink()
     holdfast.json(*key_lost, "--identity", tmp_path / "escrow.key", status=0)
     (tmp_path / "wrong.key").write_text(keygen()[0])

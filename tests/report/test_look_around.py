@@ -220,6 +220,19 @@ def test_a_first_spec_says_what_is_not_in_it(tmp_path: Path) -> None:
     load_spec(folder / "backup.yaml", None)
     again = Inside(tmp_path)("init", "--file", "shop/backup.yaml", "--force", status=0)
     assert again.stdout == answer.stdout
+    kept = Inside(tmp_path)("init", "--file", "shop/backup.yaml", "--tasks", status=0).stdout
+    assert kept.startswith(f"Kept: {folder / 'backup.yaml'}")
+    assert (folder / "tasks.py").is_file()
+
+
+def test_what_a_restore_kept_is_nothing_to_protect(tmp_path: Path) -> None:
+    for name in ("shop.db", "shop.db.before-20261120t021500z7f3a9c"):
+        with sqlite3.connect(tmp_path / name) as connection:
+            connection.execute("create table orders (id)")
+    (tmp_path / ".env.before-20261120t021500z7f3a9c").touch()
+    found = look_around(tmp_path)
+    assert found.sources == (("shop", "type: sqlite, path: shop.db"),)
+    assert found.files_left_out == ()
 
 
 def as_nobody(work: Callable[[], str]) -> str:

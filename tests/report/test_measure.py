@@ -130,6 +130,13 @@ def test_what_did_not_come_back_missed_its_objective(made: World) -> None:
     assert times["bot"]["met"] is False
 
 
+def test_of_what_somebody_interrupted_nobody_knows(made: World) -> None:
+    plan = made.compile()
+    times = recovery_times(made.spec, plan, ended(plan, 20.0, 130, db_confirm="interrupted"))
+    assert times["system"] == {"objective": 60.0, "measured": None, "met": None}
+    assert times["db"] == {"objective": 10.0, "measured": None, "met": None}
+
+
 def test_what_the_recovery_forgets_did_not_come_back(tmp_path: Path) -> None:
     text = (SMALL + MORE).replace("  - {restore: db}\n", "")
     made = world(load_spec(write_spec(tmp_path, text), None, environment={}), FACTS)

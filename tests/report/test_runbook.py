@@ -48,6 +48,31 @@ def test_hostile_text_stays_where_it_belongs(tmp_path: Path) -> None:
     assert "export GREETING='it'\"'\"'s $HOME `id`'" in printing
 
 
+def test_what_a_person_puts_into_variables_is_told_before_the_first_step(tmp_path: Path) -> None:
+    spec = load_spec(
+        write_spec(
+            tmp_path,
+            """\
+version: 1
+project: quaybot
+sources:
+  main: {type: postgres, host: db, dbname: quay, password: {secret: "env:QUAY_PASSWORD"}}
+  cache: {type: redis, url: "redis://cache", password: {secret: "env:CACHE_PASSWORD"}}
+targets:
+  disk: {type: local, path: backups}
+""",
+        ),
+        None,
+        environment={},
+    )
+    held = [{**FACTS["snapshots"][0], "sources": ["main", "cache"]}]
+    facts = {**FACTS, "snapshots": held, "ask": {"kind": "dr-restore"}}
+    before = render(spec, world(spec, facts).compile()).partition("## 1. ")[0]
+    assert "\n- For main: PGPASSWORD or ~/.pgpass: the password in env:QUAY\\_PASSWORD\n" in before
+    assert "REDISCLI\\_AUTH=… (the password in env:CACHE\\_PASSWORD)\n" in before
+    assert before.count("psql") == 1
+
+
 def test_whom_to_call_what_to_decide_and_how_long_it_takes(tmp_path: Path) -> None:
     text = SMALL + 'contacts: ["Mara <mara@quay.example>, lead", "Ole, +49 40 1234"]\n'
     spec = load_spec(write_spec(tmp_path, text), None, environment={})

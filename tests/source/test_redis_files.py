@@ -18,11 +18,12 @@ from runner.source import Place
 from runner.source.redis_address import parse
 from runner.source.redis_commands import load_commands, place_commands
 from runner.spec.model import SourceSpec
-from tests.redis_server import RedisServer, running
+from tests.redis_server import RedisServer, running, valkey
 from tests.source.conformance import place_in
 from tests.source.put_back import SECOND, THIRD, place_of, put_back, restored
 from tests.source.redis_sample import RedisSample, look
 from tests.source.stack import Stack, bash, decode
+from tests.tools import require_program
 
 OTHER_NAMES = ("--dbfilename", "dump_6380.rdb", "--appenddirname", "the log",
                "--appendfilename", "a b")  # fmt: skip
@@ -237,6 +238,26 @@ def test_printed_commands_want_to_know_which_part_of_a_cluster_a_folder_is(tmp_p
     assert (data / "dump.rdb").read_text() == "restored"
     base = data / "appendonlydir" / "appendonly.aof.1.base.rdb"
     assert base.read_text() == "restored"
+
+
+def test_printed_commands_make_a_file_of_keys_where_there_is_valkey_alone(tmp_path: Path) -> None:
+    there = tmp_path / "bin"
+    there.mkdir()
+    for name in ("bash", "cat", "chown", "cp", "head", "mkdir", "mv", "sleep", "timeout"):
+        (there / name).symlink_to(require_program(name))
+    (there / "valkey-server").symlink_to(valkey())
+    # The two clients differ by their names.
+    (there / "valkey-cli").symlink_to(require_program("redis-cli"))
+    keys = tmp_path / "restored" / "keys.resp"
+    keys.parent.mkdir()
+    keys.write_bytes(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n")
+    subprocess.run(
+        [there / "bash", "-e", "-c", "\n".join(load_commands("restored"))],
+        cwd=tmp_path,
+        env={"PATH": str(there), "REDIS_DATA_DIR": str(tmp_path / "data")},
+        check=True,
+    )
+    assert (tmp_path / "data" / "dump.rdb").read_bytes()[:5] in (b"REDIS", b"VALKE")
 
 
 def test_printed_commands_copy_no_empty_server_over_a_live_one(
