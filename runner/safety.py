@@ -27,7 +27,7 @@ def rollback(call: Call, run: str) -> Prepared:
     """Take back what a restore or a recovery replaced, as long as its safety copies exist."""
     session = Session.open(call)
     state = journal.read_run(session.spec.state, run)
-    if state.ended_at is None and not state.killed:
+    if not state.over:
         raise UsageError(f"The run {run} is still going on.")
     notes = read_notes(session.spec.state)
     mine = [one for one in notes if one.run == run]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.execute import journal as journals
 from runner.execute.locks import RUN_LOCK, held
 from tests.inside import Inside
 from tests.service import SPEC, Service
@@ -46,6 +47,33 @@ def test_each_backup_has_a_number_of_its_own(tmp_path: Path) -> None:
         said = process.communicate()
         assert process.returncode == 0, said
     assert numbers(service) == [1, 2, 3]
+
+
+def open_mark_of(service: Service, run: str) -> Path:
+    return journals.open_mark(service.folder / ".holdfast", run)
+
+
+def test_a_backup_that_was_killed_after_its_last_word_is_no_new_one_for_ever(
+    tmp_path: Path,
+) -> None:
+    service = Service(tmp_path / "service").build()
+    holdfast = Inside(service.folder)
+    run = holdfast.json("backup")["run"]
+    open_mark_of(service, run).touch()
+    holdfast("backup", status=0)
+    assert not open_mark_of(service, run).exists()
+    assert numbers(service) == [1, 2]
+
+
+def test_a_backup_that_was_killed_before_its_first_word_is_settled_once(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    holdfast = Inside(service.folder)
+    run = holdfast.json("backup")["run"]
+    open_mark_of(service, run).touch()
+    (journals.run_folder(service.folder / ".holdfast", run) / journals.JOURNAL).write_text('{"at"')
+    holdfast("backup", status=0)
+    assert not open_mark_of(service, run).exists()
+    assert numbers(service) == [1, 2]
 
 
 def test_what_another_run_did_meanwhile_is_not_due_any_more(tmp_path: Path) -> None:

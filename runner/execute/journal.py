@@ -74,6 +74,11 @@ class RunState:
         """Whether it neither ended nor has a living process."""
         return self.ended_at is None and (self.owner is None or not alive(self.owner))
 
+    @property
+    def over(self) -> bool:
+        """Whether it does nothing more by itself: it ended, or was killed."""
+        return self.ended_at is not None or self.killed
+
 
 class Journal:
     """Appends events durably, scrubbed of secrets, and tells the listeners.

@@ -34,12 +34,16 @@ def settle_killed(
     """Take back what killed runs left half done, except the run that is to be resumed."""
     settled = []
     for run in journals.open_runs(state):
-        if run == but or not journals.read_run(state, run).killed:
+        if run == but or not journals.read_run(state, run).over:
             continue
         with held(state, SETTLE_LOCK, run, wait=settings.wait):
             # Another command may have done it meanwhile.
-            if journals.read_run(state, run).killed:
+            known = journals.read_run(state, run)
+            if known.killed:
                 settled += _settle_one(context_of, state, run, settings)
+            elif known.ended_at is not None:
+                # It was killed after its last word.
+                journals.open_mark(state, run).unlink(missing_ok=True)
     sweep(state / "scratch")
     journals.drop_old_runs(state, MOST_RUNS)
     for folder in (state, state / "scratch", state / "cache"):

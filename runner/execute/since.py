@@ -27,7 +27,7 @@ class Ended:
         """Raise Overtaken if another one has ended since. To be asked under the lock that runs of
         this kind hold, so that none goes on.
         """
-        more = _known(self.state, self.kind) - self.runs
+        more = ended(self.state, self.kind).runs - self.runs
         if more:
             raise Overtaken(
                 f"The plan is stale: {', '.join(sorted(more))} came first.", remedy="Plan again."
@@ -36,19 +36,16 @@ class Ended:
 
 def ended(state: Path, kind: str) -> Ended:
     """The runs of that kind that have ended by now, or were killed."""
-    return Ended(state, kind, frozenset(_known(state, kind) - _going_on(state)))
+    runs = [run for run in journal.list_runs(state) if journal.kind_of(run) == kind]
+    going = {run for run in journal.open_runs(state) if _may_go_on(state, run)}
+    return Ended(
+        state,
+        kind,
+        frozenset(run for run in runs if run not in going and journal.has_begun(state, run)),
+    )
 
 
-def _known(state: Path, kind: str) -> set[str]:
-    runs = (run for run in journal.list_runs(state) if journal.kind_of(run) == kind)
-    return {run for run in runs if journal.has_begun(state, run)}
-
-
-def _going_on(state: Path) -> set[str]:
-    return {run for run in journal.open_runs(state) if not _is_dead(state, run)}
-
-
-def _is_dead(state: Path, run: str) -> bool:
-    """Whether a run was killed; one that has not even said who it is may just begin."""
+def _may_go_on(state: Path, run: str) -> bool:
+    """Whether a run is not over; one that has not even said who it is may just begin."""
     known = journal.read_run(state, run)
-    return known.owner is not None and known.killed
+    return known.owner is None or not known.over
