@@ -171,8 +171,8 @@ class _Making:
             return "it is not encrypted"
         there = set(head.recipients)
         lose, gain = len(there - self._declared), len(self._declared - there)
-        parts = [f"{lose} of its recipients are declared no more"] if lose else []
-        parts += [f"{gain} declared recipients cannot open it"] if gain else []
+        parts = [f"recipients declared no more: {lose}"] if lose else []
+        parts += [f"declared recipients that cannot open it: {gain}"] if gain else []
         return "; ".join(parts) or "it names snapshots that are encrypted anew"
 
     def _arrive(

@@ -8,7 +8,7 @@ from runner.report.target_words import format_age, format_latency, loss_words
 from runner.spec.units import format_size
 
 TARGET_HEADS = (
-    "TARGET", "REACHED", "ANSWERS", "TAKES", "FREE", "SNAPSHOTS", "OLDEST", "NEWEST", "BEHIND BY",
+    "TARGET", "REACHED", "ANSWERS", "TAKES", "FREE", "SNAPSHOTS", "OLDEST", "NEWEST", "BEHIND",
 )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ def _target_row(one: Row) -> list[str]:
         "?" if speed is None else f"{format_size(speed['upload'])}/s",
         "?" if one["free"] is None else format_size(one["free"]),
         "?" if one["snapshots"] is None else str(one["snapshots"]),
-        (one["oldest"] or "-").partition("-")[0],
-        (one["newest"] or "-").partition("-")[0],
+        "-" if one["oldest_age"] is None else format_age(one["oldest_age"]),
+        "-" if one["newest_age"] is None else format_age(one["newest_age"]),
         "?" if one["behind"] is None else str(one["behind"]),
     ]

@@ -36,7 +36,9 @@ PROBE = "holdfast-throughput"
 PROBE_BYTES = 1024 * 1024
 
 # What is said of what lies at a target that cannot be read.
-NOT_KNOWN: Mapping[str, Any] = dict.fromkeys(("snapshots", "oldest", "newest", "if_lost"))
+NOT_KNOWN: Mapping[str, Any] = dict.fromkeys(
+    ("snapshots", "oldest", "oldest_age", "newest", "newest_age", "if_lost")
+)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,9 @@ def holding(session: Session, catalog: Catalog, name: str) -> dict[str, Any]:
     return {
         "snapshots": len(own),
         "oldest": own[-1].id if own else None,
+        "oldest_age": _age(session, own[-1]) if own else None,
         "newest": own[0].id if own else None,
+        "newest_age": _age(session, own[0]) if own else None,
         "if_lost": {
             "snapshots": [one.id for one in own if not _elsewhere(one, name)],
             "sources": [
@@ -169,6 +173,10 @@ def _measure(target: Target, size: int, now: datetime) -> Throughput:
             target.delete(PROBE)
     upload, download = (round(size / max(took, 1e-6)) for took in (put - began, got - put))
     return Throughput(upload, download, stamp(now) or "")
+
+
+def _age(session: Session, snapshot: Snapshot) -> float:
+    return max(0.0, (session.facts.now - snapshot.created_at).total_seconds())
 
 
 def _elsewhere(snapshot: Snapshot, name: str) -> bool:
