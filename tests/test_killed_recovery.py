@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from runner.source import files_place
+from runner.swap import remove_tree
+from tests.inside import Inside
 from tests.service import Service
 from tests.tools import clean_environment
 
@@ -84,6 +87,30 @@ def test_a_killed_recovery_is_rolled_back_wherever_it_was(tmp_path: Path, step: 
     assert service.leftovers() == []
     assert service.log()[-1:] != ["stop"]
     service.program("status", status=0)
+
+
+@pytest.mark.parametrize("removed", ["config", "config/app.toml"])
+def test_what_was_discarded_in_part_is_staged_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: str
+) -> None:
+    """It was proven while it was whole, and went live as equal to the snapshot."""
+    service = Service(tmp_path / "service").build()
+    holdfast = Inside(service.folder)
+    wanted = service.observe()
+    holdfast("backup", status=0)
+    service.change()
+    kill(service, "config.swap", "dr-restore", "--confirm", "quaybot")
+
+    def cut_off(container: Path) -> None:
+        remove_tree(container / "tree" / removed)
+        raise OSError("the power is cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files_place, "remove_tree", cut_off)
+        holdfast("backup", status=7)
+    (run,) = (one["run"] for one in runs(service) if one["kind"] == "dr-restore")
+    holdfast("dr-restore", "--resume", run, status=0)
+    assert service.observe() == wanted
 
 
 def test_a_recovery_that_ended_well_makes_good_one_that_did_not(tmp_path: Path) -> None:

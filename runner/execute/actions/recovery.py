@@ -68,12 +68,17 @@ class Stage(Simple):
         }
 
     def observe(self, step: Step, context: Context, result: StepResult) -> str:
-        """Done while what was staged is still there."""
+        """Done while what was staged is still there, and all of it."""
         if result.status != "done":
             return "absent"
         source, place = opened(step, context)
-        placed = _settled(step, context) or source.swapped(place) != "absent"
-        return "done" if placed or source.staged(place) is not None else "absent"
+        if _settled(step, context) or source.swapped(place) != "absent":
+            return "done"
+        discarded = context.results.get(f"{source.name}.discard")
+        # Its removal was cut off: what is left looks whole, and was proven when it was.
+        if discarded is not None and discarded.status in ("started", "failed"):
+            return "absent"
+        return "absent" if source.staged(place) is None else "done"
 
 
 class Prove(Simple):
