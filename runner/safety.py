@@ -11,6 +11,7 @@ from runner.errors import HoldfastError, StepFailed, UsageError
 from runner.execute import journal
 from runner.execute.call import Call
 from runner.execute.kept import Note, read_notes, unfinished
+from runner.execute.recoveries import killed_recoveries
 from runner.execute.session import Session
 from runner.plan.facts import host_name, identities
 from runner.plan.rollback import Replaced, compile_rollback
@@ -31,13 +32,16 @@ def rollback(call: Call, run: str) -> Prepared:
         raise UsageError(f"The run {run} is still going on.")
     notes = read_notes(session.spec.state)
     mine = [one for one in notes if one.run == run]
-    if not mine and not state.killed:
+    killed = killed_recoveries(session.spec.state)
+    if not mine and run not in killed:
         known = ", ".join(sorted({one.run for one in notes})) or "none"
         raise UsageError(
             f"Nothing is known of what {run} replaced, so it cannot be taken back.",
             remedy=f"Runs that can be: {known}.",
         )
-    plan = compile_rollback(session.spec, run, [_replaced(session, one) for one in mine])
+    # What lies half done, of a rollback too, may have moved the copies: it is taken back first.
+    found = [_replaced(session, one, steady=not killed) for one in mine]
+    plan = compile_rollback(session.spec, run, found)
     danger = Danger(
         session.spec.project,
         (
@@ -46,7 +50,7 @@ def rollback(call: Call, run: str) -> Prepared:
             *no_return_words(plan),
         ),
     )
-    after = partial(_roll_back_killed, session, run) if state.killed else None
+    after = partial(_roll_back_killed, session, run) if killed else None
     return Prepared(session, plan, recovered.recovery_outcome, danger, carry_out=after)
 
 
@@ -89,10 +93,11 @@ def prune_safety(call: Call, *, older: float = 0.0) -> Prepared:
     return Prepared(session, plan, results.safety_outcome, danger)
 
 
-def _replaced(session: Session, note: Note) -> Replaced:
+def _replaced(session: Session, note: Note, *, steady: bool = True) -> Replaced:
+    """What one note tells of; while not all is `steady`, copies that are gone may come again."""
     source = open_source(session.spec.source(note.source))
     copies = source.copies(note.kept)
-    if note.going or len(copies) < max(note.count, note.stood):
+    if note.going or (steady and len(copies) < max(note.count, note.stood)):
         what = "was about to be removed" if note.going else "is gone"
         raise StepFailed(
             f"The safety copy of {note.source} that {note.run} made {what}: what was there cannot "

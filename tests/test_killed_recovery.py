@@ -113,6 +113,20 @@ def test_what_was_discarded_in_part_is_staged_anew(
     assert service.observe() == wanted
 
 
+def test_a_killed_rollback_is_begun_anew_by_the_same_line(tmp_path: Path) -> None:
+    """It had moved the safety copy already, which was said to be gone for good."""
+    service = Service(tmp_path / "service").build()
+    service.program("backup", status=0)
+    service.change()
+    before = service.observe()
+    run = service.program.json("dr-restore", "--confirm", "quaybot")["run"]
+    rollback = ("dr-restore", "--rollback", run, "--confirm", "quaybot")
+    kill(service, "code.confirm", *rollback)
+    service.program(*rollback, status=0)
+    assert service.observe() == before
+    assert service.leftovers() == []
+
+
 def test_a_recovery_that_ended_well_makes_good_one_that_did_not(tmp_path: Path) -> None:
     service = killed(tmp_path / "service", "db.swap", "dr-restore", "--confirm", "quaybot")
     service.program("dr-restore", "--confirm", "quaybot", status=0)
