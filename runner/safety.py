@@ -10,8 +10,8 @@ from typing import Any
 from runner.errors import HoldfastError, StepFailed, UsageError
 from runner.execute import journal
 from runner.execute.call import Call
-from runner.execute.kept import Note, read_notes, unfinished
-from runner.execute.recoveries import killed_recoveries
+from runner.execute.kept import Note, read_notes
+from runner.execute.recoveries import killed_recoveries, unfinished
 from runner.execute.session import Session
 from runner.plan.facts import host_name, identities
 from runner.plan.rollback import Replaced, compile_rollback
@@ -117,10 +117,8 @@ def _replaced(session: Session, note: Note, *, steady: bool = True) -> Replaced:
 
 def _rows(session: Session) -> list[dict[str, Any]]:
     state = session.spec.state
-    notes = read_notes(state)
-    # A run has a journal as long as its sources are many, and is read once.
-    waiting = {run for run in {one.run for one in notes} if unfinished(state, run)}
-    return [{**_row(session, one), "unfinished": one.run in waiting} for one in notes]
+    waiting = unfinished(state)
+    return [{**_row(session, one), "unfinished": one.run in waiting} for one in read_notes(state)]
 
 
 def _row(session: Session, note: Note) -> dict[str, Any]:

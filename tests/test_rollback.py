@@ -191,6 +191,24 @@ def test_the_copies_of_a_run_that_did_not_end_well_stay(tmp_path: Path) -> None:
     assert "was taken back" in resumed.stderr
 
 
+def test_the_copies_of_a_run_that_nothing_goes_on_with_are_let_go(tmp_path: Path) -> None:
+    """A restore cannot be resumed, and a recovery that a later one made good need not be."""
+    service = Service(tmp_path / "service").build()
+    program = Inside(service.folder)
+    program("backup", status=0)
+    spec = service.folder / "backup.yaml"
+    well = spec.read_text()
+    spec.write_text(well.replace('start: "echo', 'start: "false; echo'))
+    program("restore", "--source", "db", "--confirm", "db", status=4)
+    failed = program.json("dr-restore", "--confirm", "quaybot", status=4)["run"]
+    spec.write_text(well)
+    removal = ("prune", "--safety", "--confirm", "quaybot")
+    assert {one["run"] for one in program.json(*removal)["kept"]} == {failed}
+    program("dr-restore", "--confirm", "quaybot", status=0)
+    assert program.json(*removal)["kept"] == []
+    assert [one for one in service.folder.rglob("*") if ".before-" in one.name] == []
+
+
 def test_a_role_that_makes_no_databases_puts_dumps_back(stack: WholeStack) -> None:
     """What was replaced in place was kept as a dump, not as a database."""
     database = stack.database

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from runner.durable import make_folder, sync_folder, write_bytes
-from runner.execute.journal import RUN_ID, has_begun, read_run
 
 FOLDER = "safety"
 SUFFIX = ".kept.json"
@@ -59,26 +58,21 @@ def removal_begins(state: Path, note: Note) -> None:
 
 def read_note(state: Path, run: str, source: str) -> Note | None:
     """The note of one source of a run, if there is one."""
-    path = _file(state, run, source)
-    return Note(**json.loads(path.read_bytes())) if path.exists() else None
+    return _read(_file(state, run, source))
 
 
 def read_notes(state: Path) -> list[Note]:
     """All notes, oldest first. A torn or foreign file is none."""
-    found = []
-    for path in (state / FOLDER).glob(f"*{SUFFIX}"):
-        try:
-            found.append(Note(**json.loads(path.read_bytes())))
-        except (ValueError, TypeError):
-            continue
+    found = filter(None, map(_read, (state / FOLDER).glob(f"*{SUFFIX}")))
     return sorted(found, key=lambda note: (note.at, note.run, note.source))
 
 
-def unfinished(state: Path, run: str) -> bool:
-    """Whether a run has not ended well: it goes on, or may be resumed or taken back."""
-    if not RUN_ID.fullmatch(run) or not has_begun(state, run):
-        return False
-    return read_run(state, run).status != "done"
+def _read(path: Path) -> Note | None:
+    # One that another command forgets meanwhile is none either.
+    try:
+        return Note(**json.loads(path.read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def _file(state: Path, run: str, source: str) -> Path:

@@ -10,7 +10,6 @@ from runner.errors import UsageError
 from runner.execute import journal
 from runner.execute.kept import read_note
 from runner.execute.order import SATISFIED
-from runner.plan.model import Plan
 
 # Kinds of runs that replace live sources.
 RECOVERIES = ("restore", "dr-restore", "rollback")
@@ -49,6 +48,15 @@ def killed_recoveries(state: Path) -> list[str]:
     ]
 
 
+def unfinished(state: Path) -> set[str]:
+    """The runs whose safety copies may still be wanted: they go on, were killed, or are half done.
+
+    A restore of one source that ended early is none: nothing goes on with it.
+    """
+    going = {one for one in journal.open_runs(state) if not journal.read_run(state, one).ended_at}
+    return going | {one.run for one in half_done(state)}
+
+
 def half_done(state: Path) -> list[HalfDone]:
     """The recoveries that ended early and can go on, where nothing was made good or taken back
     since; newest first. Whoever restores one source is there when that ends.
@@ -62,10 +70,19 @@ def half_done(state: Path) -> list[HalfDone]:
         except UsageError:
             continue
         done = {step for step, one in known.results.items() if one.status in SATISFIED}
-        placed = [name for name in _of(done, "confirm") if _stands(state, run, plan, name)]
+        placed = [
+            name
+            for name in _of(done, "confirm")
+            if not plan.step(f"{name}.confirm").params["destination"]
+        ]
         started = _of(done, "start")
         lacks = tuple(one.id for one in plan.steps if one.when == "success" and one.id not in done)
-        here = tuple(name for name in placed if lacks and name not in later_placed)
+        # What was put back, or let go since a later run made it good, has no note.
+        here = tuple(
+            name
+            for name in placed
+            if lacks and name not in later_placed and read_note(state, run, name) is not None
+        )
         down = tuple(name for name in _of(done, "stop") if name not in {*started, *later_started})
         over = known.ended_at is not None and known.status != "done"
         if over and (here or down) and resume_line(plan.kind, run):
@@ -78,9 +95,3 @@ def half_done(state: Path) -> list[HalfDone]:
 def _of(steps: Iterable[str], verb: str) -> list[str]:
     """The names of whose steps of this verb are among these."""
     return sorted(step.removesuffix(f".{verb}") for step in steps if step.endswith(f".{verb}"))
-
-
-def _stands(state: Path, run: str, plan: Plan, source: str) -> bool:
-    """Whether a run put a source where it lives, and nothing put that back."""
-    place = plan.step(f"{source}.confirm").params
-    return not place["destination"] and read_note(state, run, source) is not None
