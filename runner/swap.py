@@ -192,11 +192,17 @@ def _backward(move: Move) -> None:
         make_folder(move.staged.parent)
         _rename(move.live, move.staged)
     if move.had_live and os.path.lexists(move.safety):
-        if os.path.lexists(move.live):
+        if not os.path.lexists(move.live):
+            _rename(move.safety, move.live)
+        elif os.path.samestat(move.live.lstat(), move.safety.lstat()):
             # Only the second name was made so far; renaming one of two names does nothing.
             move.safety.unlink()
         else:
-            _rename(move.safety, move.live)
+            raise StepFailed(
+                f"{move.live} came into being while it was being replaced. What stood there is "
+                f"{move.safety}.",
+                remedy="Stop what writes there, move it away, and type the same command again.",
+            )
     if move.live.parent.is_dir():
         sync_folder(move.live.parent)
 

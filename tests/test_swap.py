@@ -140,6 +140,24 @@ def test_something_new_in_the_way_is_never_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "new").read_text() == "came later"
 
 
+def test_what_was_live_is_kept_where_something_new_took_its_place(tmp_path: Path) -> None:
+    """A service that was not stopped made its file anew, between two renames."""
+    live, staged, record = tmp_path / "live", tmp_path / "staged", tmp_path / "moves"
+    live.write_text("old")
+    staged.mkdir()
+    (move,) = swap.plan_moves([(staged, live)], TOKEN)
+    live.rename(move.safety)
+    live.write_text("anew")
+    with pytest.raises(StepFailed, match="came into being"):
+        swap.exchange([move], record)
+    with pytest.raises(StepFailed, match=f"What stood there is {move.safety}"):
+        swap.undo(record)
+    assert move.safety.read_text() == "old"
+    live.unlink()
+    swap.undo(record)
+    assert live.read_text() == "old"
+
+
 def test_a_file_that_nobody_may_change_is_told_with_what_lifts_that(tmp_path: Path) -> None:
     live = tmp_path / "file"
     live.write_text("old")
