@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,19 @@ def test_a_recovery_that_ended_well_makes_good_one_that_did_not(tmp_path: Path) 
     for note in (service.folder / ".holdfast" / "safety").glob(f"{run}.*"):
         note.unlink()  # as `prune --safety` does, source after source
     service.program("status", status=0)
+
+
+def test_what_a_killed_writer_left_in_the_state_folder_goes_an_hour_later(tmp_path: Path) -> None:
+    """Half a dump of what a recovery was about to replace is as large as that."""
+    service = Service(tmp_path / "service").build()
+    left = service.folder / ".holdfast" / "safety" / ".0123456789abcdef.partial"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    service.program("backup", status=0)
+    assert left.exists()
+    os.utime(left, (time.time() - 3700, time.time() - 3700))
+    service.program("backup", status=0)
+    assert not left.exists()
 
 
 def test_status_tells_of_a_killed_restore(tmp_path: Path) -> None:

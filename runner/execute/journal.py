@@ -252,6 +252,8 @@ def drop_old_runs(state: Path, most: int) -> None:
     gone = [run for run in known[:-most] if run not in still_open]
     for run in gone:
         shutil.rmtree(run_folder(state, run), ignore_errors=True)
+        # One that was killed before its first word has one.
+        open_mark(state, run).unlink(missing_ok=True)
     forget_runs(state, gone)
 
 

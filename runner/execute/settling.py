@@ -20,7 +20,7 @@ from runner.prove.scratch import sweep
 # So many runs are remembered: three years of nightly backups, and more than a year of drills.
 MOST_RUNS = 1500
 
-# A writer of a small file of the state folder is done long before this.
+# Nobody who writes a file of the state folder pauses for so long.
 ABANDONED_SECONDS = 3600.0
 
 
@@ -46,7 +46,7 @@ def settle_killed(
                 journals.open_mark(state, run).unlink(missing_ok=True)
     sweep(state / "scratch")
     journals.drop_old_runs(state, MOST_RUNS)
-    for folder in (state, state / "scratch", state / "cache"):
+    for folder in (state, *state.glob("*/")):
         sweep_partials(folder, ABANDONED_SECONDS)
     return settled
 

@@ -171,6 +171,16 @@ def test_a_run_keeps_its_place_behind_a_note_that_a_crash_cut_off(tmp_path: Path
     assert journals.list_runs(tmp_path) == [earlier, later]
 
 
+def test_a_run_that_was_killed_before_its_first_word_leaves_no_mark_for_ever(
+    tmp_path: Path,
+) -> None:
+    begun(tmp_path).close()
+    (journals.run_folder(tmp_path, RUN) / journals.JOURNAL).unlink()
+    journals.create_run(tmp_path, RUN.replace("trial-7", "trial-0"), PLAN, ()).close()
+    journals.drop_old_runs(tmp_path, 1)
+    assert not journals.open_mark(tmp_path, RUN).exists()
+
+
 def test_a_run_that_begins_is_never_taken_for_an_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
