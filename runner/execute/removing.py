@@ -69,6 +69,10 @@ def sweep_abandoned(target: Target, project: str, profile: str, sources: Collect
             found.foreign += foreign
             if len(foreign) < len(entries):
                 found.removed.append(name)
+    # Empty ones, of a removal that was cut off before its last word.
+    for name in filter(SnapshotId.fits, target.folders(parent)):
+        if name not in folders:
+            target.sweep(f"{parent}/{name}", ABANDONED_SECONDS)
     found.removed += target.sweep(parent, ABANDONED_SECONDS)
     return found
 

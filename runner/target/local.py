@@ -144,7 +144,9 @@ class LocalTarget:
         now = self.now().timestamp()
         removed = []
         with self._explained("unfinished files were not removed"):
-            for path in sorted(self._folder(prefix).rglob(".*.partial")):
+            # What `now` touches lies in the root; elsewhere it may be in use this very moment.
+            touched = self.root.glob(".*.partial") if older_than else ()
+            for path in sorted({*touched, *self._folder(prefix).rglob(".*.partial")}):
                 with contextlib.suppress(FileNotFoundError):
                     if now - path.stat().st_mtime >= older_than:
                         path.unlink()

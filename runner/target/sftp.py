@@ -111,7 +111,9 @@ class SftpTarget:
             self._files.remove(key)
 
     def sweep(self, prefix: str, older_than: float) -> list[str]:
-        """Remove temporary files below `prefix` older than so many seconds; return their keys."""
+        """Remove temporary files below `prefix` older than so many seconds; return their keys. A
+        folder `prefix` that is empty goes as well.
+        """
         removed = []
         with self._files.explained("unfinished files were not removed"):
             now = self.now().timestamp()
@@ -128,6 +130,7 @@ class SftpTarget:
                     if old and own(found.name) and found.name.endswith(".partial"):
                         self._files.remove(key)
                         removed.append(key)
+            self._files.remove_empty(prefix)
         return removed
 
     def now(self) -> datetime:

@@ -53,6 +53,15 @@ def test_what_an_interrupted_run_left_is_removed_once_it_is_old(target: LocalTar
     assert keys(target) == []
 
 
+def test_a_removal_that_was_cut_off_leaves_no_empty_folder_for_ever(target: LocalTarget) -> None:
+    (target.root / FOLDER).mkdir(parents=True)
+    touched = target.root / ".0123456789abcdef.partial"
+    touched.touch()
+    os.utime(touched, (0, 0))
+    sweep_abandoned(target, "quaybot", "prod", ["db"])
+    assert list(target.root.iterdir()) == []
+
+
 def test_what_others_put_there_stays_and_is_named(target: LocalTarget) -> None:
     others = [f"{FOLDER}/photos/db.jpg", f"{FOLDER}/holiday.jpg", f"{PARENT}/cat.jpg"]
     put(target, f"{FOLDER}/db.sqlite", f"{PARENT}/.records/note.json", *others)

@@ -339,6 +339,9 @@ class TestFiles:
         assert target.sweep("other", 3600.0) == []
         assert target.sweep("shop", 3600.0) == [f"shop/prod/{left.name}"]
         assert target.folders("") == []
+        (root_of(target) / "shop" / "prod").mkdir(parents=True)
+        assert target.sweep("shop/prod", 3600.0) == []
+        assert target.folders("") == []
 
 
 class TestFaults:
