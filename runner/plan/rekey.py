@@ -136,9 +136,8 @@ class _Making:
 
     def _write(self, family: Family, targets: Sequence[str]) -> Step:
         head = family.head
-        at = self._facts.now
-        if head.rekeyed is not None:
-            at = max(at, head.rekeyed[1] + timedelta(seconds=1))
+        last = head.created_at if head.rekeyed is None else head.rekeyed[1]
+        at = max(self._facts.now, last + timedelta(seconds=1))
         before = None if head.predecessor is None else self._of.get(head.predecessor[0])
         if before is not None and before.head.sequence >= head.sequence:
             before = None  # forged, and would make a circle

@@ -111,6 +111,13 @@ def test_recipients_that_changed_twice_leave_one_of_three(spec: Spec) -> None:
     assert plan.step(f"{middle.id}.rekey").params["at"] == "2026-06-15T12:00:01Z"
 
 
+def test_what_stands_for_one_of_this_very_second_comes_after_it(spec: Spec) -> None:
+    """Or the next rekey would not know the two for one, and write a third."""
+    plan = planned(spec, snapshot(1, created_at=NOW))
+    (writing,) = (step for step in plan.steps if step.action == "rekey.write")
+    assert writing.params["at"] == "2026-06-15T12:00:01Z"
+
+
 def test_only_the_wanted_ones_at_the_wanted_targets(spec: Spec) -> None:
     one, two = snapshot(1), snapshot(2)
     plan = planned(spec, one, two, snapshots=[one.id], targets=["usb"])
