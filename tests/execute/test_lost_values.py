@@ -9,9 +9,9 @@ import pytest
 
 from runner.source.files import FilesSource
 from runner.store.seal import keygen
-from tests.faults.test_kill import kill_at
 from tests.inside import Inside
 from tests.service import SPEC, Service
+from tests.test_killed_recovery import kill
 from tests.tools import Program, require_program, run
 
 NAMED = (
@@ -65,7 +65,7 @@ def test_a_saved_plan_and_a_killed_run_go_on(service: Service) -> None:
     before = service.observe()
     lose(service)
     service.program("dr-restore", "--dry-run", "--out", "plan", status=0)
-    assert kill_at(service, 4, "apply", "--plan", "plan", "--confirm", "quaybot")
+    kill(service, "config.swap", "apply", "--plan", "plan", "--confirm", "quaybot")
     assert not (service.folder / ".env").exists()
     (begun,) = service.program.json("history", "--runs")["runs"][:1]
     service.program("dr-restore", "--resume", begun["run"], status=0)

@@ -1,18 +1,23 @@
-"""Stacks that are made once and copied."""
+"""Stacks that are made once and copied, and lives that end early."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.faults.bad_day import ONE_TARGET, Steady, copied, encrypted_spec
 from tests.service import SPEC, Service
+from tests.tools import clean_environment
 
 Stack = tuple[Service, Steady]
 Fresh = Callable[..., Stack]
+KillBefore = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +49,25 @@ def fresh(originals: dict[str, Service], tmp_path: Path) -> Fresh:
         return copied(originals[name], tmp_path / name)
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def kill_before() -> Iterator[KillBefore]:
+    """Runs a command in a folder, which dies just before its n-th change of the world; returns
+    that change, or nothing where the command lived to its end.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-P", str(Path(__file__).with_name("killed.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as lives:
+        assert lives.stdin and lives.stdout  # noqa: PT018
+        beginnings, endings = lives.stdin, lives.stdout
+
+        def kill(folder: Path, nth: int, *words: str) -> str:
+            life = [str(folder), clean_environment(folder), nth, words]
+            print(json.dumps(life), file=beginnings, flush=True)
+            return endings.readline().rstrip("\n")
+
+        yield kill

@@ -1,15 +1,16 @@
-"""SIGKILL at every step boundary, and at random moments: nothing half done is ever visible."""
+"""SIGKILL between any two changes that a command makes: nothing is lost, half visible, or left.
+
+Each command is killed again and again, each time later, at changes that a seed chooses (that of the
+environment, HOLDFAST_TESTS_SEED, or always the same one). Another command takes it from there,
+which may itself be killed first. What a failing test prints names the seed, the changes and the
+commands.
+"""
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,218 +18,194 @@ from typing import Any
 
 import pytest
 
+from runner.execute.recoveries import RECOVERIES
+from tests.faults.bad_day import Steady, snapshots
+from tests.faults.conftest import KillBefore
 from tests.service import Service
-from tests.tools import clean_environment
 
-KILLED = Path(__file__).with_name("killed.py")
+SEED = os.environ.get("HOLDFAST_TESTS_SEED", "20261122")
 
+Words = tuple[str, ...]
+Worlds = list[dict[str, Any]]  # what was observed, one after the other
 
-def kill_at(service: Service, event: int, *arguments: str) -> bool:
-    """Run a command that dies before its n-th event is written: between a step's work and its
-    end, or between two steps. Whether it lived long enough."""
-    done = subprocess.run(
-        [sys.executable, "-P", str(KILLED), str(event), *arguments],
-        cwd=service.folder,
-        env=clean_environment(service.folder),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-        start_new_session=True,
-    )
-    return done.returncode == -signal.SIGKILL
+BACKUP: Words = ("backup",)
+VERIFY: Words = ("verify", "--level", "stored")
+PRUNE: Words = ("prune", "--confirm", "quaybot")
+DELETE: Words = ("delete", "--snapshot", "OLDEST", "--confirm", "OLDEST")
+RECOVER: Words = ("dr-restore", "--confirm", "quaybot")
+RESUME: Words = ("dr-restore", "--resume", "INTERRUPTED")
+ROLLBACK: Words = ("dr-restore", "--rollback", "RECOVERY", "--confirm", "quaybot")
+LET_GO: Words = ("prune", "--safety", "--confirm", "quaybot")
+RESTORE: dict[str, Words] = {
+    name: ("restore", "--source", name, "--confirm", name) for name in ("db", "config", "code")
+}
+SOURCES = {"db": "db", "files": "config", "code": "code"}  # by what a service observes
 
-
-def kill_after(service: Service, seconds: float, *arguments: str) -> bool:
-    """Run a command and kill it after some time; whether it was still running."""
-    with service.program.start(*arguments) as process:
-        time.sleep(seconds)
-        running = process.poll() is None
-        if running:
-            os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    return running
+# Nothing is left to do, or nothing to do it with.
+REFUSALS = (
+    *("Nothing is known of what", "there is nothing to resume", "There is no snapshot"),
+    "was about to be removed",
+)
 
 
-@pytest.fixture
-def fresh(tmp_path: Path) -> Callable[[str], Service]:
-    """Copies of one service with one snapshot, each in a folder of its own."""
-    original = Service(tmp_path / "original").build()
-    original.program("backup", status=0)
-
-    def copy(name: str) -> Service:
-        shutil.copytree(original.folder, tmp_path / name, symlinks=True)
-        return Service(tmp_path / name)
-
-    return copy
+def changed(service: Service, holdfast: Steady) -> Worlds:
+    """A backup, and a day on which everything changed."""
+    before = service.observe()
+    holdfast(*BACKUP, status=0)
+    service.change()
+    return [before, service.observe()]
 
 
-def resume(service: Service, run: str) -> None:
-    """Finish a recovery; a command of the user that was interrupted is run again on our word."""
-    answer = service.program("dr-restore", "--resume", run)
-    if answer.status == 7 and "deploy was interrupted" in answer.stderr:
-        answer = service.program("dr-restore", "--resume", run, "--start-at", "deploy")
-    assert answer.status == 0, str(answer)
+def crowded(service: Service, holdfast: Steady) -> Worlds:
+    """Three snapshots, of which retention keeps one."""
+    worlds = changed(service, holdfast)
+    for _ in range(2):
+        holdfast(*BACKUP, "--no-prune", status=0)
+    spec = service.folder / "backup.yaml"
+    spec.write_text(spec.read_text().replace("last: 3", "last: 1"))
+    return worlds
+
+
+def recovered(service: Service, holdfast: Steady) -> Worlds:
+    """A recovery, and another such day."""
+    worlds = changed(service, holdfast)
+    holdfast(*RECOVER, status=0)
+    service.change()
+    return [*worlds, service.observe()]
 
 
 @dataclass(frozen=True)
-class Killed:
-    """A service whose command was killed, or lived to its end."""
+class Story:
+    """A command that is killed."""
 
-    service: Service
-    before: dict[str, Any]  # what was there before the command
-    event: int  # that was not written any more
-    died: bool
+    command: Words
+    apart: int  # about so many changes lie between two kills
+    then: tuple[Words, ...]  # what takes it from there, if it is not the same command again
+    given: Callable[[Service, Steady], Worlds] = changed
 
 
-def killed_at_every_event(
-    make: Callable[[str], Service], *arguments: str, least: int
-) -> Iterator[Killed]:
-    """Kill a command before its first event, its second, …, each time in another service.
+STORIES = {
+    "backup": Story(BACKUP, 45, (RECOVER, PRUNE)),
+    "prune": Story(PRUNE, 40, (BACKUP, VERIFY), crowded),
+    "delete": Story(DELETE, 40, (PRUNE,), crowded),
+    "pin": Story(("pin", "--snapshot", "OLDEST"), 25, (BACKUP,)),
+    "restore-db": Story(RESTORE["db"], 25, (BACKUP, RECOVER)),
+    "restore-config": Story(RESTORE["config"], 30, (BACKUP, VERIFY)),
+    "restore-code": Story(RESTORE["code"], 30, (BACKUP, RECOVER)),
+    "recovery": Story(
+        RECOVER, 18, (RESUME, RESUME, ROLLBACK, BACKUP, VERIFY, RESTORE["db"], LET_GO)
+    ),
+    "rollback": Story(ROLLBACK, 35, (RESUME, BACKUP, RECOVER), recovered),
+    "letting-go": Story(LET_GO, 40, (ROLLBACK, BACKUP), recovered),
+    "drill": Story(("drill",), 140, (BACKUP,)),
+}
 
-    The last one lives. Nothing half done is left once the block of the loop has brought a service
-    in order. There must be more than `least` events.
-    """
-    for event in itertools.count(1):
-        service = make(str(event))
-        before = service.observe()
-        died = kill_at(service, event, *arguments)
-        yield Killed(service, before, event, died)
-        assert half_done(service) == [], f"event {event}"
+
+@pytest.mark.slow
+@pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+def test_killed_between_two_changes(story: Story, kill_before: KillBefore, tmp_path: Path) -> None:
+    chance = random.Random(f"{SEED} {story.command}")
+    service = Service(tmp_path / "service").build()
+    holdfast = Steady(service.folder)
+    worlds = story.given(service, holdfast)
+    # Safety copies are known by where they are, so each life is led in the same folder.
+    shutil.copytree(service.folder, tmp_path / "given", symlinks=True)
+    nth, died = 0, "nothing yet"
+    while died:
         shutil.rmtree(service.folder)
-        if not died:
-            assert event > least
-            return
+        shutil.copytree(tmp_path / "given", service.folder, symlinks=True)
+        nth += chance.randrange(1, 2 * story.apart)
+        print(f"seed {SEED}:")
+        died = lead(kill_before, holdfast, typed(service, holdfast, story.command), nth)
+        others = (story.command, *story.then)
+        once_more = chance.choice(others) if chance.random() < 0.5 else ()
+        if once_more:
+            words = typed(service, holdfast, once_more)
+            lead(kill_before, holdfast, words, chance.randrange(1, 200))
+        then = chance.choice(others)
+        goes_on(holdfast, typed(service, holdfast, then))
+        let_go = LET_GO in (story.command, once_more, then)
+        stands(service, worlds, set(SOURCES.values()) if let_go else kept(holdfast))
+        is_brought_in_order(service, holdfast)
 
 
-def half_done(service: Service) -> list[str]:
-    """What is left over, but for records: a step beside the one that died may have been writing
-    one, which is swept two days later.
+def lead(kill_before: KillBefore, holdfast: Steady, words: Words, nth: int) -> str:
+    """Lead a life of the program to its n-th change; whoever looks then is answered in words."""
+    died = kill_before(holdfast.folder, nth, *words)
+    print(f"{' '.join(words)}: killed before change {nth}, {died}")
+    for command in ("list", "status", "history"):
+        assert holdfast(command).status in (0, 4, 5, 7)
+    assert holdfast.json("list")["snapshots"]
+    return died
+
+
+def typed(service: Service, holdfast: Steady, words: Words) -> Words:
+    """The words with the snapshot and the runs that they mean."""
+    runs = holdfast.json("history", "--runs")["runs"]
+    mine = [one for one in runs if one["kind"] in RECOVERIES]
+    meant = {
+        "OLDEST": [one.name for one in snapshots(service)[:1]],
+        "RECOVERY": [one["run"] for one in mine if one["kind"] == "dr-restore"],
+        "INTERRUPTED": [one["run"] for one in mine if one["status"] == "interrupted"],
+    }
+    if any(not meant.get(word, word) for word in words):
+        return RECOVER  # it was killed before anybody could know of it
+    return tuple(meant[word][0] if word in meant else word for word in words)
+
+
+def goes_on(holdfast: Steady, words: Words) -> None:
+    """A command that comes after a kill ends well; of a person's own command a person says that it
+    may run again.
     """
-    return [one for one in service.leftovers() if "/.records/." not in one]
+    print(f"{' '.join(words)}: takes it from there")
+    answer = holdfast(*words)
+    if answer.status == 7 and "deploy was interrupted" in answer.stderr:
+        answer = holdfast(*words, "--start-at", "deploy")
+    refused = answer.status in (1, 4) and any(one in answer.stderr for one in REFUSALS)
+    assert refused or answer.status == 0, str(answer)
 
 
-def changing(fresh: Callable[[str], Service]) -> Callable[[str], Service]:
-    """The same copies, after a day on which everything changed."""
-
-    def make(name: str) -> Service:
-        service = fresh(name)
-        service.change()
-        return service
-
-    return make
+def kept(holdfast: Steady) -> set[str]:
+    """The sources of which there are safety copies."""
+    return {one["source"] for one in holdfast.json("list", "--safety")["safety"]}
 
 
-def stands_or_ran(service: Service) -> bool:
-    """Whether nothing was stopped that was not started again, or deployed, afterwards."""
+def stands(service: Service, worlds: Worlds, safe: set[str]) -> None:
+    """Each source is as it was at one time; where that is not the last one, that is kept."""
+    for name, content in service.observe().items():
+        assert content in [one[name] for one in worlds], name
+        assert content == worlds[-1][name] or SOURCES[name] in safe, name
     log = service.log()
-    return "stop" not in log or log[-1] in ("start", "deployed")
+    assert "stop" not in log or log[-1] in ("start", "deployed"), log
 
 
-def sweep_what_is_old(service: Service) -> None:
-    """Let a prune find what killed writers left at the targets, two days later."""
-    for partial in service.folder.rglob(".*.partial"):
-        os.utime(partial, (0, 0))
-    service.program("prune", "--confirm", "quaybot", status=0)
+def is_brought_in_order(service: Service, holdfast: Steady) -> None:
+    """The usual commands leave nothing of it, once what was written then is old."""
+    if holdfast("status").status != 0:
+        holdfast(*RECOVER, status=0)
+    holdfast(*BACKUP, status=0)
+    for path in [*service.folder.rglob(".*.partial"), *half_written(service)]:
+        os.utime(path, (0, 0))
+    for command in (PRUNE, LET_GO, ("status",)):
+        holdfast(*command, status=0)
+    assert list(left_over(service)) == []
 
 
-@pytest.mark.slow
-def test_backup_killed_at_every_boundary(fresh: Callable[[str], Service]) -> None:
-    for killed in killed_at_every_event(fresh, "backup", least=10):
-        program = killed.service.program
-        assert len(program.json("list")["snapshots"]) in (1, 2)
-        results = program.json("verify", "--level", "stored")["results"]
-        assert {one["verdict"] for one in results} == {"PASS"}
-        program("backup", status=0)
+def half_written(service: Service) -> Iterator[Path]:
+    """What lies in folders of snapshots that have no manifest."""
+    for folder in service.half_snapshots():
+        yield from Path(folder).rglob("*")
 
 
-@pytest.mark.slow
-def test_recovery_killed_at_every_boundary_resumes(fresh: Callable[[str], Service]) -> None:
-    wanted = fresh("wanted").observe()
-    recovery = ("dr-restore", "--confirm", "quaybot")
-    for killed in killed_at_every_event(changing(fresh), *recovery, least=30):
-        service = killed.service
-        runs = service.program.json("history", "--runs")["runs"]
-        mine = [one for one in runs if one["kind"] == "dr-restore"]
-        if killed.died and mine and mine[0]["status"] == "interrupted":
-            resume(service, mine[0]["run"])
-        elif killed.died and not mine:
-            service.program(*recovery, status=0)
-        assert service.observe() == wanted, f"killed before event {killed.event}"
-        assert service.log()[-1] == "deployed", service.log()
-        assert [word for word in service.log() if word != "deployed"][-1] == "start"
-
-
-@pytest.mark.slow
-def test_recovery_killed_at_every_boundary_is_taken_back_by_the_next_command(
-    fresh: Callable[[str], Service],
-) -> None:
-    restored = fresh("wanted").observe()
-    recovery = ("dr-restore", "--confirm", "quaybot")
-    for killed in killed_at_every_event(changing(fresh), *recovery, least=30):
-        killed.service.program("backup", status=0)
-        for name, content in killed.service.observe().items():
-            either = (killed.before[name], restored[name])
-            assert content in either, f"event {killed.event}: {name}"
-        assert stands_or_ran(killed.service)
-
-
-@pytest.mark.slow
-def test_restore_killed_at_every_boundary_is_taken_back_or_done(
-    fresh: Callable[[str], Service],
-) -> None:
-    restored = fresh("wanted").observe()
-    restore = ("restore", "--source", "db", "--confirm", "db")
-    for killed in killed_at_every_event(changing(fresh), *restore, least=12):
-        killed.service.program("backup", status=0)
-        now, before = killed.service.observe(), killed.before
-        assert now["db"] in (before["db"], restored["db"]), f"event {killed.event}"
-        assert (now["files"], now["code"]) == (before["files"], before["code"])
-        assert stands_or_ran(killed.service)
-
-
-@pytest.mark.slow
-def test_prune_killed_at_every_boundary_is_finished_by_the_next(
-    fresh: Callable[[str], Service],
-) -> None:
-    original = fresh("many")
-    for _ in range(2):
-        original.program("backup", "--no-prune", status=0)
-    spec = original.folder / "backup.yaml"
-    spec.write_text(spec.read_text().replace("last: 3", "last: 1"))
-    newest = original.program.json("list")["snapshots"][0]["id"]
-
-    def with_many(name: str) -> Service:
-        service = Service(original.folder.with_name(f"prune{name}"), spec.read_text())
-        shutil.copytree(original.folder, service.folder, symlinks=True, dirs_exist_ok=True)
-        return service
-
-    prune = ("prune", "--confirm", "quaybot")
-    for killed in killed_at_every_event(with_many, *prune, least=4):
-        program = killed.service.program
-        assert newest in [one["id"] for one in program.json("list")["snapshots"]]
-        assert {one["verdict"] for one in program.json("verify")["results"]} == {"PASS"}
-        program(*prune, status=0)
-        assert [one["id"] for one in program.json("list")["snapshots"]] == [newest]
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments(fresh: Callable[[str], Service]) -> None:
-    chance = random.Random(20261120)
-    commands = (
-        ("backup",),
-        ("prune",),
-        ("restore", "--source", "config", "--confirm", "config"),
-        ("dr-restore", "--confirm", "quaybot"),
-    )
-    service = fresh("random")
-    wanted = service.observe()
-    for _ in range(100):
-        kill_after(service, chance.uniform(0.05, 0.9), *chance.choice(commands))
-        assert len(service.program.json("list")["snapshots"]) >= 1
-    service.program("backup", status=0)
-    assert service.observe() == wanted
-    # What dies within a write leaves that one file, which nobody lists.
-    sweep_what_is_old(service)
-    assert service.leftovers() == []
-    results = service.program.json("verify", "--level", "restored")["results"]
-    assert {one["verdict"] for one in results} == {"PASS"}
+def left_over(service: Service) -> Iterator[Path]:
+    """What is neither the service's own, nor a snapshot, nor a record of what was done."""
+    yield from map(Path, service.half_snapshots())
+    state = service.folder / ".holdfast"
+    begun = {path.parent.name for path in state.glob("runs/*/journal.jsonl")}
+    marks = {state / "open-runs" / one for one in begun}
+    for path in service.folder.rglob("*"):
+        if path.parent.parent == state / "runs" and path.parent.name not in begun:
+            continue  # of a run that was killed before its first word: it goes with the oldest
+        named = any(one in path.name for one in (".holdfast-", ".before-", ".partial"))
+        if named or path in marks or path.parent in (state / "scratch", state / "safety"):
+            yield path
