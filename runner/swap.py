@@ -146,26 +146,29 @@ def remove_tree(path: Path) -> None:
     for folder, names, _ in os.walk(path):
         for name in names:
             inner = os.path.join(folder, name)  # noqa: PTH118 - a walk over many
-            if not os.path.islink(inner):  # noqa: PTH114
-                os.chmod(inner, 0o700)  # noqa: PTH101
-    path.chmod(0o700)
+            with contextlib.suppress(FileNotFoundError):
+                if not os.path.islink(inner):  # noqa: PTH114
+                    os.chmod(inner, 0o700)  # noqa: PTH101
+    with contextlib.suppress(FileNotFoundError):
+        path.chmod(0o700)
     _remove_all(path)
 
 
 def _remove_all(path: Path) -> None:
-    """Remove a tree into which a process of a killed run may still write for a moment."""
-    for pause in (0.05, 0.2, 1.0):
+    """Remove a tree into which a process of a killed run may still write for a moment, or which
+    another command removes as well.
+    """
+    pauses = iter((0.05, 0.2, 1.0))
+    while os.path.lexists(path):
         try:
             shutil.rmtree(path)
         except FileNotFoundError:
-            return
+            continue  # the other one is further
         except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
+            pause = next(pauses, None)
+            if error.errno != errno.ENOTEMPTY or pause is None:
                 raise
             time.sleep(pause)
-        else:
-            return
-    shutil.rmtree(path)
 
 
 def _forward(move: Move) -> None:

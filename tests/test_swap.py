@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,23 @@ def test_odd_names_survive_the_record(tmp_path: Path) -> None:
     swap.exchange(swap.plan_moves([(base / "x", base / "-y")], TOKEN), record)
     assert (base / "-y").read_text() == "restored"
     assert swap.progress(record) == "done"
+
+
+def test_remove_tree_ends_when_all_is_gone_also_where_another_removes_it(tmp_path: Path) -> None:
+    """Two commands take back what a killed one left: each may then forget that it was there."""
+    tree = tmp_path / "tree"
+    for number in range(400):
+        inner = tree / str(number % 10) / str(number)
+        inner.mkdir(parents=True)
+        (inner / "file").write_text("content")
+
+    def remove() -> bool:
+        swap.remove_tree(tree)
+        return tree.exists()
+
+    with ThreadPoolExecutor() as pool:
+        left = [pool.submit(remove) for _ in range(2)]
+    assert [one.result() for one in left] == [False] * 2
 
 
 def test_remove_tree_takes_what_may_not_be_written(tmp_path: Path) -> None:
