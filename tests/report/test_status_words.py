@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from runner.report.outcome import Outcome
 from runner.report.status_words import status_lines
 
@@ -25,7 +27,7 @@ UNKNOWN = dict.fromkeys(TARGET)
 
 
 def test_what_a_target_holds_fits_a_terminal() -> None:
-    data = {"warnings": [], "sources": [], "policies": []}
+    data: dict[str, Any] = {"warnings": [], "sources": [], "policies": []}
     targets = [TARGET, {**UNKNOWN, "target": "nas"}]
     lines = list(status_lines(Outcome("status", {**data, "targets": targets})))
     (head, offsite, nas) = (one for one in lines if one[:7].strip() in ("TARGET", "offsite", "nas"))
