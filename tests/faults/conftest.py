@@ -53,8 +53,8 @@ def fresh(originals: dict[str, Service], tmp_path: Path) -> Fresh:
 
 @pytest.fixture(scope="session")
 def kill_before() -> Iterator[KillBefore]:
-    """Runs a command in a folder, which dies just before its n-th change of the world; returns
-    that change, or nothing where the command lived to its end.
+    """Runs a command in a folder, which dies just before its n-th change of the world, or of
+    those that match `only`; returns that change, or nothing where the command lived to its end.
     """
     with subprocess.Popen(
         [sys.executable, "-P", str(Path(__file__).with_name("killed.py"))],
@@ -65,8 +65,8 @@ def kill_before() -> Iterator[KillBefore]:
         assert lives.stdin and lives.stdout  # noqa: PT018
         beginnings, endings = lives.stdin, lives.stdout
 
-        def kill(folder: Path, nth: int, *words: str) -> str:
-            life = [str(folder), clean_environment(folder), nth, words]
+        def kill(folder: Path, nth: int, *words: str, only: str = "") -> str:
+            life = [str(folder), clean_environment(folder), nth, only, words]
             print(json.dumps(life), file=beginnings, flush=True)
             return endings.readline().rstrip("\n")
 

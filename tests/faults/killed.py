@@ -3,9 +3,10 @@
 A change is what would still be there after the kill, or be missing: a file that is opened for
 writing, written, synced, renamed or removed, a link, a folder, a mode, a process that is started.
 
-Each line of standard input begins a life: `[folder, environment, n, words]` as JSON. The answer is
-one line too: the change that it did not live to make, or nothing where it lived to its end. One
-process begins them all, so that only the first one has to import the program.
+Each line of standard input begins a life: `[folder, environment, n, only, words]` as JSON; only
+changes that match that expression are counted. The answer is one line too: the change that it did
+not live to make, or nothing where it lived to its end. One process begins them all, so that only
+the first one has to import the program.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -45,7 +47,9 @@ UNTOLD = ("write", "pwrite", "fsync", "sendfile", "copy_file_range")
 say = os.write
 
 
-def begin(folder: str, environment: Mapping[str, str], nth: int, words: Sequence[str]) -> None:
+def begin(
+    folder: str, environment: Mapping[str, str], nth: int, only: str, words: Sequence[str]
+) -> None:
     """Be the program in that folder; die before the n-th change."""
     answer = os.dup(1)
     silence = os.open(os.devnull, os.O_RDWR)
@@ -61,7 +65,7 @@ def begin(folder: str, environment: Mapping[str, str], nth: int, words: Sequence
 
     def change(what: str) -> None:
         with one_at_a_time:
-            if next(made) == nth:
+            if re.search(only, what) and next(made) == nth:
                 say(answer, what.encode(errors="replace"))
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,4 +1,5 @@
-"""SIGKILL between any two changes that a command makes: nothing is lost, half visible, or left.
+"""SIGKILL between any two changes that a command makes, at every boundary of its steps, and at
+random moments: nothing is lost, half visible, or left.
 
 Each command is killed again and again, each time later, at changes that a seed chooses (that of the
 environment, HOLDFAST_TESTS_SEED, or always the same one). Another command takes it from there,
@@ -11,8 +12,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +84,7 @@ class Story:
     apart: int  # about so many changes lie between two kills
     then: tuple[Words, ...]  # what takes it from there, if it is not the same command again
     given: Callable[[Service, Steady], Worlds] = changed
+    only: str = ""  # what those changes match
 
 
 STORIES = {
@@ -98,6 +101,11 @@ STORIES = {
     "rollback": Story(ROLLBACK, 35, (RESUME, BACKUP, RECOVER), recovered),
     "letting-go": Story(LET_GO, 40, (ROLLBACK, BACKUP), recovered),
     "drill": Story(("drill",), 140, (BACKUP,)),
+}
+# Between a step's work and its end, and between two steps: before each event.
+STORIES |= {
+    f"{name}-at-every-boundary": replace(STORIES[name], apart=1, only=r"^write .*/journal\.jsonl$")
+    for name in ("backup", "prune", "restore-db", "recovery")
 }
 
 
@@ -116,7 +124,8 @@ def test_killed_between_two_changes(story: Story, kill_before: KillBefore, tmp_p
         shutil.copytree(tmp_path / "given", service.folder, symlinks=True)
         nth += chance.randrange(1, 2 * story.apart)
         print(f"seed {SEED}:")
-        died = lead(kill_before, holdfast, typed(service, holdfast, story.command), nth)
+        words = typed(service, holdfast, story.command)
+        died = lead(kill_before, holdfast, words, nth, story.only)
         others = (story.command, *story.then)
         once_more = chance.choice(others) if chance.random() < 0.5 else ()
         if once_more:
@@ -129,9 +138,30 @@ def test_killed_between_two_changes(story: Story, kill_before: KillBefore, tmp_p
         is_brought_in_order(service, holdfast)
 
 
-def lead(kill_before: KillBefore, holdfast: Steady, words: Words, nth: int) -> str:
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    """Not at what Python does alone: also while the programs work that it started."""
+    chance = random.Random(SEED)
+    service = Service(tmp_path / "service").build()
+    holdfast = Steady(service.folder)
+    holdfast(*BACKUP, status=0)
+    wanted = service.observe()
+    for _ in range(100):
+        words = chance.choice((BACKUP, PRUNE, RESTORE["config"], RECOVER))
+        with service.program.start(*words) as process:
+            time.sleep(chance.uniform(0.05, 0.9))
+            process.kill()
+            process.communicate()
+        assert holdfast.json("list")["snapshots"]
+    is_brought_in_order(service, holdfast)
+    assert service.observe() == wanted
+    results = holdfast.json("verify", "--level", "restored")["results"]
+    assert {one["verdict"] for one in results} == {"PASS"}
+
+
+def lead(kill_before: KillBefore, holdfast: Steady, words: Words, nth: int, only: str = "") -> str:
     """Lead a life of the program to its n-th change; whoever looks then is answered in words."""
-    died = kill_before(holdfast.folder, nth, *words)
+    died = kill_before(holdfast.folder, nth, *words, only=only)
     print(f"{' '.join(words)}: killed before change {nth}, {died}")
     for command in ("list", "status", "history"):
         assert holdfast(command).status in (0, 4, 5, 7)
