@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from runner.durable import write_bytes
-from runner.owner import Owner, alive, owner_of
+from runner.owner import Owner, alive, owner_of, seen
 from runner.swap import remove_tree
 
 SUFFIX = ".process"
@@ -94,11 +94,13 @@ def _read(note: Path) -> tuple[Owner | None, list[Path], bool]:
 
 
 def end_process(owner: Owner, *, group: bool = False) -> None:
-    """SIGTERM, and SIGKILL for what is still there after the grace period."""
+    """SIGTERM, and SIGKILL for what is still there after the grace period. One that is not seen
+    from here, in another container, has an id that is another's here.
+    """
     kill = os.killpg if group else os.kill
     for signal_number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + GRACE_SECONDS
-        while alive(owner) and time.monotonic() < deadline:
+        while seen(owner) and alive(owner) and time.monotonic() < deadline:
             with contextlib.suppress(ProcessLookupError):
                 kill(owner.pid, signal_number)
             time.sleep(PAUSE_SECONDS)

@@ -61,11 +61,16 @@ def owner_of(pid: int) -> Owner:
     return Owner(pid, started, _boot(), socket.gethostname())
 
 
-def alive(owner: Owner) -> bool:
-    """Whether that very process still runs. One on another host cannot be seen from here, and
-    counts as alive.
+def seen(owner: Owner) -> bool:
+    """Whether that process would be seen from here: not on another host, or in a container, which
+    has another name each time. Of those only the kernel's lock knows whether they live.
     """
-    if owner.host != socket.gethostname():
+    return owner.host == socket.gethostname()
+
+
+def alive(owner: Owner) -> bool:
+    """Whether that very process still runs; one that is not `seen` counts as alive."""
+    if not seen(owner):
         return True
     if owner.boot != _boot():
         return False
@@ -92,6 +97,12 @@ def lock(descriptor: int, *, shared: bool = False, wait: float = FORKING_SECONDS
             time.sleep(_POLL_SECONDS)
         else:
             return True
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process has the kernel's lock of a file."""
+    with path.open("rb") as file:
+        return not lock(file.fileno(), wait=0)
 
 
 def _boot() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from runner.execute.journal import JOURNAL, run_folder
+from runner.owner import lock
 from runner.source import files_place
 from runner.swap import remove_tree
 from tests.inside import Inside
@@ -89,6 +92,22 @@ def test_a_killed_recovery_is_rolled_back_wherever_it_was(tmp_path: Path, step: 
     assert service.leftovers() == []
     assert service.log()[-1:] != ["stop"]
     service.program("status", status=0)
+
+
+def test_what_a_killed_container_left_is_taken_back_by_the_next_one(tmp_path: Path) -> None:
+    """Each has a name of its own, and nobody else is ever of the same."""
+    service = killed(tmp_path / "service", "bot.start", "dr-restore", "--confirm", "quaybot")
+    (run,) = (one["run"] for one in runs(service) if one["kind"] == "dr-restore")
+    journal = run_folder(service.folder / ".holdfast", run) / JOURNAL
+    journal.write_text(journal.read_text().replace(socket.gethostname(), "3f0c9d1e7a52"))
+    with journal.open("rb") as held:
+        assert lock(held.fileno())  # as long as it lives
+        assert f"{run} was killed" not in service.program("status").stdout
+        service.program("verify", status=0)
+        assert service.log()[-1] == "stop"
+    assert f"{run} was killed" in service.program("status", status=4).stdout
+    service.program("verify", status=0)
+    assert service.log()[-1] == "start"
 
 
 @pytest.mark.parametrize("removed", ["config", "config/app.toml"])

@@ -17,7 +17,7 @@ from typing import Any
 from runner.durable import PRIVATE_FILE, make_folder, naming, sync_folder, write_bytes
 from runner.errors import HoldfastError, Interrupted, Locked, UsageError
 from runner.execute.run_order import forget_runs, in_order, note_run
-from runner.owner import Owner, alive, lock, this_process
+from runner.owner import Owner, alive, is_locked, lock, seen, this_process
 from runner.plan.model import Plan, canonical, plan_from_json
 from runner.secret import SCRUBBER
 
@@ -68,11 +68,13 @@ class RunState:
     details: Mapping[str, Any] = field(default_factory=dict)  # from its end: what it reported
     error: Mapping[str, Any] | None = None
     reported: Mapping[str, Any] = field(default_factory=dict)  # steps a person reported: who, when
+    held: bool = True  # whether a process that is not seen from here may have its journal
 
     @property
     def killed(self) -> bool:
         """Whether it neither ended nor has a living process."""
-        return self.ended_at is None and (self.owner is None or not alive(self.owner))
+        lives = self.held and self.owner is not None and alive(self.owner)
+        return self.ended_at is None and not lives
 
     @property
     def over(self) -> bool:
@@ -274,7 +276,10 @@ def read_run(state: Path, run: str) -> RunState:
     path = run_folder(state, run) / JOURNAL
     if not path.exists():
         raise UsageError(f"There is no run `{run}`.", remedy="`history` lists them.")
-    return fold(run, read_events(path))
+    known = fold(run, read_events(path))
+    if known.ended_at is not None or known.owner is None or seen(known.owner):
+        return known
+    return replace(known, held=is_locked(path))
 
 
 def read_events(path: Path) -> list[Event]:

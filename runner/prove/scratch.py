@@ -17,7 +17,7 @@ from pathlib import Path
 from runner.daemon import end_daemons
 from runner.durable import PRIVATE_FILE, PRIVATE_FOLDER, make_folder, sync_folder
 from runner.errors import StepFailed
-from runner.owner import Owner, alive, lock, this_process
+from runner.owner import Owner, alive, lock, seen, this_process
 from runner.swap import remove_tree
 
 PREFIX = "scratch-"
@@ -78,7 +78,7 @@ def sweep(parent: Path) -> list[Path]:
                 continue
             folder = note.with_name(note.name.removesuffix(NOTE))
             with suppress(OSError), note.open("r+b") as file:
-                # A process of another container has an id that means nothing here.
+                # A process of another container is not seen here, or has an id that means nothing.
                 if lock(file.fileno(), wait=0):
                     end_left_behind(folder)
                     _remove(folder, note)
@@ -112,7 +112,9 @@ def _locked(note: Path) -> int:
 
 
 def _is_orphan(note: Path) -> bool:
-    """Whether a note is ours and its owner is dead. An unreadable one says nothing."""
+    """Whether a note is ours, and its owner is dead or not seen from here. An unreadable one says
+    nothing.
+    """
     folder = note.with_name(note.name.removesuffix(NOTE))
     try:
         if note.lstat().st_uid != os.geteuid():
@@ -120,8 +122,10 @@ def _is_orphan(note: Path) -> bool:
         if os.path.lexists(folder) and folder.lstat().st_uid != os.geteuid():
             return False
         text = note.read_text()
-        # Its maker was killed before it was locked and written, or makes it anew.
-        return not text or not alive(Owner.from_json(json.loads(text)))
+        if not text:
+            return True  # its maker was killed before it was locked and written, or makes it anew
+        owner = Owner.from_json(json.loads(text))
+        return not seen(owner) or not alive(owner)
     except (OSError, ValueError):
         return False
 

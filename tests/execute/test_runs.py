@@ -19,7 +19,7 @@ from runner.execute.context import Context
 from runner.execute.ending import Finished, Settings
 from runner.execute.journal import read_run
 from runner.execute.locks import RUN_LOCK, SETTLE_LOCK, held
-from runner.owner import this_process
+from runner.owner import lock, this_process
 from runner.plan.model import Step
 from runner.spec.load import load_spec
 from runner.spec.model import Spec
@@ -238,7 +238,10 @@ class TestAfterAKill:
         abandoned(context_of(*self.steps()), ("stop", "done"), ("swap", "started"))
         file = journals.run_folder(spec.state, RUN) / journals.JOURNAL
         file.write_text(file.read_text().replace('"host":"', '"host":"the-container-before-'))
-        assert not read_run(spec.state, RUN).killed
+        with file.open("rb") as journal:
+            assert lock(journal.fileno())  # of a process that lives there
+            assert not read_run(spec.state, RUN).killed
+        assert read_run(spec.state, RUN).killed
         assert resume(*self.steps()).exit_code == 0
 
     def test_the_run_that_is_to_be_resumed_is_left_alone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from runner.daemon import note_daemon
 from runner.errors import StepFailed
 from runner.prove.scratch import scratch_folder, sweep
 
@@ -108,6 +110,26 @@ def test_a_reused_process_id_does_not_save_an_orphan(tmp_path: Path) -> None:
     note = orphan.with_name(f"{orphan.name}.owner")
     note.write_text(note.read_text().replace(f'"pid": {killed.pid}', f'"pid": {os.getpid()}'))
     assert sweep(tmp_path) == [orphan]
+
+
+def test_of_containers_with_names_of_their_own_only_the_dead_one_s_is_swept(tmp_path: Path) -> None:
+    living, kept = holding(tmp_path)
+    killed, orphan = holding(tmp_path)
+    for folder in (kept, orphan):
+        note = folder.with_name(f"{folder.name}.owner")
+        note.write_text(note.read_text().replace(socket.gethostname(), "3f0c9d1e7a52"))
+    # A server of it has an id that is another process's here.
+    note_daemon(orphan / "server.process", living.pid)
+    note = orphan / "server.process"
+    note.write_text(note.read_text().replace(socket.gethostname(), "3f0c9d1e7a52"))
+    killed.kill()
+    killed.communicate()
+    try:
+        assert sweep(tmp_path) == [orphan]
+        assert (kept / "data").exists()
+        assert living.poll() is None
+    finally:
+        living.communicate("")
 
 
 def test_one_that_lives_in_another_container_is_kept(tmp_path: Path) -> None:
