@@ -40,11 +40,12 @@ class S3Server(PortServer):
     arguments: Sequence[str] = ()  # more of them: "--cert", "server.pem"
     scheme: str = "http"
     signed: bool = True  # else everybody may do everything
+    below: str = ""  # the path below which it speaks S3; it checks no signatures there
 
     @property
     def endpoint(self) -> str:
         """Its address."""
-        return f"{self.scheme}://localhost:{self.port}"
+        return f"{self.scheme}://localhost:{self.port}{self.below}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -79,16 +80,16 @@ class S3Server(PortServer):
         return [
             require_rclone(),
             *("serve", "s3", self.data, "--addr", f"localhost:{self.port}"),
-            *("--config", self.folder / "rclone.conf"),
+            *("--config", self.folder / "rclone.conf", "--baseurl", self.below),
             *self.arguments,
         ]
 
 
 def running(
-    *arguments: str, scheme: str = "http", signed: bool = True
+    *arguments: str, scheme: str = "http", signed: bool = True, below: str = ""
 ) -> contextlib.AbstractContextManager[S3Server]:
     """A server of its own, empty, until the block ends."""
-    return running_in_a_folder(lambda folder: S3Server(folder, arguments, scheme, signed))
+    return running_in_a_folder(lambda folder: S3Server(folder, arguments, scheme, signed, below))
 
 
 @pytest.fixture(scope="session")

@@ -110,9 +110,10 @@ def account_of(spec: TargetSpec) -> Account:
     """The account that a spec declares. Raises UsageError where it contradicts itself."""
     options = spec.options
     endpoint = endpoint_of(spec, example="https://s3.example.org")
-    if urlsplit(endpoint).path:
+    # The bucket's own address, as consoles show it. Any other path is where the server begins.
+    if urlsplit(endpoint).path == f"/{options['bucket']}":
         raise UsageError(
-            f"Target {spec.name}: the endpoint {endpoint!r} has a path.",
+            f"Target {spec.name}: the endpoint {endpoint!r} ends with the bucket's name.",
             remedy="Write the server's address alone, and the bucket as `bucket`.",
         )
     if ("access_key" in options) != ("secret_key" in options):

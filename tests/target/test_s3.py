@@ -158,7 +158,7 @@ class TestErrors:
             {"secret_key": None},
             {"access_key": None, "secret_key": None, "session_token": Secret("env:X")},
             {"endpoint": "s3.example.org"},
-            {"endpoint": "https://s3.example.org/bucket"},
+            {"endpoint": "https://s3.example.org/bucket", "bucket": "bucket"},
             {"endpoint": "https://s3.example.org?bucket=a"},
             {"endpoint": "https://s3.example.org:port"},
             {"endpoint": "http://::1:9000"},
@@ -257,6 +257,17 @@ class TestWhereAndWho:
         assert account._bucket.requests.url == "https://b.s3.example.org"
         lines = account.download_commands("shop", "out")
         assert "force_path_style=false" in "\n".join(lines)
+
+    def test_a_path_of_the_endpoint_is_signed_as_it_is_sent(
+        self, opened: Opened, s3_server: S3Server
+    ) -> None:
+        # To a server that checks signatures the path's name is a bucket, and the bucket a folder.
+        outer = s3_server.make_bucket()
+        target = opened(endpoint=f"{s3_server.endpoint}/{outer}/", bucket="inner")
+        target.put("small", [b"x"])
+        target.put("large", [b"x" * MIB] * 20)
+        assert read(target, "small") == b"x"
+        assert keys(opened(bucket=outer, prefix="inner/some/where")) == ["large", "small"]
 
     def test_a_certificate_of_ones_own(self, opened: Opened, tmp_path: Path) -> None:
         authority, certificate, key = certify(tmp_path)
@@ -652,6 +663,19 @@ def test_a_bucket_alone_brings_everything_back(s3_server: S3Server, tmp_path: Pa
         f"secret_key: {{secret: 'file:{s3_server.folder}/secret'}}, keep: {{last: 2}}}}",
         tools_path(),
     )
+
+
+@pytest.mark.slow
+def test_a_server_below_a_path_alone_brings_everything_back(tmp_path: Path) -> None:
+    with running(signed=False, below="/storage/v1/s3") as server:
+        options = server.options()
+        brings_everything_back(
+            tmp_path,
+            f"{{type: s3, endpoint: '{options['endpoint']}', bucket: {options['bucket']}, "
+            f"prefix: dr, access_key: {{secret: 'file:{server.folder}/access'}}, "
+            f"secret_key: {{secret: 'file:{server.folder}/secret'}}, keep: {{last: 2}}}}",
+            tools_path(),
+        )
 
 
 def test_an_account_is_declared_whole(holdfast: Callable[..., Program], tmp_path: Path) -> None:
