@@ -46,10 +46,18 @@ _NO_STORE = (
     "Look at `endpoint`: is it a web page's, or does the network want a login?",
 )
 
-ANSWERS_ALL = "an answer to everything"  # said by nobody: what one finds out of a server
+_ENDLESS = (
+    "does not come to the end of a list",
+    "It gives one part again and again: an error of the server or of a proxy. Have it updated.",
+)
+
+# Said by nobody: what one finds out of a server.
+ANSWERS_ALL = "an answer to everything"
+ENDLESS = "a list without an end"
 
 _MARKS = (
     (ANSWERS_ALL, _NO_STORE),
+    (ENDLESS, _ENDLESS),
     ("invalid list response", _NO_STORE),
     ("Connection refused", ("refuses connections", _NETWORK)),
     ("ConnectionRefused", ("refuses connections", _NETWORK)),

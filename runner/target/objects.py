@@ -21,6 +21,7 @@ from runner.target.feed import feed
 from runner.target.keys import Incoming
 from runner.target.object_client import Pace, reach, require_library
 from runner.target.object_errors import ANSWERS_ALL, code_of
+from runner.target.paging import right_below, to_its_end
 from runner.target.s3_request import Refused, Requests, Unreachable
 
 if TYPE_CHECKING:
@@ -207,13 +208,13 @@ class Objects(ABC):
         with self.explained(f"{prefix or 'it'} was not listed"):
             import obstore
 
-            for block in obstore.list(self.reader, prefix or None, offset=after, chunk_size=PAGE):
-                for found in block:
-                    path = found["path"]
-                    if until is not None and path > until:
-                        return
-                    if path.endswith(end):
-                        yield _entry(path, found)
+            blocks = obstore.list(self.reader, prefix or None, offset=after, chunk_size=PAGE)
+            for found in to_its_end(itertools.chain.from_iterable(blocks)):
+                path = found["path"]
+                if until is not None and path > until:
+                    return
+                if path.endswith(end):
+                    yield _entry(path, found)
 
     def remove(self, key: str) -> None:
         """Remove an object; a missing one is no error."""
@@ -226,9 +227,7 @@ class Objects(ABC):
         """The names of the folders right below `prefix`."""
         what = f"{prefix or 'it'} was not listed"
         with self.explained(what):
-            import obstore
-
-            found = obstore.list_with_delimiter(self.reader, prefix or None)
+            found = right_below(self.reader, prefix)
         if not found["common_prefixes"] and not found["objects"]:
             self._require_store(what)
         return [one.rpartition("/")[2] for one in found["common_prefixes"]]

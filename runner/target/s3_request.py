@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from runner.errors import StepFailed
+from runner.target.object_errors import ENDLESS
 
 # What speaks HTTP takes long to import, and most commands get by without.
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Requests:
             raise Unreachable("it does not say what time it is") from None
 
     def uploads(self, prefix: str, key: Key) -> Iterator[Upload]:
-        """The unfinished uploads whose key starts with `prefix`. Raises Refused."""
+        """The unfinished uploads whose key starts with `prefix`. Raises Refused or Unreachable."""
         query = {"uploads": "", "prefix": prefix}
         while True:
             text, _ = self.ask("GET", "", query, key)
@@ -93,7 +94,10 @@ class Requests:
             marks = (tree.findtext("NextKeyMarker"), tree.findtext("NextUploadIdMarker"))
             if tree.findtext("IsTruncated") != "true" or not marks[0]:
                 return
-            query |= {"key-marker": marks[0], "upload-id-marker": marks[1] or ""}
+            following = {"key-marker": marks[0], "upload-id-marker": marks[1] or ""}
+            if query == query | following:
+                raise Unreachable(ENDLESS)
+            query |= following
 
     def abort(self, upload: Upload, key: Key) -> None:
         """Have the server forget an upload and its parts. Raises Refused."""

@@ -18,7 +18,7 @@ import pytest
 
 from runner.errors import StepFailed
 from runner.secret import Secret
-from runner.target import Target
+from runner.target import Target, paging
 from tests.s3_server import require_rclone
 from tests.target.conformance import read
 from tests.wire import Wire
@@ -76,6 +76,17 @@ def dying(end: Callable[[], None], before: int) -> Iterator[bytes]:
 class ObjectStoreFaults(ABC):
     """What is repeated, what goes on, and what must not."""
 
+    # One page of a list of which there are more, always with the same word for the next.
+    page = (
+        "<ListBucketResult><IsTruncated>true</IsTruncated>"
+        "<NextContinuationToken>next</NextContinuationToken>"
+        "<Contents><Key>some/where/shop/a</Key><Size>1</Size><ETag>1</ETag>"
+        "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+        "<Contents><Key>some/where/shop/b</Key><Size>1</Size><ETag>1</ETag>"
+        "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+        "</ListBucketResult>"
+    )
+
     @abstractmethod
     def behind(self, wire: Wire) -> str:
         """The endpoint of the server behind that wire."""
@@ -130,3 +141,14 @@ class ObjectStoreFaults(ABC):
         with pytest.raises(StepFailed, match="is no object store") as caught:
             wired.folders("none")
         assert "Look at `endpoint`" in caught.value.remedy
+
+    def test_a_server_that_gives_one_page_for_ever_is_told_as_that(
+        self, wired: Any, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(paging, "LONGEST_SECONDS", 0.5)
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(self.page)}\r\n\r\n"
+        wire.answer = lambda asked: (head + self.page).encode() if asked.startswith("GET") else None
+        for attempt in (lambda: list(wired.entries("shop")), lambda: wired.folders("shop")):
+            with pytest.raises(StepFailed, match="the end of a list: shop was") as caught:
+                attempt()
+            assert "Have it updated" in caught.value.remedy

@@ -219,6 +219,13 @@ class TestWhereAndWho:
 
 
 class TestFaults(ObjectStoreFaults):
+    page = (
+        "<EnumerationResults><Blobs><Blob><Name>some/where/shop/a</Name><Properties>"
+        "<Last-Modified>Thu, 01 Jan 2026 00:00:00 GMT</Last-Modified>"
+        "<Content-Length>1</Content-Length><Content-Type>none</Content-Type><Etag>1</Etag>"
+        "</Properties></Blob></Blobs><NextMarker>next</NextMarker></EnumerationResults>"
+    )
+
     def behind(self, wire: Wire) -> str:
         return through(wire)
 

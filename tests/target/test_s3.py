@@ -465,6 +465,16 @@ class TestFaults(ObjectStoreFaults):
         assert len(target.folders("shop/prod")) == 10_000
         assert sum(1 for _ in target.find("shop/prod", "manifest.json")) == 10_000
 
+    def test_unfinished_uploads_that_are_listed_for_ever(self, opened: Opened, wire: Wire) -> None:
+        page = (
+            "<Uploads><IsTruncated>true</IsTruncated><NextKeyMarker>a</NextKeyMarker>"
+            "<NextUploadIdMarker>1</NextUploadIdMarker></Uploads>"
+        )
+        head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(page)}\r\n\r\n"
+        wire.answer = lambda asked: (head + page).encode() if "uploads" in asked else None
+        with pytest.raises(StepFailed, match="the end of a list"):
+            opened(endpoint=through(wire)).sweep("shop", 0.0)
+
     def test_a_server_that_dies_in_the_middle(self, opened: Opened) -> None:
         with running() as server:
             target = opened(

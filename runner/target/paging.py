@@ -1,0 +1,46 @@
+"""Lists that a server gives page by page: some servers, and proxies, give one page for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from runner.target.object_errors import ENDLESS
+from runner.target.s3_request import Unreachable
+
+if TYPE_CHECKING:
+    from obstore import ListResult, ObjectMeta
+    from obstore.store import ObjectStore
+
+LONGEST_SECONDS = 600.0  # for the names of the folders, of which a page has a thousand
+
+
+def to_its_end(found: Iterable[ObjectMeta]) -> Iterator[ObjectMeta]:
+    """The same objects. Raises Unreachable once they begin anew: when the one comes again that was
+    the first, the third, the seventh, and so on. So nothing but one key is kept.
+    """
+    mark, stretch, left = "", 1, 1
+    for one in found:
+        if one["path"] == mark:
+            raise Unreachable(ENDLESS)
+        left -= 1
+        if left == 0:
+            stretch *= 2
+            mark, left = one["path"], stretch
+        yield one
+
+
+def right_below(store: ObjectStore, prefix: str) -> ListResult[Sequence[ObjectMeta]]:
+    """The folders and objects right below a folder. Raises Unreachable where they never end."""
+    import asyncio
+
+    import obstore
+
+    async def ask() -> ListResult[Sequence[ObjectMeta]]:
+        async with asyncio.timeout(LONGEST_SECONDS):
+            return await obstore.list_with_delimiter_async(store, prefix or None)
+
+    try:
+        return asyncio.run(ask())
+    except TimeoutError:
+        raise Unreachable(ENDLESS) from None
