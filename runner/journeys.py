@@ -245,14 +245,16 @@ def delete(call: Call, *, snapshot: str) -> Prepared:
 def pin(call: Call, *, snapshot: str, seconds: float | None = None) -> Prepared:
     """Keep a snapshot whatever retention says, for some seconds or until it is unpinned."""
     session = Session.open(call)
-    plan = compile_pin(session.spec, session.facts, session.catalog(), snapshot, seconds)
+    facts = replace(session.facts, remembered=recall(session.spec))
+    plan = compile_pin(session.spec, facts, session.catalog(), snapshot, seconds)
     return Prepared(session, plan, results.pin_outcome)
 
 
 def unpin(call: Call, *, snapshot: str) -> Prepared:
     """Leave a snapshot to retention again."""
     session = Session.open(call)
-    plan = compile_unpin(session.spec, session.catalog(), snapshot)
+    facts = replace(session.facts, remembered=recall(session.spec))
+    plan = compile_unpin(session.spec, facts, session.catalog(), snapshot)
     return Prepared(session, plan, results.pin_outcome)
 
 

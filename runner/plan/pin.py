@@ -19,18 +19,28 @@ def compile_pin(
     until = None if seconds is None else facts.now + timedelta(seconds=seconds)
     shown = _shown(until)
     title = "Keep {snapshot} at {target}" + ("" if shown is None else f" until {shown}")
-    return _plan("pin", spec, catalog, wanted, title, {"until": shown})
+    return _plan("pin", spec, facts, catalog, wanted, title, {"until": shown})
 
 
-def compile_unpin(spec: Spec, catalog: Catalog, wanted: str) -> Plan:
+def compile_unpin(spec: Spec, facts: Facts, catalog: Catalog, wanted: str) -> Plan:
     """The plan that takes all pins of a snapshot back. Pure."""
-    return _plan("unpin", spec, catalog, wanted, "Leave {snapshot} at {target} to retention", {})
+    title = "Leave {snapshot} at {target} to retention"
+    return _plan("unpin", spec, facts, catalog, wanted, title, {})
 
 
 def _plan(
-    kind: str, spec: Spec, catalog: Catalog, wanted: str, title: str, more: dict[str, Any]
+    kind: str,
+    spec: Spec,
+    facts: Facts,
+    catalog: Catalog,
+    wanted: str,
+    title: str,
+    more: dict[str, Any],
 ) -> Plan:
     one = catalog.find(wanted)
+    # A disk that is not mounted shows no more than its empty folder.
+    emptied = {name for name in facts.remembered if not catalog.at_target(name)}
+    missed = sorted(emptied.intersection(spec.targets).union(catalog.unreachable))
     behind = _last_word(catalog, one.id)
     said = None if behind is None else behind.isoformat()
     steps = tuple(
@@ -44,16 +54,16 @@ def _plan(
         )
         for target in one.targets
     )
-    facts = {
+    told = {
         "snapshot": one.id,
         "targets": list(one.targets),
         # How it stands, and goes on to stand where no target takes the word.
         "pinned": one.pinned,
         "pinned_until": _shown(one.pinned_until),
-        **({"unread": sorted(catalog.unreachable)} if catalog.unreachable else {}),
+        **({"missed": missed} if missed else {}),
         **more,
     }
-    return Plan(kind, spec.project, spec.profile, spec.digest, steps, facts=facts)
+    return Plan(kind, spec.project, spec.profile, spec.digest, steps, facts=told)
 
 
 def _last_word(catalog: Catalog, snapshot: str) -> datetime | None:

@@ -17,7 +17,7 @@ def prune_outcome(plan: Plan, finished: Finished) -> Outcome:
     """`prune`: what went, why the rest stays, and where nobody could look."""
     found = _removal(plan, finished)
     reasons = list(plan.facts.get("unread", {}).values())
-    return _partial(found, f"Not pruned: {reasons[0]}") if reasons else found
+    return partial(found, f"Not pruned: {reasons[0]}") if reasons else found
 
 
 def delete_outcome(plan: Plan, finished: Finished) -> Outcome:
@@ -29,14 +29,14 @@ def delete_outcome(plan: Plan, finished: Finished) -> Outcome:
     if not unread:
         return found
     name, reason = next(iter(unread.items()))
-    return _partial(
+    return partial(
         found,
         f"A copy of {plan.facts['snapshot']} may lie at {', '.join(unread)}, and the next backup "
         f"would bring it back from there: delete it again once {name} can be read. {reason}",
     )
 
 
-def _partial(found: Outcome, message: str) -> Outcome:
+def partial(found: Outcome, message: str) -> Outcome:
     """The same, as a failure: some of it was not done."""
     if found.exit_code != 0:
         return found

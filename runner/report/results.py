@@ -11,7 +11,7 @@ from runner.execute.ending import Finished
 from runner.execute.journal import StepResult
 from runner.plan.model import Plan, Step
 from runner.report.outcome import Outcome
-from runner.report.removed import left_alone
+from runner.report.removed import left_alone, partial
 from runner.store.chain import Gap, Guard
 
 EMPTY: Mapping[str, str] = {}
@@ -159,15 +159,16 @@ def pin_outcome(plan: Plan, finished: Finished) -> Outcome:
     data: dict[str, Any] = {"id": facts["snapshot"], "pinned": pinned, "targets": written}
     if plan.kind == "pin":
         data["until"] = facts["until"] if written else facts["pinned_until"]
+    found = Outcome(plan.kind, data, finished.exit_code, finished.error)
+    missed = plan.facts.get("missed")
+    if not missed:
+        return found
+    where = f"{', '.join(missed)} cannot be read now, or lost what it held. A copy there"
     later = {
-        "pin": "it is told by the next backup that reaches it",
-        "unpin": "that stays pinned until you unpin it again",
+        "pin": "is not pinned until a backup or prune reaches it together with another target.",
+        "unpin": "stays pinned until you unpin it again.",
     }
-    notes = tuple(
-        f"{name} cannot be read. If it has a copy, {later[plan.kind]}."
-        for name in facts.get("unread", ())
-    )
-    return Outcome(plan.kind, data, finished.exit_code, finished.error, notes)
+    return partial(found, f"{where} {later[plan.kind]}")
 
 
 def _snapshot(

@@ -236,7 +236,6 @@ def _pin(outcome: Outcome) -> Lines:
     stands = f"pinned{until}" if data["pinned"] else "not pinned any more"
     if data["targets"]:
         yield f"{data['id']} is {stands} at {', '.join(data['targets'])}."
-    yield from (f"Note: {note}" for note in outcome.notes)
 
 
 def _fetch(outcome: Outcome) -> Lines:

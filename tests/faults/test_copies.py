@@ -63,9 +63,10 @@ def test_a_pin_that_a_target_missed_is_told_to_it_later(two: tuple[Service, Stea
     first = holdfast.json("list")["snapshots"][-1]["id"]
     there = service.folder / "elsewhere" / "quaybot" / "default" / first
     block(service.folder / "elsewhere")
-    told = holdfast("pin", "--snapshot", first, status=0).stdout
-    assert "pinned at disk." in told
-    assert "offsite cannot be read. If it has a copy, it is told by the next backup" in told
+    told = holdfast("pin", "--snapshot", first, status=4)
+    assert "pinned at disk." in told.stdout
+    assert "offsite cannot be read now" in told.stderr
+    assert "A copy there is not pinned until a backup or prune reaches it" in told.stderr
     unblock(service.folder / "elsewhere")
     holdfast("prune", "--confirm", "quaybot", status=0)
     assert len(list(there.parent.glob(".records/*-pin-*"))) == 1
@@ -78,14 +79,25 @@ def test_a_pin_that_a_target_missed_is_told_to_it_later(two: tuple[Service, Stea
     unblock(service.folder / "backups")
     # An unpin is not passed on: one target must not have what is pinned removed from another.
     block(service.folder / "elsewhere")
-    told = holdfast("unpin", "--snapshot", first, status=0).stdout
-    assert "offsite cannot be read. If it has a copy, that stays pinned until you unpin" in told
+    told = holdfast("unpin", "--snapshot", first, status=4)
+    assert "A copy there stays pinned until you unpin it again" in told.stderr
     unblock(service.folder / "elsewhere")
     holdfast("prune", "--confirm", "quaybot", status=0)
     assert there.exists()
     holdfast("unpin", "--snapshot", first, status=0)
     holdfast("prune", "--confirm", "quaybot", status=0)
     assert not there.exists()
+
+
+def test_a_pin_says_which_disk_is_not_mounted(two: tuple[Service, Steady]) -> None:
+    service, holdfast = two
+    first = holdfast.json("list")["snapshots"][-1]["id"]
+    (service.folder / "elsewhere").rename(service.folder / "elsewhere.unplugged")
+    (service.folder / "elsewhere").mkdir()
+    told = holdfast.json("pin", "--snapshot", first, status=4)
+    assert told["pinned"]
+    assert told["targets"] == ["disk"]
+    assert "offsite cannot be read now, or lost what it held" in told["error"]["message"]
 
 
 def test_a_copy_that_a_deletion_could_not_reach_is_told(two: tuple[Service, Steady]) -> None:
