@@ -101,6 +101,23 @@ def test_a_deletion_tells_of_the_same_content_for_other_recipients(tmp_path: Pat
     assert ids(holdfast) == [anew]
 
 
+def test_a_damaged_copy_leads_to_the_same_content_for_other_recipients(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    old, new = (make_key(service.folder, name) for name in ("old", "new"))
+    declare(service, old)
+    holdfast = Inside(service.folder)
+    holdfast("backup", status=0)
+    declare(service, new)
+    holdfast(*REKEY, "--target", "disk", status=0)
+    anew, before = ids(holdfast)
+    content = service.observe()
+    (folders(service)[anew] / "db.sqlite.zst.age").write_bytes(b"damaged")
+    told = holdfast(*RECOVER, "--identity", "keys/new", status=4).stderr
+    assert f"{before} has the same content, for other recipients: --snapshot {before}" in told
+    holdfast(*RECOVER, "--identity", "keys/old", "--snapshot", before, status=0)
+    assert service.observe() == content
+
+
 def test_what_names_an_older_snapshot_names_the_new_one(tmp_path: Path) -> None:
     old, new = (make_key(tmp_path, name) for name in ("old", "new"))
     lazy = SPEC.replace("verify: stored", "verify: stored, skip_unchanged: true")

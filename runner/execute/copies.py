@@ -92,7 +92,7 @@ def stage_from_whole(
                 discard()
         else:
             return Taken(target, artifacts.waited, (*_passed_over(target, failed, step, context),))
-    raise _none_whole(failed)
+    raise _none_whole(failed, step)
 
 
 def _by_hope(step: Step, context: Context) -> list[str]:
@@ -126,13 +126,15 @@ def _passed_over(
             yield PassedOver(target, reasons.pop(target))
 
 
-def _none_whole(failed: Mapping[str, HoldfastError]) -> HoldfastError:
+def _none_whole(failed: Mapping[str, HoldfastError], step: Step) -> HoldfastError:
     (_, first), *others = failed.items()
     if others:
         first.message += "".join(f" And at {name}: {one.message}" for name, one in others)
         away = [one for one in failed.values() if is_local(one) and not isinstance(one, Damaged)]
         remedy = "Take an earlier snapshot, with --snapshot or --at."
         first.remedy = f"Nothing was replaced. {away[0].remedy if away else remedy}"
+    for one in step.params.get("same", ()):
+        first.remedy += f" {one} has the same content, for other recipients: --snapshot {one}"
     return first
 
 

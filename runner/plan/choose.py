@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from runner.errors import StepFailed, UsageError
+from runner.plan.families import same_content
 from runner.plan.outstanding import whole_at
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog, Snapshot
@@ -24,6 +25,7 @@ class Choice:
     target: str
     reason: str
     elsewhere: tuple[str, ...] = ()  # further targets that hold it; none where one was asked for
+    same: tuple[str, ...] = ()  # ids of what holds the same content for other recipients
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,10 @@ def _choose(spec: Spec, catalog: Catalog, source: str, asked: Asked) -> Choice |
     targets.sort(key=lambda name: not whole_at(snapshot, name))
     if asked.target is not None:
         targets = [name for name in targets if name == asked.target]
-    return Choice(source, snapshot, targets[0], reason, (*targets[1:],)) if targets else None
+    if not targets:
+        return None
+    same = (*same_content(catalog, snapshot.id),)
+    return Choice(source, snapshot, targets[0], reason, (*targets[1:],), same)
 
 
 def _refuse_fallback(

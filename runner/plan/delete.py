@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runner.errors import PersonNeeded
+from runner.plan.families import same_content
 from runner.plan.model import Plan, Step
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog
@@ -44,19 +45,10 @@ def compile_delete(spec: Spec, catalog: Catalog, snapshot: str) -> Plan:
             "snapshot": name,
             "targets": targets,
             "damaged": damaged,
-            "same": _same_content(catalog, name),
+            "same": same_content(catalog, name),
             **({"unread": dict(catalog.unreachable)} if catalog.unreachable else {}),
         },
     )
-
-
-def _same_content(catalog: Catalog, name: str) -> list[str]:
-    """The ids of what was encrypted anew for a snapshot, or from what it was."""
-    pairs = [(one.id, one.rekeyed[0]) for one in catalog.snapshots if one.rekeyed is not None]
-    found = {name}
-    while more := {one for pair in pairs if found.intersection(pair) for one in pair} - found:
-        found |= more
-    return sorted(found & catalog.by_id.keys() - {name})
 
 
 def _require_unneeded(catalog: Catalog, name: str) -> None:

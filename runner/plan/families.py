@@ -88,3 +88,12 @@ def choose_families(
             one.rewrite(facts)
         chosen |= {one.head.id for one in more}
     return [one for one in known if one.head.id in chosen]
+
+
+def same_content(catalog: Catalog, name: str) -> list[str]:
+    """The ids of what was encrypted anew for a snapshot, or from what it was."""
+    pairs = [(one.id, one.rekeyed[0]) for one in catalog.snapshots if one.rekeyed is not None]
+    found = {name}
+    while more := {one for pair in pairs if found.intersection(pair) for one in pair} - found:
+        found |= more
+    return sorted(found & catalog.by_id.keys() - {name})

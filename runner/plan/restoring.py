@@ -85,6 +85,7 @@ class Restoring:
             "target": self.choice.target,
             # A drill is to find out whether the copy that would be taken is whole.
             "elsewhere": [] if self.wanted.kind == "drill" else list(self.choice.elsewhere),
+            **({"same": list(self.choice.same)} if self.choice.same else {}),
             "manifest_sha256": self.choice.snapshot.manifest_sha256,
         }
 
