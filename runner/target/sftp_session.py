@@ -40,6 +40,7 @@ class Session:
     def __init__(self, address: Address, *, timeout: float, retry: float) -> None:
         self._address = address
         self.timeout = timeout  # seconds for one request
+        self._patience = min(timeout, CONNECT_SECONDS)  # for each step of a login
         self.retry = retry  # seconds in which a connection that fails is tried again
         self._known = False  # whether it was there when it was needed last
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -144,7 +145,7 @@ class Session:
             through = await self._log_in(address.jump, None)
         connection = await self._log_in(address.server, through)
         try:
-            async with asyncio.timeout(CONNECT_SECONDS):
+            async with asyncio.timeout(self._patience):
                 return await connection.start_sftp_client()
         except no_sftp() as error:
             if connection.is_closed():
@@ -165,8 +166,8 @@ class Session:
                 tunnel=through,
                 known_hosts=known,
                 config=None,
-                connect_timeout=CONNECT_SECONDS,
-                login_timeout=CONNECT_SECONDS,
+                connect_timeout=self._patience,
+                login_timeout=self._patience,
                 keepalive_interval=max(1.0, self.timeout / (UNANSWERED + 1)),
                 keepalive_count_max=UNANSWERED,
                 encryption_algs=CIPHERS,

@@ -22,7 +22,7 @@ import pytest
 from runner.errors import Locked, StepFailed, UsageError
 from runner.secret import Secret
 from runner.spec.model import TargetSpec
-from runner.target import KeyExists, lease
+from runner.target import KeyExists, lease, sftp_session
 from runner.target.sftp import SftpTarget, open_target
 from tests.cable import cable_to
 from tests.faults.test_disk import fill, small_disk
@@ -452,6 +452,17 @@ class TestFaults:
             os.kill(process, signal.SIGSTOP)
         with pytest.raises(StepFailed, match=r"did not answer in time|broke the connection"):
             list(target.entries("prod"))
+
+    def test_a_server_that_takes_connections_and_hangs_is_given_up_after_the_timeout(
+        self, own_server: SftpServer, tmp_path: Path
+    ) -> None:
+        assert own_server.process is not None
+        os.kill(own_server.process.pid, signal.SIGSTOP)
+        target = opened_at(own_server, tmp_path, timeout=1.0, retry=0.3)
+        began = time.monotonic()
+        with pytest.raises(StepFailed, match="did not answer in time"):
+            target.folders("")
+        assert time.monotonic() - began < sftp_session.CONNECT_SECONDS
 
     def test_the_interpreter_ends_while_the_server_hangs(self, own_server: SftpServer) -> None:
         script = (
