@@ -254,7 +254,8 @@ class Verification:
                 self.progress(0)  # a run that is stopped meanwhile concludes nothing
             problems = self._problems(entries, read=True)
         except StepFailed as unread:
-            return Said(COULD_NOT_VERIFY, f"{message} {unread.message}")
+            said = dict.fromkeys((message, unread.message, unread.remedy))
+            return Said(COULD_NOT_VERIFY, " ".join(said).strip())
         if problems:
             return Said(FAIL, "; ".join(problems))
         if basis is not None and isinstance(error, StepFailed) and not is_local(error):

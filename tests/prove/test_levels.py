@@ -411,6 +411,8 @@ def test_a_target_that_cannot_be_read_is_no_damage(
     monkeypatch.setattr(Snapshot, "target", failing)
     failing.unreadable = snapshot.manifest.of("config")[0].key
     assert snapshot.verdicts(level) == {"config": UNKNOWN, "notes": PASS} | ABSENT
+    (config,) = (one for one in snapshot.verify(level) if one.source == "config")
+    assert config.reason == "disk reports an input/output error Look at dmesg."
     failing.unreadable = MANIFEST
     assert snapshot.verdicts(level, sources=["notes"]) == {"": UNKNOWN, "notes": UNKNOWN}
 
