@@ -6,13 +6,14 @@ import base64
 import binascii
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 from runner.errors import UsageError
 from runner.secret import SCRUBBER, Secret
 from runner.spec.model import TargetSpec
-from runner.target.object_client import certificates, endpoint_of
+from runner.target.object_client import certificate_file, certificates, endpoint_of
 
 # A shared access signature is looked up again this often: a long backup outlives a short one.
 LOOK_AGAIN = timedelta(minutes=10)
@@ -28,6 +29,7 @@ class Account:
     container: str
     prefix: str  # without slashes at its ends; may be empty
     ca: str | None  # certificates that are trusted beside the usual ones
+    ca_file: Path | None  # where they are
     account: str  # of the storage; empty: the connection string names it
     endpoint: str  # without a slash at its end; empty: Azure's own
     key: Secret | None
@@ -76,6 +78,7 @@ def account_of(spec: TargetSpec) -> Account:
         container=options["container"],
         prefix=options.get("prefix", "").strip("/"),
         ca=certificates(spec),
+        ca_file=certificate_file(spec),
         account=options.get("account", ""),
         endpoint=endpoint_of(spec, example="https://account.blob.core.windows.net"),
         key=options.get("key"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from runner.target.azure_account import CLOUD, Account
-from runner.target.shell import secret_words
+from runner.target.shell import file_words, secret_words
 
 
 def download_commands(account: Account, path: str, folder: str) -> list[str]:
@@ -16,14 +16,16 @@ def download_commands(account: Account, path: str, folder: str) -> list[str]:
     place = shlex.quote(f"{account.container}/{path}")
     container, pattern = shlex.quote(account.container), shlex.quote(f"{path}/*")
     endpoint = f" --blob-endpoint {shlex.quote(account.endpoint)}" if account.endpoint else ""
+    trusted = file_words(" --ca-cert ", account.ca_file)
     az = (
+        f"{file_words('REQUESTS_CA_BUNDLE=', account.ca_file, ' ')}"
         f"az storage blob download-batch{endpoint} --no-progress --output none "
         f"--source {container} --pattern {pattern} --destination {folder}/.az"
     )
     return [
         *_login(account),
         f"mkdir -p -- {folder}/.az",
-        f"if command -v rclone >/dev/null; then rclone copy :azureblob:{place} {folder}",
+        f"if command -v rclone >/dev/null; then rclone copy{trusted} :azureblob:{place} {folder}",
         f"else {az}; cp -R -- {folder}/.az/{shlex.quote(path)}/. {folder}/; fi",
         f"rm -r -- {folder}/.az",
     ]

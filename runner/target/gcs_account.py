@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from runner.errors import UsageError
 from runner.secret import SCRUBBER, Secret
 from runner.spec.model import TargetSpec
-from runner.target.object_client import certificates, endpoint_of
+from runner.target.object_client import certificate_file, certificates, endpoint_of
 
 CLOUD = "https://storage.googleapis.com"
 
@@ -26,6 +27,7 @@ class Account:
     prefix: str  # without slashes at its ends; may be empty
     endpoint: str  # without a slash at its end
     ca: str | None  # certificates that are trusted beside the usual ones
+    ca_file: Path | None  # where they are
     credentials: Secret | None  # None: the application default credentials
 
     @property
@@ -70,5 +72,6 @@ def account_of(spec: TargetSpec) -> Account:
         prefix=options.get("prefix", "").strip("/"),
         endpoint=endpoint_of(spec, default=CLOUD, example=CLOUD),
         ca=certificates(spec),
+        ca_file=certificate_file(spec),
         credentials=options.get("credentials"),
     )

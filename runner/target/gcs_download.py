@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from runner.target.gcs_account import CLOUD, Account
-from runner.target.shell import secret_words
+from runner.target.shell import file_words, secret_words
 
 
 def download_commands(account: Account, url: str, folder: str) -> list[str]:
@@ -15,10 +15,12 @@ def download_commands(account: Account, url: str, folder: str) -> list[str]:
     path = shlex.quote(url.removeprefix("gs://"))
     source = shlex.quote(f"{url}/*")
     before, after, gcloud = _login(account)
+    trusted = file_words(" --ca-cert ", account.ca_file)
+    gcloud += file_words("CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE=", account.ca_file, " ")
     return [
         *before,
         f"mkdir -p -- {folder}",
-        f"if command -v rclone >/dev/null; then rclone copy :gcs:{path} {folder}",
+        f"if command -v rclone >/dev/null; then rclone copy{trusted} :gcs:{path} {folder}",
         f"else {gcloud}gcloud storage cp --recursive {source} {folder}/; fi",
         *after,
     ]

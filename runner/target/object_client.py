@@ -100,13 +100,18 @@ def endpoint_of(spec: TargetSpec, *, default: str = "", example: str) -> str:
     return text
 
 
+def certificate_file(spec: TargetSpec) -> Path | None:
+    """The file that the option `ca` names."""
+    return spec.folder / Path(spec.options["ca"]).expanduser() if "ca" in spec.options else None
+
+
 def certificates(spec: TargetSpec) -> str | None:
-    """The certificates in the file that the option `ca` names. Raises UsageError."""
-    if "ca" not in spec.options:
+    """The certificates in that file. Raises UsageError."""
+    path = certificate_file(spec)
+    if path is None:
         return None
     import ssl
 
-    path = spec.folder / Path(spec.options["ca"]).expanduser()
     try:
         # What stands between them are comments, in any encoding.
         found = "\n".join(_CERTIFICATE.findall(path.read_text(errors="replace")))

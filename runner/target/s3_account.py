@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from runner.errors import UsageError
 from runner.secret import SCRUBBER, Secret
 from runner.spec.model import TargetSpec
-from runner.target.object_client import certificates, endpoint_of
+from runner.target.object_client import certificate_file, certificates, endpoint_of
 from runner.target.s3_request import Key
 
 # Temporary credentials are looked up again this often: a long backup outlives them.
@@ -34,6 +34,7 @@ class Account:
     endpoint: str  # without a slash at its end; empty: Amazon's own
     virtual: bool  # the bucket is part of the host's name
     ca: str | None  # certificates that are trusted beside the usual ones
+    ca_file: Path | None  # where they are
     access_key: Secret | None
     secret_key: Secret | None
     session_token: Secret | None
@@ -128,6 +129,7 @@ def account_of(spec: TargetSpec) -> Account:
         endpoint=endpoint,
         virtual=options.get("style", "path") == "virtual",
         ca=certificates(spec),
+        ca_file=certificate_file(spec),
         access_key=options.get("access_key"),
         secret_key=options.get("secret_key"),
         session_token=options.get("session_token"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from runner.target.s3_account import Account
-from runner.target.shell import secret_words
+from runner.target.shell import file_words, secret_words
 
 
 def download_commands(account: Account, url: str, folder: str) -> list[str]:
@@ -40,7 +40,8 @@ def _aws(account: Account, url: str) -> str:
     endpoint = f" --endpoint-url {shlex.quote(account.endpoint)}" if account.endpoint else ""
     region = shlex.quote(account.region)
     return (
-        f"aws{endpoint} --region {region} s3 cp --recursive --only-show-errors {shlex.quote(url)}"
+        f"aws{endpoint}{file_words(' --ca-bundle ', account.ca_file)} --region {region} "
+        f"s3 cp --recursive --only-show-errors {shlex.quote(url)}"
     )
 
 
@@ -50,4 +51,5 @@ def _rclone(account: Account, url: str) -> str:
     style = "false" if account.virtual else "true"
     remote = f":s3,provider={provider},env_auth=true,region={account.region}"
     path = url.removeprefix("s3://")
-    return f"rclone copy {shlex.quote(f'{remote},force_path_style={style}{endpoint}:{path}')}"
+    source = shlex.quote(f"{remote},force_path_style={style}{endpoint}:{path}")
+    return f"rclone copy{file_words(' --ca-cert ', account.ca_file)} {source}"

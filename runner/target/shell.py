@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from runner.secret import Secret
 
@@ -17,3 +18,8 @@ def secret_words(secret: Secret) -> str:
     if kind == "command":
         return f'"$({place})"'
     return f'"$(cat -- "$CREDENTIALS_DIRECTORY"/{shlex.quote(place)})"'
+
+
+def file_words(before: str, file: Path | None, after: str = "") -> str:
+    """A file, quoted, between two words that belong to it; nothing where there is none."""
+    return "" if file is None else f"{before}{shlex.quote(str(file))}{after}"

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from runner.secret import Secret
 from runner.spec.model import TargetSpec
 from runner.target import KeyExists, NotAllowed
 from runner.target.azure import AzureTarget, open_target
+from runner.target.azure_download import download_commands
 from tests.azurite_server import ACCOUNT, KEY, AzuriteServer, running
 from tests.target.conformance import TargetConformance, broken, keys, read
 from tests.target.object_store import (
@@ -206,6 +208,13 @@ class TestWhereAndWho:
         begun += [one for one in wire.heads if "comp=blocklist" in one.partition("\r\n")[0]]
         assert len(begun) == 2
         assert all("x-ms-access-tier: cool" in head.lower() for head in begun)
+
+    def test_both_programs_are_given_a_certificate_of_ones_own(self, opened: Opened) -> None:
+        account = replace(opened()._account, ca_file=Path("my ca.pem"))
+        text = "\n".join(download_commands(account, "shop", "'out'"))
+        subprocess.run(["bash", "-n", "-c", text], check=True)
+        assert "rclone copy --ca-cert 'my ca.pem' :azureblob:" in text
+        assert "REQUESTS_CA_BUNDLE='my ca.pem' az storage blob" in text
 
     def downloaded(self, target: AzureTarget, folder: Path) -> bytes:
         """What the runbook's lines fetch."""

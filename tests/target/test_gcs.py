@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from runner.registry import open_target as open_by_type
 from runner.spec.model import TargetSpec
 from runner.target import KeyExists, NotAllowed, gcs_bucket
 from runner.target.gcs import GcsTarget, open_target
+from runner.target.gcs_account import account_of
+from runner.target.gcs_download import download_commands
 from tests.s3_server import S3Server, running
 from tests.target.conformance import TargetConformance, broken, keys
 from tests.target.object_store import MIB, ObjectStoreFaults, fails_in_words, refusal, secret
@@ -93,6 +96,13 @@ class TestConformance(TargetConformance):
         assert "/some/where/shop/a b' 'out'" in text
         assert "gcloud storage cp --recursive 'gs://bucket-" in text
         assert f"RCLONE_GCS_SERVICE_ACCOUNT_FILE={spec.options['credentials'].file}" in text
+
+    def test_both_programs_are_given_a_certificate_of_ones_own(self, spec: TargetSpec) -> None:
+        account = replace(account_of(spec), ca_file=Path("my ca.pem"))
+        text = "\n".join(download_commands(account, "gs://b/shop", "'out'"))
+        subprocess.run(["bash", "-n", "-c", text], check=True)
+        assert "rclone copy --ca-cert 'my ca.pem' :gcs:" in text
+        assert "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE='my ca.pem' gcloud storage cp" in text
 
 
 class TestErrors:

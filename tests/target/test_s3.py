@@ -276,6 +276,15 @@ class TestWhereAndWho:
             target = opened(endpoint=server.endpoint, bucket=bucket, ca=str(authority))
             target.check()
             assert target.sweep("", 0.0) == []
+            target.put("shop/a", [b"x"])
+            without_aws = f"{Path(require_rclone()).parent}:/usr/bin:/bin"
+            for out, path in (("one", tools_path()), ("other", without_aws)):
+                by_hand = "\n".join(target.download_commands("shop", out))
+                place = {"PATH": path, "HOME": str(tmp_path)}
+                subprocess.run(
+                    ["bash", "-e"], input=by_hand, text=True, cwd=tmp_path, env=place, check=True
+                )
+                assert (tmp_path / out / "a").read_bytes() == b"x"
             stranger = opened(endpoint=server.endpoint, bucket=bucket, retry=0.2)
             for attempt in (stranger.check, stranger.now):
                 with pytest.raises(StepFailed, match="certificate") as caught:
