@@ -13,9 +13,10 @@ from runner.errors import StepFailed
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog
 from runner.store.chain import Gap, Guard, Link, chain_gaps, guard
-from runner.store.records import FAIL
+from runner.store.records import FAIL, Records, read_records
 from runner.store.snapshot import folder_of
 from runner.target import Target
+from runner.target.local import LocalTarget
 
 _lock = threading.Lock()
 
@@ -43,6 +44,21 @@ def recall(spec: Spec) -> dict[str, Link]:
         return {name: Link(**link) for name, link in document.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
+
+
+def words_here(spec: Spec) -> LocalTarget:
+    """Where pins and unpins that were said on this machine are kept, as at a target: one that could
+    not be reached then has to be told.
+    """
+    return LocalTarget("this machine", spec.state / "said")
+
+
+def said_here(spec: Spec, profile: str) -> Records:
+    """What was said on this machine of a profile's snapshots; what cannot be read was not."""
+    try:
+        return read_records(words_here(spec), spec.project, profile)
+    except StepFailed:
+        return Records()
 
 
 def require_familiar(spec: Spec, target: Target) -> None:

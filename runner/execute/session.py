@@ -15,6 +15,7 @@ from runner.execute import guards, journal, runs, settling
 from runner.execute.call import Call
 from runner.execute.context import Approval, Context, Runbook
 from runner.execute.ending import Finished, Settings
+from runner.execute.remembering import said_here
 from runner.plan.facts import Facts, look
 from runner.plan.model import Plan
 from runner.registry import open_target
@@ -104,14 +105,16 @@ class Session:
                 if needed is None or name in needed:
                     raise
                 waiting[name] = error.message
+        profile = profile or self.spec.profile
         found = read_catalog(
             targets,
             self.spec.project,
-            profile or self.spec.profile,
+            profile,
             cache=self.spec.state / "cache" if self.remembers else None,
             now=self.facts.now,
             patience=patience,
             glance=glance,
+            said=said_here(self.spec, profile) if self.remembers else None,
         )
         return replace(found, unreachable={**found.unreachable, **waiting}) if waiting else found
 

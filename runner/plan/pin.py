@@ -69,7 +69,7 @@ def _plan(
 def _last_word(catalog: Catalog, snapshot: str) -> datetime | None:
     """When a pin of it was last given or taken back: a later word must say a later time."""
     words: list[Pin | Unpin] = []
-    for records in catalog.records.values():
+    for records in (catalog.said, *catalog.records.values()):
         words += [*records.pins, *records.unpins]
     return max((one.at for one in words if one.snapshot == snapshot), default=None)
 

@@ -94,7 +94,8 @@ def _untold(
     where it knows all.
     """
     ids = {one.id for one in catalog.at_target(target) if one.policy == policy.name}
-    found = untold(catalog.records, target, ids, facts.now) if target in catalog.records else []
+    records = {**catalog.records, "": catalog.said}
+    found = untold(records, target, ids, facts.now) if target in catalog.records else []
     return {"pins": [body_of(one) for one in found]} if found else {}
 
 

@@ -165,7 +165,8 @@ def pin_outcome(plan: Plan, finished: Finished) -> Outcome:
         return found
     where = f"{', '.join(missed)} cannot be read now, or lost what it held. A copy there"
     later = {
-        "pin": "is not pinned until a backup or prune reaches it together with another target.",
+        "pin": "is pinned by the next backup or prune that reaches it. Until then another machine "
+        "that reaches nothing else may prune it.",
         "unpin": "stays pinned until you unpin it again.",
     }
     return partial(found, f"{where} {later[plan.kind]}")

@@ -15,7 +15,7 @@ from runner.errors import StepFailed, UsageError
 from runner.store.listing import Holding, read_target
 from runner.store.manifests import parse_manifest
 from runner.store.pinned import pins
-from runner.store.records import DrillResult, Proof, Records
+from runner.store.records import DrillResult, Pin, Proof, Records
 from runner.store.snapshot import MANIFEST, MOST_BYTES, Manifest, folder_of
 from runner.store.together import Unanswered, ask_each
 from runner.store.view import Snapshot, SourceView, by_age
@@ -46,6 +46,7 @@ class Catalog:
     damaged: tuple[tuple[str, str, str], ...] = ()  # target, id, what is wrong with its manifest
     incomplete: tuple[tuple[str, str], ...] = ()  # target, id: a folder without a manifest
     records: Mapping[str, Records] = field(default_factory=dict)  # by reachable target
+    said: Records = field(default_factory=Records)  # on this machine: a target may have missed it
 
     @cached_property
     def by_id(self) -> Mapping[str, Snapshot]:
@@ -199,8 +200,10 @@ def read_catalog(
     now: datetime,
     patience: float | None = None,
     glance: bool = False,
+    said: Records | None = None,
 ) -> Catalog:
-    """What the targets hold of a profile. `cache` is a folder that may be lost at any time.
+    """What the targets hold of a profile. `cache` is a folder that may be lost at any time; `said`
+    counts as what lies at a target.
 
     With `glance`, older snapshots are as they were found within the last day, if their folders are
     still there: enough to show them.
@@ -222,7 +225,9 @@ def read_catalog(
             unreachable[name] = f"{result.message} {result.remedy}".strip()
             if isinstance(result, Unanswered):
                 silent.append(name)
-        snapshots, differing = _merge(holdings, now)
+        said = said or Records()
+        pinned = pins([said, *(held.records for held in holdings.values())], now)
+        snapshots, differing = _merge(holdings, pinned)
     damaged = [(name, *one) for name, held in holdings.items() for one in held.damaged]
     return Catalog(
         snapshots=snapshots,
@@ -231,6 +236,7 @@ def read_catalog(
         damaged=(*damaged, *differing),
         incomplete=tuple((name, one) for name, held in holdings.items() for one in held.incomplete),
         records={name: held.records for name, held in holdings.items()},
+        said=said,
     )
 
 
@@ -281,10 +287,9 @@ def no_collection() -> Iterator[None]:
 
 
 def _merge(
-    holdings: Mapping[str, Holding], now: datetime
+    holdings: Mapping[str, Holding], pinned: Mapping[str, Pin]
 ) -> tuple[tuple[Snapshot, ...], list[tuple[str, str, str]]]:
     """The snapshots of all targets, and those whose manifests differ from one to another."""
-    pinned = pins([held.records for held in holdings.values()], now)
     proofs = _proofs(holdings)
     vouched = _vouched(holdings)
     copies: dict[str, dict[str, Snapshot]] = {}

@@ -66,7 +66,7 @@ def test_a_pin_that_a_target_missed_is_told_to_it_later(two: tuple[Service, Stea
     told = holdfast("pin", "--snapshot", first, status=4)
     assert "pinned at disk." in told.stdout
     assert "offsite cannot be read now" in told.stderr
-    assert "A copy there is not pinned until a backup or prune reaches it" in told.stderr
+    assert "A copy there is pinned by the next backup or prune that reaches it" in told.stderr
     unblock(service.folder / "elsewhere")
     holdfast("prune", "--confirm", "quaybot", status=0)
     assert len(list(there.parent.glob(".records/*-pin-*"))) == 1
@@ -98,6 +98,23 @@ def test_a_pin_says_which_disk_is_not_mounted(two: tuple[Service, Steady]) -> No
     assert told["pinned"]
     assert told["targets"] == ["disk"]
     assert "offsite cannot be read now, or lost what it held" in told["error"]["message"]
+
+
+def test_a_pin_is_told_to_a_target_that_is_reached_alone(two: tuple[Service, Steady]) -> None:
+    service, holdfast = two
+    spec = service.folder / "backup.yaml"
+    spec.write_text(spec.read_text().replace("keep: {last: 3}", "keep: {last: 1}"))
+    first = holdfast.json("list")["snapshots"][-1]["id"]
+    there = service.folder / "elsewhere" / "quaybot" / "default" / first
+    block(service.folder / "elsewhere")
+    holdfast("pin", "--snapshot", first, status=4)
+    unblock(service.folder / "elsewhere")
+    # Of two disks that take turns, none is ever there together with the other.
+    block(service.folder / "backups")
+    assert [one["pinned"] for one in holdfast.json("list", status=4)["snapshots"]] == [False, True]
+    holdfast("prune", "--confirm", "quaybot", status=4)
+    assert there.exists()
+    assert len(list(there.parent.glob(".records/*-pin-*"))) == 1
 
 
 def test_a_copy_that_a_deletion_could_not_reach_is_told(two: tuple[Service, Steady]) -> None:

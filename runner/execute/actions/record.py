@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from runner.execute.actions.base import Outputs, Simple
 from runner.execute.context import Context
+from runner.execute.remembering import words_here
 from runner.execute.session import who
 from runner.plan.model import Step
 from runner.spec.model import Spec
@@ -56,7 +57,10 @@ def _after(step: Step) -> datetime:
 def _write(step: Step, context: Context, word: Pin | Unpin) -> Outputs:
     spec, target = context.spec, context.target(step.params["target"])
     kind = step.action.rpartition(".")[2]
-    return {"key": write_record(target, spec.project, spec.profile, kind, body_of(word), word.at)}
+    known = (spec.project, spec.profile, kind, body_of(word), word.at)
+    key = write_record(target, *known)
+    write_record(words_here(spec), *known)
+    return {"key": key}
 
 
 ACTIONS = {"pin": PinSnapshot(), "unpin": UnpinSnapshot()}
