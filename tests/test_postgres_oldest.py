@@ -17,7 +17,17 @@ from tests.postgres_server import (
     start_cluster,
 )
 from tests.postgres_service import PostgresService, content
-from tests.source.postgres_restored import captured, loaded, opened, place_at, players, proven
+from tests.source.postgres_restored import (
+    behind_a_prefix,
+    captured,
+    differing,
+    loaded,
+    opened,
+    place_at,
+    placed,
+    players,
+    proven,
+)
 from tests.test_postgres_journey import blocks
 from tests.tools import run
 
@@ -109,3 +119,34 @@ def test_its_owner_brings_it_back_beside_a_schema_that_is_another_s(
     source.drop(source.keep(place))
     loaded(database, source, artifacts, tmp_path / "restored", user=database.owner)
     assert players(database) == 1
+
+
+# What the order and the number of the processes of a restore change, and what other roles may do.
+OWN = """
+CREATE TABLE players (id serial PRIMARY KEY, name text);
+INSERT INTO players (name) SELECT md5(n::text) FROM generate_series(1, 100) AS n;
+GRANT SELECT ON players TO "{reader}";
+ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC;
+CREATE TABLE visits (day int, n int) PARTITION BY RANGE (day);
+CREATE TABLE visits_early PARTITION OF visits FOR VALUES FROM (0) TO (10);
+INSERT INTO visits VALUES (1, 1);
+CREATE FUNCTION twice() RETURNS trigger LANGUAGE plpgsql
+    AS 'BEGIN NEW.n = NEW.n * 2; RETURN NEW; END';
+CREATE TRIGGER more BEFORE INSERT ON visits_early FOR EACH ROW EXECUTE FUNCTION twice();
+COMMENT ON SCHEMA public IS 'ours';
+"""
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["here", "behind a prefix"])
+def test_its_owner_types_the_commands_of_a_runbook(
+    database: Database, tmp_path: Path, behind: bool
+) -> None:
+    database.execute(f'ALTER SCHEMA public OWNER TO "{database.owner}"')
+    database.psql(user=database.owner, stdin=OWN.format(reader=database.role()))
+    database.execute("ALTER SCHEMA public OWNER TO postgres")
+    options = {"exec": behind_a_prefix(database, tmp_path)} if behind else {}
+    source = opened(database, tmp_path, database.owner, **options)
+    artifacts = captured(source, tmp_path)
+    database.execute("TRUNCATE players, visits")
+    placed(database, source, artifacts, tmp_path / "restored")
+    assert [one for one in differing(database, artifacts) if "schema public" not in one] == []

@@ -20,7 +20,7 @@ BLOCK = 1024 * 1024
 LIST = "list"  # what is to be restored, among the files of a dump in several
 
 # The dump follows the list on the same input, so that nothing may be read ahead.
-_WITH_LIST = (
+WITH_LIST = (
     'list=$(mktemp) && dd bs=1 count="$1" of="$list" 2>/dev/null && exec 3<"$list" '
     '&& rm -f "$list" && shift && exec "$@" --use-list=/dev/fd/3'
 )
@@ -58,7 +58,7 @@ def restore(
     if dump.is_dir():
         through = _shell(_WITH_FOLDER)
     else:
-        through = _shell(_WITH_LIST, str(listed.stat().st_size)) if listed else ()
+        through = _shell(WITH_LIST, str(listed.stat().st_size)) if listed else ()
     with feeding_client(server, programs, "pg_restore", *arguments, through=through) as feed:
         if dump.is_dir():
             _pack(feed, [*([listed] if listed else []), *sorted(dump.iterdir())])

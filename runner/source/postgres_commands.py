@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from runner.secret import Secret
 from runner.source import Decode, Stored
+from runner.source.postgres_behind import WITH_LIST
+from runner.source.postgres_programs import FROM_STDIN, through_ssh
 from runner.source.postgres_server import Server
 
 quote = shlex.quote
@@ -42,9 +44,7 @@ fi
 # where all exist. A folder of a tablespace is another machine's: what was in one goes to the
 # default.
 _ROLES = r"""
-owners='--no-owner --no-acl'
 if [ -e FOLDER/globals.sql ]; then
-  owners=
   may=$(ask <<< 'SELECT rolsuper OR rolcreaterole FROM pg_roles WHERE rolname = current_user')
   if [ "$may" != t ]; then
     echo 'This role may make no roles: whichever the server lacks, a superuser makes first.' >&2
@@ -66,73 +66,86 @@ fi
 """
 
 # A restored database may be one that by itself only reads, or writes sums of money otherwise.
+# Owners and rights can come back only where those roles are there, and where who restores may act
+# as the owners; names are quoted in a dump. The triggers of a table come after its rows, which they
+# would change, and event triggers after all that they would forbid. A materialized view that cannot
+# be computed any more stops nothing else. A new database lies in the default tablespace, as all
+# that is in it, and has a schema `public`: a dump that makes one too would fail. One of tables
+# alone makes none. Only its owner comments on it. pg_dump 15 and later name a locale in words that
+# older servers do not know, and leave out what everybody may do in `public` where that is as it is
+# at first since 15.
 _DATABASES = r"""
 export PGOPTIONS="${PGOPTIONS-} -c default_transaction_read_only=off -c lc_monetary=C"
 for dump in FOLDER/*; do
   case "$dump" in *globals.sql) continue ;; esac
-  name=$(LISTED | sed -n 's/^; *dbname: //p' | sed -n 1p)
+  name=$(contents | sed -n 's/^; *dbname: //p' | sed -n 1p)
 ASIDE
   into="dbname='$(sed "s/[\\\\']/\\\\&/g" <<< "$name")'"
+  inside() { PREFIXpsql -X -q -A -t -v ON_ERROR_STOP=1 -d "$into" "$@"; }
   there=$(ask -v name="$name" <<< "SELECT count(*) FROM pg_database WHERE datname = :'name'")
   full=0
   if [ "$there" != 0 ]; then
-    full=$(PREFIXpsql -X -A -t -d "$into" <<< "SELECT count(*) FROM pg_class c, pg_namespace n
+    full=$(inside <<< "SELECT count(*) FROM pg_class c, pg_namespace n
       WHERE n.oid = c.relnamespace AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'")
   fi
   if [ "$full" != 0 ]; then
     printf 'The database %s is there and is not empty.\n' "$name" >&2
     exit 1
   fi
-LOAD
-done
-"""
-
-# The triggers of a table come after its rows, which they would change, and event triggers after all
-# that they would forbid. A materialized view that cannot be computed any more stops nothing else.
-# A new database lies in the default tablespace, as all that is in it, and has a schema `public`: a
-# dump that makes one too would fail. One of tables alone makes none. Only its owner comments on it.
-# pg_dump 15 and later name a locale in words that older servers do not know, and leave out what
-# everybody may do in `public` where that is as it is at first since 15.
-_LOAD_FILE = r"""
+  owners=
+  role='("([^"]|"")+")'
+  named=$(definitions --create | sed -nE "s/'/''/g; h
+    s/^ALTER .* OWNER TO $role;$/, ('\1', true)/p; g
+    s/^(ALTER DEFAULT PRIVILEGES FOR ROLE|SET SESSION AUTHORIZATION) $role.*/, ('\2', true)/p; g
+    s/^(GRANT|ALTER DEFAULT PRIVILEGES) .* TO $role( WITH GRANT OPTION)?;$/, ('\2', false)/p" |
+    sort -u)
+  lacking=$(fenced <<< "SELECT DISTINCT role
+    FROM (VALUES ('pg_monitor', false)$named) AS named (role, acts), pg_roles me
+    WHERE me.rolname = current_user AND NOT EXISTS (SELECT FROM pg_roles r
+      WHERE r.oid = to_regrole(role) AND (r.oid = me.oid OR me.rolsuper OR NOT acts))" | ask)
+  if [ -n "$lacking" ]; then
+    owners='--no-owner --no-acl'
+    printf '%s comes without owners and rights: %s\n%s\n' "$name" \
+      'these roles are not there, or who restores may not act as them:' "$lacking" >&2
+  fi
   list=$(mktemp)
-  restore() { pg_restore --exit-on-error --no-tablespaces $owners --use-list="$list" "$@" "$dump"; }
   if [ "$there" = 0 ]; then
-    pg_restore --list --create "$dump" | grep -aE '^[0-9; ]+ ([A-Z ]+ - )?DATABASE ' > "$list"
+    contents --create | grep -aE '^[0-9; ]+ ([A-Z ]+ - )?DATABASE ' > "$list"
     older=$(ask <<< "SELECT current_setting('server_version_num')::int < 150000")
     words='s/^(CREATE DATABASE .*) LOCALE_PROVIDER = libc/\1/'
     words="$words; s/^(CREATE DATABASE .*) LOCALE = ('[^']*')/\1 LC_COLLATE = \2 LC_CTYPE = \2/"
-    pg_restore --create $owners --use-list="$list" --file=- "$dump" |
+    restore --create --file=- |
       sed -E -e '/^\\/d' -e 's/^(CREATE DATABASE .*) TABLESPACE = .*;$/\1;/' \
         -e "$([ "$older" = f ] || printf %s "$words")" |
       fenced | ask > /dev/null
-    by=$(LISTED | sed -n 's/^; *Dumped by pg_dump version: \([0-9]*\).*/\1/p')
+    by=$(contents | sed -n 's/^; *Dumped by pg_dump version: \([0-9]*\).*/\1/p')
     case "$older$((${by:-0} < 15))" in
       t0) word='REVOKE CREATE ON SCHEMA public FROM PUBLIC' ;;
       f1) word='GRANT CREATE ON SCHEMA public TO PUBLIC' ;;
       *) word= ;;
     esac
-    PREFIXpsql -X -q -v ON_ERROR_STOP=1 -d "$into" -c "$word"
+    inside <<< "$word"
   fi
-  if ! LISTED | grep -aq ' SCHEMA - '; then
-    LISTED | grep -avE '^[0-9; ]+ ([A-Z]+ )+(DATA|ATTACH|SET|OWNED BY) ' |
+  if ! contents | grep -aq ' SCHEMA - '; then
+    contents | grep -avE '^[0-9; ]+ ([A-Z]+ )+(DATA|ATTACH|SET|OWNED BY) ' |
     sed -nE 's/^[0-9; ]+ (TABLE|VIEW|MATERIALIZED VIEW|FOREIGN TABLE|SEQUENCE) ([^ ]+) .*/\2/p' |
     while IFS= read -r schema; do
-      PREFIXpsql -X -q -v ON_ERROR_STOP=1 -v schema="$schema" -d "$into" \
+      inside -v schema="$schema" \
         <<< 'SET client_min_messages = warning; CREATE SCHEMA IF NOT EXISTS :"schema"'
     done
   fi
-  LISTED > "$list"
-  if pg_restore --section=pre-data --file=- "$dump" | grep -acx 'CREATE SCHEMA "public";'; then
+  contents > "$list"
+  if definitions | grep -acx 'CREATE SCHEMA "public";'; then
     sed -i '/ SCHEMA - public /d' "$list"
   fi > /dev/null
-  own=$(PREFIXpsql -X -A -t -d "$into" <<< "SELECT pg_has_role(nspowner, 'USAGE')
+  own=$(inside <<< "SELECT pg_has_role(nspowner, 'USAGE')
     FROM pg_namespace WHERE nspname = 'public'")
   if [ "$own" = f ]; then sed -i -E '/ COMMENT - SCHEMA "?public"? /d' "$list"; fi
-  restore --jobs="$(nproc)" --section=pre-data --section=data -d "$into"
+  restore $jobs --section=pre-data --section=data -d "$into"
   sed -nE '/^[0-9; ]+ ([A-Z ]+ - )?EVENT TRIGGER /p' "$list" > "$list.last"
   sed -nE '/^[0-9; ]+ MATERIALIZED VIEW DATA /p' "$list" > "$list.views"
   sed -i -E '/^[0-9; ]+ (([A-Z ]+ - )?EVENT TRIGGER|MATERIALIZED VIEW DATA) /d' "$list"
-  restore --jobs="$(nproc)" --section=post-data -d "$into"
+  restore $jobs --section=post-data -d "$into"
   while IFS= read -r view; do
     printf '%s\n' "$view" > "$list"
     restore --section=post-data -d "$into" < /dev/null ||
@@ -140,15 +153,26 @@ _LOAD_FILE = r"""
   done < "$list.views"
   list="$list.last" restore --section=post-data -d "$into"
   rm -- "$list" "$list.last" "$list.views"
+done
 """
 
-# Read as it comes, a dump is restored in its own order.
-_LOAD_STREAM = r"""
-  if [ "$there" = 0 ]; then
-    PREFIXpg_restore --exit-on-error --no-tablespaces $owners --create -d template1 < "$dump"
-  else
-    PREFIXpg_restore --exit-on-error --no-tablespaces $owners -d "$into" < "$dump"
-  fi
+_FILES = r"""
+jobs="--jobs=$(nproc)"
+contents() { pg_restore --list "$@" "$dump"; }
+definitions() { pg_restore --schema-only --file=- "$@" "$dump"; }
+restore() { pg_restore --exit-on-error --no-tablespaces $owners --use-list="$list" "$@" "$dump"; }
+"""
+
+# Where no file of ours is at hand: the list and the dump come by the same input, of which a program
+# reads no more than it needs.
+_STREAMS = r"""
+jobs=
+contents() { there pg_restore --list "$@" < "$dump"; }
+definitions() { there pg_restore --schema-only --file=- "$@" < "$dump"; }
+restore() {
+  { cat -- "$list" "$dump" || true; } | there sh -c WITH_LIST sh "$(wc -c < "$list")" \
+    pg_restore --exit-on-error --no-tablespaces $owners "$@"
+}
 """
 
 _SET_ASIDE = r"""
@@ -169,13 +193,15 @@ done
 def capture_commands(server: Server, name: str, *, globals_too: bool, every: bool) -> list[str]:
     """Dumps as a person would make them; no fingerprint."""
     lines, prefix = variables(server), _prefix(server)
+    nothing = " < /dev/null" if server.exec else ""
     if globals_too:
-        lines.append(f"{prefix}pg_dumpall --globals-only > {quote(f'{name}.globals.sql')}")
+        file = quote(f"{name}.globals.sql")
+        lines.append(f"{prefix}pg_dumpall --globals-only{nothing} > {file}")
     if every:
         return [*lines, *_filled(_ASK + _EVERY, PREFIX=prefix, NAME=quote(name))]
     database = f" -d {quote(_conninfo(server.dbname))}" if server.dbname else ""
     file = quote(f"{name}.pgdump.zst")
-    return [*lines, f"{prefix}pg_dump -Fc -Z0{database} | zstd -3 -T0 > {file}"]
+    return [*lines, f"{prefix}pg_dump -Fc -Z0{database}{nothing} | zstd -3 -T0 > {file}"]
 
 
 def restore_commands(stored: Sequence[Stored], decode: Decode, folder: str) -> list[str]:
@@ -206,9 +232,6 @@ def place_commands(server: Server, folder: str) -> list[str]:
 
 def variables(server: Server) -> list[str]:
     """Tell the client programs which server it is; a password comes from the person."""
-    if server.exec:
-        found = {name: server.fields[name] for name in ("user",) if name in server.fields}
-        return [f"export {VARIABLES[name]}={quote(value)}" for name, value in found.items()]
     lines = []
     if isinstance(server.url, Secret):
         told = "PGHOST, PGPORT, PGUSER, PGPASSWORD"
@@ -218,17 +241,36 @@ def variables(server: Server) -> list[str]:
     known = server.fields.items()
     lines += [f"export {VARIABLES[key]}={quote(value)}" for key, value in known if key in VARIABLES]
     if server.password is not None:
-        lines.append(f"# PGPASSWORD or ~/.pgpass: the password in {server.password.reference}")
-    return lines
+        where = "PGPASSWORD" if server.exec else "PGPASSWORD or ~/.pgpass"
+        lines.append(f"# {where}: the password in {server.password.reference}")
+    return [*lines, *_behind(server)] if server.exec else lines
+
+
+def _behind(server: Server) -> list[str]:
+    """A shell function that starts a program behind the prefix command, where that is meant to run,
+    with the variables of here: none of them gets there by itself. A password is no argument.
+    """
+    names = {VARIABLES[name] for name in server.fields if name in VARIABLES} | {"PGOPTIONS"}
+    if server.url is not None:
+        names |= {"PGHOST", "PGPORT", "PGUSER"}
+    words = " ".join(f'${{{name}+{name}="${name}"}}' for name in sorted(names))
+    lines = ["there() (", f"  cd {quote(str(server.folder))}", f'  set -- env {words} "$@"']
+    secret = server.password is not None or isinstance(server.url, Secret)
+    if secret:
+        lines.append(f'  set -- sh -c {quote(FROM_STDIN)} sh "$@"')
+    if through_ssh(server):
+        lines.append('  set -- "${@@Q}"')
+    first = "{ printf '%s\\n' \"${PGPASSWORD-}\"; cat || true; } | " if secret else ""
+    return [*lines, f'  {first}{shlex.join(server.exec)} "$@"', ")"]
 
 
 def _load(folder: str, prefix: str, *, aside: bool = False) -> list[str]:
-    databases = _DATABASES.replace("ASIDE", _SET_ASIDE if aside else "")
     return _filled(
-        _ASK + _ROLES + databases.replace("LOAD", _LOAD_STREAM if prefix else _LOAD_FILE),
+        _ASK + _ROLES + (_STREAMS if prefix else _FILES) + _DATABASES,
         PREFIX=prefix,
         FOLDER=quote(folder),
-        LISTED=f'{prefix}pg_restore --list < "$dump"' if prefix else 'pg_restore --list "$dump"',
+        ASIDE=_SET_ASIDE if aside else "",
+        WITH_LIST=quote(WITH_LIST),
     )
 
 
@@ -240,7 +282,7 @@ def _filled(template: str, **values: str) -> list[str]:
 
 
 def _prefix(server: Server) -> str:
-    return f"{shlex.join(server.exec)} " if server.exec else ""
+    return "there " if server.exec else ""
 
 
 def _conninfo(name: str) -> str:

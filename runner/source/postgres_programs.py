@@ -27,7 +27,7 @@ _VERSION = re.compile(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?")
 
 # Behind a prefix command no descriptor and no file of ours is at hand, and a variable would have
 # to be named there: the first line of what is read is the password.
-_FROM_STDIN = 'IFS= read -r PGPASSWORD && export PGPASSWORD && exec "$@"'
+FROM_STDIN = 'IFS= read -r PGPASSWORD && export PGPASSWORD && exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def client(
         if server.exec:
             password = server.secret() if connect else ""
             if password:
-                line = ["sh", "-c", _FROM_STDIN, "sh", *line]
+                line = ["sh", "-c", FROM_STDIN, "sh", *line]
                 first = f"{password}\n".encode()
             line = _behind(server, line)
         yield Client(line, variables, server.folder if server.exec else None, first)
@@ -238,9 +238,14 @@ def _version(program: str) -> tuple[str, int] | None:
 
 def _behind(server: Server, line: Sequence[str]) -> list[str]:
     """A command line behind the prefix command. Of what follows, ssh makes one line for a shell."""
-    if any(Path(word).name == "ssh" for word in server.exec):
+    if through_ssh(server):
         line = [shlex.quote(word) for word in line]
     return [*server.exec, *line]
+
+
+def through_ssh(server: Server) -> bool:
+    """Whether a shell over there reads the words again."""
+    return any(Path(word).name == "ssh" for word in server.exec)
 
 
 def _version_behind(server: Server, needed: str) -> tuple[str, int] | None:

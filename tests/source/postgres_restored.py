@@ -10,8 +10,11 @@ from typing import Any
 
 from runner.registry import open_source
 from runner.source import Place, Source
+from runner.source.postgres_compare import compare_database
+from runner.source.postgres_fingerprint import database_fingerprint
+from runner.source.postgres_server import Server
 from runner.spec.model import SourceSpec
-from tests.postgres_server import Database
+from tests.postgres_server import PASSWORD, Database
 from tests.source.stack import TOKEN, FolderArtifacts, FolderCapture
 
 ROWS = 1000
@@ -101,6 +104,31 @@ def loaded(
         env=os.environ | database.cluster.environment(**who),
         check=True,
     )
+
+
+def placed(database: Database, source: Source, artifacts: FolderArtifacts, folder: Path) -> str:
+    """Restore a snapshot as the commands of a runbook do; return what they said to a person."""
+    folder.mkdir()
+    (folder / "database.pgdump").write_bytes(b"".join(artifacts.read()))
+    path = f"{database.cluster.bin}:/usr/bin:/bin"
+    lines = ["set -eu -o pipefail", *source.place_commands(str(folder))]
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(lines)],
+        env={"PATH": path, "PGPASSWORD": PASSWORD},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def differing(database: Database, artifacts: FolderArtifacts) -> list[str]:
+    """What of a database is not as it was captured."""
+    expected = artifacts.fingerprint["databases"][database.name]
+    server = Server.of(database.socket_options(), Path())
+    found = database_fingerprint(server, expected, artifacts.fingerprint["level"])
+    return list(compare_database(expected, found))
 
 
 def players(database: Database, name: str = "") -> int:

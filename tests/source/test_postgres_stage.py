@@ -19,9 +19,11 @@ from tests.source.postgres_restored import (
     ROWS,
     behind_a_prefix,
     captured,
+    differing,
     names,
     opened,
     place_at,
+    placed,
     players,
     proven,
     small,
@@ -291,6 +293,12 @@ def test_through_ssh_which_makes_one_line_of_its_arguments(app: Database, tmp_pa
     part = place_at(tmp_path, "part", include=("public.visits",))
     proven(source, artifacts, part)
     source.discard(part)
+    typed = opened(app, tmp_path, user=role, exec=f"{ssh} db.internal")
+    folder = tmp_path / "typed"
+    folder.mkdir()
+    artifacts = captured(typed, folder)
+    assert placed(app, typed, artifacts, folder / "restored") == ""
+    assert differing(app, artifacts) == []
 
 
 def test_a_role_and_a_database_that_only_read_by_default(app: Database, tmp_path: Path) -> None:
