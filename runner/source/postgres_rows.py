@@ -24,6 +24,7 @@ LARGE_OBJECTS = ""  # the name under which those are counted; no table has it
 PIECE_PAGES = 32 * 1024
 _TID_RANGES = 140000  # from this version on, a range of ctid reads those pages alone
 _AT_ONCE = 1000
+DENIED = "permission denied for "
 _IN_PASSING = 50  # queries whose locks are kept together
 
 _SHAPES = """
@@ -163,14 +164,20 @@ class _Shared:
 
 
 def _at(task: Task, error: ServerSaid) -> ServerSaid:
-    """The error with the table that was read. A plan for that works out what in its indexes is
-    constant, by functions that may fail, and that no dump calls.
+    """The error with the table that was read. A plan for that works out what in its indexes and
+    statistics is constant, by functions that may fail, and that no dump calls.
     """
     where = f"{task.name}: " if task.name else ""
     remedy = error.remedy or (
         "What its types and indexes call must work for this role, and with an empty `search_path`: "
         "ALTER FUNCTION … SET search_path."
     )
+    if DENIED in error.message:
+        remedy = (
+            "GRANT SELECT on the table. If the role has that: an index or extended statistics of "
+            "the table (psql shows them: \\d) call this whenever it is read. GRANT that too, or "
+            "declare the function SECURITY DEFINER."
+        )
     return ServerSaid(f"{where}{error.message}", remedy=remedy, state=error.state)
 
 

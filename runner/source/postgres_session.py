@@ -242,6 +242,8 @@ class _LibpqSession:
             words = error.diag.message_primary or str(error)
             hint = error.diag.message_hint
             text = f"{words}\n({hint})" if hint else words
+            caller = (error.diag.context or "").partition("\n")[0]
+            text += f"\n({caller})" if "function" in caller else ""
             raise said(f"Asking {self.server.describe()}", text, error.sqlstate or "") from error
 
 

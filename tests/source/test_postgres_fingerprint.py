@@ -292,3 +292,42 @@ def test_bounds_of_sequences_that_moved_meanwhile() -> None:
     assert {name: one["last"] for name, one in found.items()} == {
         "up": 5, "down": -5, "restarted": 1, "unused": None,
     }  # fmt: skip
+
+
+# What a plan for reading the table works out at once, unlike pg_dump, which needs no plan.
+CALLED = (
+    "CREATE TABLE players AS SELECT 1 AS id, 'Ann' AS name",
+    "CREATE FUNCTION least_id(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'",
+    "CREATE FUNCTION plain(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT lower($1)'",
+    "CREATE FUNCTION twice(t text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT plain($1)'",
+)
+
+
+@pytest.mark.parametrize(
+    ("statements", "told", "remedy"),
+    [
+        (
+            (
+                "CREATE INDEX few ON players (id) WHERE id > least_id(1)",
+                "REVOKE ALL ON FUNCTION least_id FROM PUBLIC",
+            ),
+            "public.players: .*permission denied for function least_id",
+            "an index or extended statistics of the table",
+        ),
+        (
+            ("CREATE INDEX by_name ON players (twice(name))",),
+            'public.players: .*plain.* does not exist .*SQL function "twice"',
+            "SET search_path",
+        ),
+    ],
+    ids=["not for this role", "not without a path"],
+)
+def test_what_an_index_calls_and_cannot_is_told_with_its_table(
+    database: Database, statements: tuple[str, ...], told: str, remedy: str
+) -> None:
+    role = database.role()
+    database.execute(*CALLED, *statements, f'GRANT SELECT ON players TO "{role}"')
+    server = Server.of(database.socket_options(role), Path())
+    with pytest.raises(StepFailed, match=told) as refused:
+        database_fingerprint(server, {}, "content")
+    assert remedy in refused.value.remedy
