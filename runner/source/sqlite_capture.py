@@ -145,7 +145,16 @@ def _other_names(live: Path) -> Iterator[str]:
 
 
 def _notes(found: dict[str, Any]) -> Iterator[str]:
-    yield from found["check"]["words"][:5]
+    from runner.source.sqlite_content import ASTRAY
+
+    words = found["check"]["words"]
+    astray = dict.fromkeys(match[1] for one in words if (match := ASTRAY.match(one)))
+    yield from [one for one in words if not ASTRAY.match(one)][:5]
+    for name in list(astray)[:5]:
+        yield (
+            f"index {name} does not agree with its table, so that what is asked by it is answered "
+            "wrongly, here and after a restore: the rows are in the snapshot; REINDEX it here"
+        )
     tables = found.get("tables")
     if tables is not None and not any(one.get("rows", 1) for one in tables.values()):
         yield "it holds no row at all"

@@ -253,6 +253,37 @@ def test_rows_that_break_a_promise_are_no_damage(folder: Path, tmp_path: Path) -
     assert found.fingerprint["check"]["verdict"] == "ok"
 
 
+def test_an_index_that_disagrees_with_its_table_is_told(folder: Path, tmp_path: Path) -> None:
+    path, known = folder / "bot.db", "SELECT * FROM sqlite_master WHERE name = 'by \"name\"'"
+    fill(path, wal=False)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute('CREATE INDEX "by ""name""" ON players (name)')
+        entry = connection.execute(known).fetchone()
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("DELETE FROM sqlite_master WHERE name = ?", (entry[1],))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE players SET name = 'another' WHERE id = 1")
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", entry)
+    found, artifacts = captured(path, tmp_path / "snapshot")
+    assert found.notes[0].startswith('index by "name" does not agree with its table')
+    assert len(found.notes) == 1
+    copy = restored(artifacts, tmp_path / "copy.db")
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
+        connection.execute("REINDEX")
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    assert captured(path, tmp_path / "counted", fingerprint="counts")[0].notes == ()
+
+
+def test_an_index_by_what_is_not_here_is_no_damage(folder: Path, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(folder / "bot.db")) as connection:
+        connection.create_function("shout", 1, str.upper, deterministic=True)
+        connection.execute("CREATE TABLE players AS SELECT 'Ann' AS name")
+        connection.execute("CREATE INDEX loud ON players (shout(name))")
+        connection.commit()
+    assert captured(folder / "bot.db", tmp_path / "snapshot")[0].notes == ()
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [(b"not a database at all, but long enough to be read as a header" * 99, "no SQLite database"),
