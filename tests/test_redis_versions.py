@@ -1,4 +1,4 @@
-"""Redis 6.2, Redis 7 and Valkey 9: backed up, proven, drilled, and brought to one another."""
+"""Redis 6.2, 7 and 8, and Valkey 9: backed up, proven, drilled, and brought to one another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.redis_server import redis_6, running, valkey
+from tests.redis_server import RedisServer, redis_6, redis_8, running, valkey
 from tests.redis_service import CHECKS, RECOVERY, RedisService
 from tests.tools import Program, require_program
 
@@ -34,7 +34,9 @@ def only(service: RedisService, *programs: str) -> None:
         (redis_6, redis_6),
         (redis_6, redis_7),
         (redis_6, valkey),
+        (redis_7, redis_8),
         (redis_7, valkey),
+        (redis_8, redis_8),
         (valkey, valkey),
     ],
 )
@@ -53,7 +55,9 @@ def test_keys_come_back_on_a_server_that_is_not_older(
             assert copy.pttl("wide") == pytest.approx(client.pttl("wide"), abs=60_000)
 
 
-@pytest.mark.parametrize(("source", "destination"), [(redis_7, redis_6), (valkey, redis_7)])
+@pytest.mark.parametrize(
+    ("source", "destination"), [(redis_7, redis_6), (redis_8, redis_7), (valkey, redis_7)]
+)
 def test_an_older_server_is_refused_and_stays_as_it_was(
     tmp_path: Path, source: Find, destination: Find
 ) -> None:
@@ -85,3 +89,32 @@ class TestADrillOfValkey:
     def test_cannot_tell_where_no_server_reads_it(self, service: RedisService) -> None:
         only(service, redis_7())
         assert "Install a Redis or Valkey server" in service("drill", status=7).stderr
+
+
+def vectors(server: RedisServer) -> object:
+    """What a vector set, whose type is a module's, holds, and when fields of a hash expire."""
+    with server.connect() as client:
+        ask = client.execute_command
+        count = ask("VCARD", "near")
+        at = ask("HPEXPIRETIME", "guests", "FIELDS", 2, "ann", "bob")
+        return count, [ask("VEMB", "near", n) for n in range(count)], at
+
+
+@pytest.mark.parametrize("method", ["sync", "keys"])
+def test_vector_sets_come_back(tmp_path: Path, method: str) -> None:
+    with running(program=redis_8()) as live:
+        service = RedisService(tmp_path / "service", live, method=method).fill()
+        only(service, redis_8())
+        with live.connect() as client:
+            for n in range(100):
+                client.execute_command("VADD", "near", "VALUES", 2, n, 1, n, "SETATTR", "{}")
+            client.hset("guests", mapping={"ann": 1, "bob": 2})
+            client.execute_command("HPEXPIRE", "guests", 90_000_000, "FIELDS", 1, "ann")
+        before = vectors(live)
+        service("backup", status=0)
+        assert service.json("verify", "--level", "restored")["ok"]
+        with live.connect() as client:
+            client.delete("near", "guests")
+        document = service.json("restore", "--source", "cache", "--confirm", "cache")
+        assert document["proof"] == [{"source": "cache", "equal": True, "differences": []}]
+        assert vectors(live) == before

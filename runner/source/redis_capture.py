@@ -53,11 +53,18 @@ def capture_server(address: Address, options: Mapping[str, Any], capture: Captur
     notes = [*layout.notes, *dict.fromkeys(note for one in taken for note in one.notes)]
     if not any(count for one in taken for kinds in one.kinds.values() for count in kinds.values()):
         notes.append("it holds no key at all")
+    found = _fingerprint(taken)
+    if modules := found["types"].get("module"):
+        notes.append(
+            f"{modules} key{'s' * (modules != 1)} of modules: only a server that has the same ones "
+            "loads them (Redis 8 has that of vector sets); where it is not JSON or a vector set, a "
+            "restore compares their names and expiries alone"
+        )
     with connect(layout.primaries[0].address) as connection:
         notes += _store_users(connection, capture)
     return Captured(
         min(one.at for one in taken),
-        _fingerprint(taken),
+        found,
         consistency="exact" if all(one.exact for one in taken) else "fuzzy",
         versions=taken[0].versions,
         notes=tuple(notes),

@@ -22,7 +22,7 @@ def fingerprint(connection: RawConnection, horizon: int = 0) -> dict[str, Any]:
     """The fingerprint of all databases. Keys and fields that expire before `horizon` (ms since
     1970) are left out: until then, two servers can be compared.
 
-    Raises StepFailed when the server ends, changes meanwhile, or holds values of modules.
+    Raises StepFailed when the server ends, or changes meanwhile.
     """
     reader = Reader.of(connection, horizon)
     found = {}

@@ -16,7 +16,6 @@ from runner.source.redis_expiry import NEVER, Expiries
 from runner.source.redis_turns import LATER, Talk, alone, in_turn
 from runner.source.redis_value import (
     ATTEMPTS,
-    KINDS,
     Fields,
     accepted,
     large,
@@ -79,7 +78,7 @@ class Reader:
     def database(self, number: int) -> Mapping[bytes, Counted]:
         """What the selected database holds, by type.
 
-        Raises StepFailed if keys come into it meanwhile, or one is of a type that is not known.
+        Raises StepFailed if keys come into it meanwhile.
         """
         for _ in range(ATTEMPTS):
             before = self.connection.call("DBSIZE")
@@ -137,7 +136,7 @@ class Reader:
 
     def _valued(self, alike: Mapping[bytes, Sequence[Key]], tally: Tally) -> Talk[None]:
         """Keys, none of them large, by what TYPE answered."""
-        some = [(_known(line[1:], keys[0]), keys) for line, keys in alike.items()]
+        some = [(line[1:], keys) for line, keys in alike.items()]
         yield b"".join(questions(kind, [packed for _, packed, _ in keys]) for kind, keys in some)
         answered = iter(accepted(self.connection.read_replies(sum(map(len, alike.values())))))
         for kind, keys in some:
@@ -153,7 +152,6 @@ class Reader:
 
     def _add_large(self, tally: Tally) -> None:
         for kind, (name, packed, expires) in tally.large:
-            _known(kind, (name, packed, expires))
             start = b"%d %b %d %d " % (tally.database, kind, expires, len(name))
             hashed = hashlib.blake2b(start + name, digest_size=16)
             for part in large(self.connection, kind, name, self.fields):
@@ -180,12 +178,3 @@ def _digests(
 def _sizes(lines: Sequence[bytes]) -> list[int]:
     """Bytes in memory, about, from what was answered; 0 where the user may not ask."""
     return [int(one[1:]) if one[:1] == b":" else 0 for one in lines]
-
-
-def _known(kind: bytes, key: Key) -> bytes:
-    if kind not in KINDS:
-        raise StepFailed(
-            f"The key {key[0][:100]!r} is of type {kind.decode()}, of a module: its content "
-            "cannot be compared.",
-        )
-    return kind

@@ -218,6 +218,8 @@ def _why(log: Path, rdb: Path | None) -> HoldfastError:
     if module := _MODULE.search(said):
         return PersonNeeded(
             f"What was stored needs the module of the type {module[1]}, which is not loaded here.",
+            remedy="Put a program named redis-server in front in PATH that loads it: "
+            'exec /usr/bin/redis-server "$@" --loadmodule FILE',
         )
     if _DAMAGED.search(said):
         return StepFailed(

@@ -15,6 +15,7 @@ from typing import Any
 
 from runner.errors import StepFailed
 from runner.source.redis_connect import RawConnection, Rejected, argument
+from runner.source.redis_file import TAIL
 from runner.source.redis_turns import Talk
 
 WINDOW = 1000  # elements
@@ -34,7 +35,11 @@ _READERS: dict[bytes, tuple[bytes, ...]] = {
     b"hash": (b"HGETALL",),
     b"stream": (b"XRANGE", b"-", b"+"),
 }
-KINDS = tuple(_READERS)
+# Values of modules that two servers write down alike if they loaded the same bytes. What others
+# write down may hold addresses in memory: such a value is only there.
+_DUMPED = (b"vectorset", b"ReJSON-RL")
+_READERS |= dict.fromkeys(_DUMPED, (b"DUMP",))
+_THERE = (b"EXISTS",)
 
 _GROUPS = b"*3\r\n$5\r\nXINFO\r\n$6\r\nGROUPS\r\n"
 _STREAM = b"*6\r\n$5\r\nXINFO\r\n$6\r\nSTREAM\r\n"
@@ -43,7 +48,7 @@ _COUNT = b"$4\r\nFULL\r\n$5\r\nCOUNT\r\n"
 
 def questions(kind: bytes, names: Sequence[bytes]) -> bytes:
     """Packed commands that read small values; `names` are arguments, packed already."""
-    command, *rest = _READERS[kind]
+    command, *rest = _READERS.get(kind, _THERE)
     start = b"*%d\r\n%b" % (len(rest) + 2, argument(command))
     end = b"".join(map(argument, rest))
     return start + (end + start).join(names) + end
@@ -66,6 +71,10 @@ def values(kind: bytes, replies: Sequence[Any], more: Sequence[Any]) -> Iterable
     """
     if kind == b"string":
         return replies
+    if kind in _DUMPED:
+        return [reply and reply[:-TAIL] for reply in replies]
+    if kind not in _READERS:
+        return [b"" if reply else None for reply in replies]
     if kind == b"stream":  # which may be there and empty
         return [
             (_windows(reply, _entries) if reply else b"") + state
@@ -144,12 +153,12 @@ def large(
         for at in range(0, call("ZCARD", key), WINDOW):
             yield _scored(call("ZRANGE", key, at, at + WINDOW - 1, "WITHSCORES"))
     elif kind == b"stream":
-        start = b"-"
-        while entries := call("XRANGE", key, start, "+", "COUNT", WINDOW):
-            yield _entries(entries)
-            start = b"(" + entries[-1][0]
-    else:
+        yield from _streamed(connection, key)
+    elif kind in (b"set", b"hash"):
         yield from _scanned(connection, kind, key, fields)
+    else:
+        command = _READERS.get(kind, _THERE)[0]
+        yield from filter(None, values(kind, [call(command, key)], ()))
 
 
 def stream_states(connection: RawConnection, names: Sequence[bytes]) -> Talk[list[bytes]]:
@@ -192,6 +201,13 @@ def _expiries(name: bytes, fields: Sequence[bytes]) -> bytes:
     start = b"*%d\r\n$12\r\nHPEXPIRETIME\r\n" % (len(fields) + 4)
     many = argument(b"%d" % len(fields))
     return b"".join([start, name, b"$6\r\nFIELDS\r\n", many, *map(argument, fields)])
+
+
+def _streamed(connection: RawConnection, key: bytes) -> Iterator[bytes]:
+    start = b"-"
+    while entries := connection.call("XRANGE", key, start, "+", "COUNT", WINDOW):
+        yield _entries(entries)
+        start = b"(" + entries[-1][0]
 
 
 def _scanned(
