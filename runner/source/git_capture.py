@@ -140,6 +140,8 @@ def _notes(repository: Repository, bundled: _Bundled, done: work.Work) -> list[s
     notes = [f"git: {line}" for line in bundled.refs.warnings.splitlines()]
     if not bundled.steady:
         notes.append("refs moved all the while: they may not be of one instant")
+    if not bundled.refs.ids:
+        notes.append("it holds no commit at all")
     linked, lfs = _elsewhere(bundled)
     if linked or (git_dir / "modules").is_dir():
         notes.append("submodules: their commits are recorded, their repositories not included")

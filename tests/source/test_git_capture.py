@@ -265,6 +265,13 @@ def test_what_is_not_included_is_said(tmp_path: Path, repo: Path) -> None:
     assert git(again, "ls-files", "-s", "sub").startswith("160000")
 
 
+def test_a_repository_without_a_commit_is_told(tmp_path: Path) -> None:
+    repo = empty(tmp_path / "new")
+    (repo / "work.txt").write_text("nobody has committed it")
+    _, found = captured(source_of(tmp_path, path="new"), tmp_path / "snapshot")
+    assert found.notes == ("it holds no commit at all",)
+
+
 def test_what_a_mirror_does_not_include_is_said(tmp_path: Path, repo: Path) -> None:
     _, found = captured(source_of(tmp_path, url=f"file://{repo}"), tmp_path / "nothing")
     assert found.notes == ()
