@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from runner.secret import Secret
 from runner.source import Decode, Stored
@@ -240,6 +241,9 @@ def variables(server: Server) -> list[str]:
         lines.append("# PGHOST, PGPORT, PGUSER: as in the URL of the spec")
     known = server.fields.items()
     lines += [f"export {VARIABLES[key]}={quote(value)}" for key, value in known if key in VARIABLES]
+    if server.bin and not server.exec:
+        folder = server.folder / Path(server.bin).expanduser()
+        lines.append(f'export PATH={quote(str(folder))}:"$PATH"')
     if server.password is not None:
         where = "PGPASSWORD" if server.exec else "PGPASSWORD or ~/.pgpass"
         lines.append(f"# {where}: the password in {server.password.reference}")
@@ -255,6 +259,9 @@ def _behind(server: Server) -> list[str]:
         names |= {"PGHOST", "PGPORT", "PGUSER"}
     words = " ".join(f'${{{name}+{name}="${name}"}}' for name in sorted(names))
     lines = ["there() (", f"  cd {quote(str(server.folder))}", f'  set -- env {words} "$@"']
+    if server.bin:
+        path = f'PATH={quote(server.bin)}:"$PATH" && export PATH && exec "$@"'
+        lines.append(f'  set -- sh -c {quote(path)} sh "$@"')
     secret = server.password is not None or isinstance(server.url, Secret)
     if secret:
         lines.append(f'  set -- sh -c {quote(FROM_STDIN)} sh "$@"')

@@ -106,11 +106,19 @@ def loaded(
     )
 
 
-def placed(database: Database, source: Source, artifacts: FolderArtifacts, folder: Path) -> str:
-    """Restore a snapshot as the commands of a runbook do; return what they said to a person."""
+def placed(
+    database: Database,
+    source: Source,
+    artifacts: FolderArtifacts,
+    folder: Path,
+    path: str = "",
+) -> str:
+    """Restore a snapshot as the commands of a runbook do; return what they said to a person.
+    `path` is that of this machine, where the programs are not in it.
+    """
     folder.mkdir()
     (folder / "database.pgdump").write_bytes(b"".join(artifacts.read()))
-    path = f"{database.cluster.bin}:/usr/bin:/bin"
+    path = path or f"{database.cluster.bin}:/usr/bin:/bin"
     lines = ["set -eu -o pipefail", *source.place_commands(str(folder))]
     done = subprocess.run(
         ["bash", "-c", "\n".join(lines)],

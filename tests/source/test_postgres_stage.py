@@ -389,6 +389,18 @@ def test_through_a_prefix_command(app: Database, tmp_path: Path) -> None:
     assert players(app) == ROWS
 
 
+@pytest.mark.parametrize("options", [{}, {"exec": "env PREFIXED=1"}], ids=["here", "prefixed"])
+def test_the_printed_commands_start_the_declared_programs(
+    newer_database: Database, tmp_path: Path, options: dict[str, str]
+) -> None:
+    app = small(newer_database)
+    source = opened(app, tmp_path, bin=str(app.cluster.bin), **options)
+    artifacts = captured(source, tmp_path)
+    app.execute("TRUNCATE players CASCADE")
+    placed(app, source, artifacts, tmp_path / "restored", path="/usr/bin:/bin")
+    assert differing(app, artifacts) == []
+
+
 @pytest.mark.parametrize("options", [{}, {"parallel": 2}], ids=["one file", "many files"])
 def test_a_part_through_a_prefix_command(
     app: Database, tmp_path: Path, options: dict[str, Any]
