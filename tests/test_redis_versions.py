@@ -9,7 +9,8 @@ import pytest
 
 from tests.redis_server import RedisServer, redis_6, redis_8, running, valkey
 from tests.redis_service import CHECKS, RECOVERY, RedisService
-from tests.tools import Program, require_program
+from tests.test_redis_journey import blocks
+from tests.tools import Program, require_program, run
 
 Find = Callable[[], str]
 
@@ -118,3 +119,21 @@ def test_vector_sets_come_back(tmp_path: Path, method: str) -> None:
         document = service.json("restore", "--source", "cache", "--confirm", "cache")
         assert document["proof"] == [{"source": "cache", "equal": True, "differences": []}]
         assert vectors(live) == before
+
+
+def test_a_file_is_decoded_where_only_an_older_server_is_installed(tmp_path: Path) -> None:
+    with running(program=redis_8()) as live:
+        service = RedisService(tmp_path / "service", live).fill()
+        service("backup", status=0)
+    require_program("redis-check-rdb")
+    (snapshot,) = service.snapshots()
+    lines = blocks((snapshot / "RESTORE.md").read_text(), "sh")
+    run("bash", "-e", "-c", "\n".join(lines), folder=snapshot)
+    file = snapshot / "restored" / "cache" / "dump.rdb"
+    assert file.read_bytes().startswith(b"REDIS0012")
+    (check,) = [line for line in lines if "redis-check-rdb" in line]
+    check = check[check.index("for file in") :]
+    file.write_bytes(b"REDIS0010" + b"\x42" * 100)
+    damaged = run("bash", "-e", "-c", check, folder=snapshot, check=False)
+    assert damaged.status != 0
+    assert "RDB ERROR DETECTED" in damaged.stderr
