@@ -168,10 +168,10 @@ restore() { pg_restore --exit-on-error --no-tablespaces $owners --use-list="$lis
 # reads no more than it needs.
 _STREAMS = r"""
 jobs=
-contents() { there pg_restore --list "$@" < "$dump"; }
-definitions() { there pg_restore --schema-only --file=- "$@" < "$dump"; }
+contents() { behind pg_restore --list "$@" < "$dump"; }
+definitions() { behind pg_restore --schema-only --file=- "$@" < "$dump"; }
 restore() {
-  { cat -- "$list" "$dump" || true; } | there sh -c WITH_LIST sh "$(wc -c < "$list")" \
+  { cat -- "$list" "$dump" || true; } | behind sh -c WITH_LIST sh "$(wc -c < "$list")" \
     pg_restore --exit-on-error --no-tablespaces $owners "$@"
 }
 """
@@ -258,7 +258,7 @@ def _behind(server: Server) -> list[str]:
     if server.url is not None:
         names |= {"PGHOST", "PGPORT", "PGUSER"}
     words = " ".join(f'${{{name}+{name}="${name}"}}' for name in sorted(names))
-    lines = ["there() (", f"  cd {quote(str(server.folder))}", f'  set -- env {words} "$@"']
+    lines = ["behind() (", f"  cd {quote(str(server.folder))}", f'  set -- env {words} "$@"']
     if server.bin:
         path = f'PATH={quote(server.bin)}:"$PATH" && export PATH && exec "$@"'
         lines.append(f'  set -- sh -c {quote(path)} sh "$@"')
@@ -289,7 +289,7 @@ def _filled(template: str, **values: str) -> list[str]:
 
 
 def _prefix(server: Server) -> str:
-    return "there " if server.exec else ""
+    return "behind " if server.exec else ""
 
 
 def _conninfo(name: str) -> str:
