@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, TypeAlias
 
 from runner.target.object_errors import ENDLESS
 from runner.target.s3_request import Unreachable
@@ -11,6 +13,8 @@ from runner.target.s3_request import Unreachable
 if TYPE_CHECKING:
     from obstore import ListResult, ObjectMeta
     from obstore.store import ObjectStore
+
+    Listed: TypeAlias = ListResult[Sequence[ObjectMeta]]
 
 LONGEST_SECONDS = 600.0  # for the names of the folders, of which a page has a thousand
 
@@ -30,17 +34,21 @@ def to_its_end(found: Iterable[ObjectMeta]) -> Iterator[ObjectMeta]:
         yield one
 
 
-def right_below(store: ObjectStore, prefix: str) -> ListResult[Sequence[ObjectMeta]]:
+def right_below(store: ObjectStore, prefix: str) -> Listed:
     """The folders and objects right below a folder. Raises Unreachable where they never end."""
-    import asyncio
-
     import obstore
 
-    async def ask() -> ListResult[Sequence[ObjectMeta]]:
-        async with asyncio.timeout(LONGEST_SECONDS):
-            return await obstore.list_with_delimiter_async(store, prefix or None)
+    answer: Future[Listed] = Future()
 
+    def ask() -> None:
+        try:
+            answer.set_result(obstore.list_with_delimiter(store, prefix or None))
+        except Exception as error:  # noqa: BLE001 - whoever waits gets it
+            answer.set_exception(error)
+
+    # A daemon: a list without an end must not keep the process from ending.
+    threading.Thread(target=ask, daemon=True).start()
     try:
-        return asyncio.run(ask())
+        return answer.result(LONGEST_SECONDS)
     except TimeoutError:
         raise Unreachable(ENDLESS) from None
