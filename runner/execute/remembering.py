@@ -46,17 +46,17 @@ def recall(spec: Spec) -> dict[str, Link]:
         return {}
 
 
-def words_here(spec: Spec) -> LocalTarget:
+def words_here(state: Path) -> LocalTarget:
     """Where pins and unpins that were said on this machine are kept, as at a target: one that could
     not be reached then has to be told.
     """
-    return LocalTarget("this machine", spec.state / "said")
+    return LocalTarget("this machine", state / "said")
 
 
 def said_here(spec: Spec, profile: str) -> Records:
     """What was said on this machine of a profile's snapshots; what cannot be read was not."""
     try:
-        return read_records(words_here(spec), spec.project, profile)
+        return read_records(words_here(spec.state), spec.project, profile)
     except StepFailed:
         return Records()
 

@@ -14,6 +14,7 @@ from runner.execute.driver import Driver
 from runner.execute.ending import Finished, Settings, end
 from runner.execute.locks import SETTLE_LOCK, held
 from runner.execute.recoveries import RECOVERIES, resume_line
+from runner.execute.remembering import words_here
 from runner.plan.model import Plan
 from runner.prove.scratch import sweep
 
@@ -46,7 +47,7 @@ def settle_killed(
                 journals.open_mark(state, run).unlink(missing_ok=True)
     sweep(state / "scratch")
     journals.drop_old_runs(state, MOST_RUNS)
-    for folder in (state, *state.glob("*/")):
+    for folder in (state, *state.glob("*/"), *words_here(state).root.rglob("*/")):
         sweep_partials(folder, ABANDONED_SECONDS)
     return settled
 

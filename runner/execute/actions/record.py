@@ -59,7 +59,7 @@ def _write(step: Step, context: Context, word: Pin | Unpin) -> Outputs:
     kind = step.action.rpartition(".")[2]
     known = (spec.project, spec.profile, kind, body_of(word), word.at)
     key = write_record(target, *known)
-    write_record(words_here(spec), *known)
+    write_record(words_here(spec.state), *known)
     return {"key": key}
 
 
