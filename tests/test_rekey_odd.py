@@ -85,14 +85,20 @@ def test_what_somebody_deletes_meanwhile_does_not_come_back(
     assert len(folders(service)) == len(folders(service, "elsewhere")) == 1
 
 
-def test_a_deletion_tells_of_the_same_content_for_other_recipients(tmp_path: Path) -> None:
-    service = Service(tmp_path / "service").build()
+def rekeyed_at_one_target(folder: Path) -> tuple[Service, Inside]:
+    """A service with one snapshot, which stands for other recipients at the other target."""
+    service = Service(folder).build()
     old, new = (make_key(service.folder, name) for name in ("old", "new"))
     declare(service, old)
     holdfast = Inside(service.folder)
     holdfast("backup", status=0)
     declare(service, new)
     holdfast(*REKEY, "--target", "disk", status=0)
+    return service, holdfast
+
+
+def test_a_deletion_tells_of_the_same_content_for_other_recipients(tmp_path: Path) -> None:
+    _, holdfast = rekeyed_at_one_target(tmp_path / "service")
     anew, before = ids(holdfast)
     words = ("delete", "--snapshot", before)
     told = f"{anew} has the same content"
@@ -102,13 +108,7 @@ def test_a_deletion_tells_of_the_same_content_for_other_recipients(tmp_path: Pat
 
 
 def test_a_damaged_copy_leads_to_the_same_content_for_other_recipients(tmp_path: Path) -> None:
-    service = Service(tmp_path / "service").build()
-    old, new = (make_key(service.folder, name) for name in ("old", "new"))
-    declare(service, old)
-    holdfast = Inside(service.folder)
-    holdfast("backup", status=0)
-    declare(service, new)
-    holdfast(*REKEY, "--target", "disk", status=0)
+    service, holdfast = rekeyed_at_one_target(tmp_path / "service")
     anew, before = ids(holdfast)
     content = service.observe()
     (folders(service)[anew] / "db.sqlite.zst.age").write_bytes(b"damaged")

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runner.errors import Interrupted, PersonNeeded, StepFailed
 from runner.execute.journal import StepResult
+from runner.execute.recoveries import unfinished
 from runner.plan.model import Plan, Step
 from runner.registry import open_source, open_target
 from runner.secret import Secret
@@ -74,6 +76,13 @@ class Context:
     def token(self) -> str:
         """Names what the run leaves beside live content: the run's time and hex digits."""
         return run_token(self.run)
+
+    @cached_property
+    def unfinished(self) -> set[str]:
+        """The runs whose safety copies may still be wanted. To be asked under the lock that keeps
+        all of them out: it is looked for once, in the journals of all.
+        """
+        return unfinished(self.spec.state)
 
     def source(self, name: str) -> Source:
         """The source of that name, opened."""

@@ -92,8 +92,10 @@ def choose_families(
 
 def same_content(catalog: Catalog, name: str) -> list[str]:
     """The ids of what was encrypted anew for a snapshot, or from what it was."""
-    pairs = [(one.id, one.rekeyed[0]) for one in catalog.snapshots if one.rekeyed is not None]
     found = {name}
-    while more := {one for pair in pairs if found.intersection(pair) for one in pair} - found:
+    while (
+        more := {one for pair in catalog.renewals if found.intersection(pair) for one in pair}
+        - found
+    ):
         found |= more
     return sorted(found & catalog.by_id.keys() - {name})

@@ -54,9 +54,14 @@ class Catalog:
         return {one.id: one for one in self.snapshots}
 
     @cached_property
+    def renewals(self) -> tuple[tuple[str, str], ...]:
+        """The ids of what was encrypted anew, each with the one it stands for; newest first."""
+        return tuple((one.id, one.rekeyed[0]) for one in self.snapshots if one.rekeyed is not None)
+
+    @cached_property
     def _heirs(self) -> Mapping[str, Snapshot]:
         """By the id of one that may be gone: the newest that was encrypted anew for it."""
-        return {one.rekeyed[0]: one for one in reversed(self.snapshots) if one.rekeyed is not None}
+        return {old: self.by_id[new] for new, old in reversed(self.renewals)}
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from runner.execute.actions.base import Outputs, Simple, Skipped
 from runner.execute.context import Context
 from runner.execute.kept import forget_note, read_note, removal_begins
-from runner.execute.recoveries import unfinished
 from runner.plan.model import Step
 from runner.spec.model import Spec
 
@@ -25,7 +24,7 @@ class Drop(Simple):
         note = read_note(state, run, name)
         if note is None:
             raise Skipped("they are gone already")
-        if run in unfinished(state):
+        if run in context.unfinished:
             raise Skipped(f"{run} has not ended well: they may still be needed")
         removal_begins(state, note)
         context.source(name).drop(note.kept)
