@@ -17,9 +17,11 @@ from runner.process import CommandFailed
 from runner.source import Capture, Captured
 from runner.source import git_extras as extras
 from runner.source import git_work as work
-from runner.source.git_command import Repository, environment, git, shadow
+from runner.source.git_command import Repository, environment, git, shadow, text
 from runner.source.git_fingerprint import fingerprint_of
 from runner.source.git_refs import Refs, read_refs, read_steady, write_bundle
+
+MOST_NAMED = 5  # uncommitted paths, in a note
 
 _ATTEMPTS = 3
 _ATTRIBUTES = b".gitattributes"
@@ -92,7 +94,10 @@ def _capture(
         bundled.at,
         fingerprint_of(refs, settings, bare=bare, uncommitted=done.found),
         consistency="exact" if bundled.steady and not done.moved else "fuzzy",
-        notes=tuple(_notes(repository, bundled, done)),
+        notes=(
+            *_notes(repository, bundled, done),
+            *_left_behind(repository, capture, bundled, uncommitted=uncommitted),
+        ),
     )
 
 
@@ -159,6 +164,24 @@ def _notes(repository: Repository, bundled: _Bundled, done: work.Work) -> list[s
     notes += [f"{name} is a repository of its own: not included" for name in done.nested]
     notes += [f"{name} changed while it was read" for name in done.moved]
     return notes
+
+
+def _left_behind(
+    repository: Repository, capture: Capture, bundled: _Bundled, *, uncommitted: bool
+) -> list[str]:
+    """A line that names the uncommitted work, where nobody asked for it: it would be lost."""
+    if uncommitted or repository.bare:
+        return []
+    try:
+        changed = work.changed_paths(bundled.shadow, repository.root)
+    except CommandFailed as error:
+        return [f"uncommitted work is not included, and git does not tell of it: {error.message}"]
+    paths = list(map(text, work.capturable(changed, repository.root, capture.excluded)))
+    if not paths:
+        return []
+    more = len(paths) - MOST_NAMED
+    named = ", ".join(paths[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return [f"not committed, so not included: {named} (`uncommitted: true` takes that in)"]
 
 
 def _elsewhere(bundled: _Bundled) -> tuple[bool, bool]:

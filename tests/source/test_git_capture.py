@@ -269,7 +269,8 @@ def test_a_repository_without_a_commit_is_told(tmp_path: Path) -> None:
     repo = empty(tmp_path / "new")
     (repo / "work.txt").write_text("nobody has committed it")
     _, found = captured(source_of(tmp_path, path="new"), tmp_path / "snapshot")
-    assert found.notes == ("it holds no commit at all",)
+    assert found.notes[0] == "it holds no commit at all"
+    assert "work.txt" in found.notes[1]
 
 
 def test_what_a_mirror_does_not_include_is_said(tmp_path: Path, repo: Path) -> None:
@@ -307,6 +308,21 @@ def test_uncommitted_work_leaves_out_what_is_ignored(tmp_path: Path, repo: Path)
     source = source_of(tmp_path, path="repo", uncommitted=True)
     artifacts, _ = captured(source, tmp_path / "snapshot")
     assert set(artifacts.fingerprint["uncommitted"]) == {".gitignore"}
+
+
+def test_work_that_nobody_asked_for_is_named(tmp_path: Path, repo: Path) -> None:
+    """It would be lost: a person shall know before the bad day."""
+    source = source_of(tmp_path, path="repo")
+    assert captured(source, tmp_path / "clean")[1].notes == ()
+    (repo / "main.txt").write_text("a hotfix that was never committed\n")
+    (repo / "new.txt").write_text("and a file that git does not know\n")
+    (repo / "x.excluded").write_text("ignored by info/exclude")
+    asked = source_of(tmp_path, path="repo", uncommitted=True)
+    assert captured(asked, tmp_path / "asked")[1].notes == ()
+    (note,) = captured(source, tmp_path / "worked")[1].notes
+    assert note == (
+        "not committed, so not included: main.txt, new.txt (`uncommitted: true` takes that in)"
+    )
 
 
 def test_the_mark_ignores_what_no_capture_contains(tmp_path: Path, repo: Path) -> None:
@@ -502,7 +518,7 @@ def test_contents_name_every_ref(tmp_path: Path, repo: Path) -> None:
 
 
 def test_it_is_quick(tmp_path: Path, repo: Path) -> None:
-    """Each git process costs; a capture of refs alone starts five."""
+    """Each git process costs; a capture of refs alone starts six."""
     counter = tmp_path / "count"
     wrapper = tmp_path / "bin" / "git"
     wrapper.parent.mkdir()
@@ -517,4 +533,4 @@ def test_it_is_quick(tmp_path: Path, repo: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], env=os.environ | {"PATH": path}, check=True
     )
-    assert len(counter.read_text().splitlines()) == 5
+    assert len(counter.read_text().splitlines()) == 6
