@@ -74,9 +74,18 @@ fi
 # that is in it, and has a schema `public`: a dump that makes one too would fail. One of tables
 # alone makes none. Only its owner comments on it. pg_dump 15 and later name a locale in words that
 # older servers do not know, and leave out what everybody may do in `public` where that is as it is
-# at first since 15.
+# at first since 15. pg_restore 17 and later begin with a setting that older servers do not know.
 _DATABASES = r"""
 export PGOPTIONS="${PGOPTIONS-} -c default_transaction_read_only=off -c lc_monetary=C"
+fill() { restore $jobs "$@" -d "$into"; }
+unknown='SET transaction_timeout = 0;'
+major=$(PREFIXpg_restore --version < /dev/null | sed -E 's/[^0-9]*([0-9]+).*/\1/')
+if [ "$major" -ge 17 ] && ! ask <<< "$unknown" 2> /dev/null; then
+  fill() (
+    set -o pipefail
+    restore --file=- "$@" | sed "0,/^$unknown\$/{//d}" | inside > /dev/null
+  )
+fi
 for dump in FOLDER/*; do
   case "$dump" in *globals.sql) continue ;; esac
   name=$(contents | sed -n 's/^; *dbname: //p' | sed -n 1p)
@@ -116,7 +125,7 @@ ASIDE
     words='s/^(CREATE DATABASE .*) LOCALE_PROVIDER = libc/\1/'
     words="$words; s/^(CREATE DATABASE .*) LOCALE = ('[^']*')/\1 LC_COLLATE = \2 LC_CTYPE = \2/"
     restore --create --file=- |
-      sed -E -e '/^\\/d' -e 's/^(CREATE DATABASE .*) TABLESPACE = .*;$/\1;/' \
+      sed -E -e '/^\\/d' -e "/^$unknown\$/d" -e 's/^(CREATE DATABASE .*) TABLESPACE = .*;$/\1;/' \
         -e "$([ "$older" = f ] || printf %s "$words")" |
       fenced | ask > /dev/null
     by=$(contents | sed -n 's/^; *Dumped by pg_dump version: \([0-9]*\).*/\1/p')
@@ -142,17 +151,17 @@ ASIDE
   own=$(inside <<< "SELECT pg_has_role(nspowner, 'USAGE')
     FROM pg_namespace WHERE nspname = 'public'")
   if [ "$own" = f ]; then sed -i -E '/ COMMENT - SCHEMA "?public"? /d' "$list"; fi
-  restore $jobs --section=pre-data --section=data -d "$into"
+  fill --section=pre-data --section=data
   sed -nE '/^[0-9; ]+ ([A-Z ]+ - )?EVENT TRIGGER /p' "$list" > "$list.last"
   sed -nE '/^[0-9; ]+ MATERIALIZED VIEW DATA /p' "$list" > "$list.views"
   sed -i -E '/^[0-9; ]+ (([A-Z ]+ - )?EVENT TRIGGER|MATERIALIZED VIEW DATA) /d' "$list"
-  restore $jobs --section=post-data -d "$into"
+  fill --section=post-data
   while IFS= read -r view; do
     printf '%s\n' "$view" > "$list"
-    restore --section=post-data -d "$into" < /dev/null ||
+    fill --section=post-data < /dev/null ||
       printf 'This materialized view stays empty: %s\n' "$view" >&2
   done < "$list.views"
-  list="$list.last" restore --section=post-data -d "$into"
+  list="$list.last" fill --section=post-data
   rm -- "$list" "$list.last" "$list.views"
 done
 """

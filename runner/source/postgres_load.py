@@ -7,14 +7,16 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
 from runner.errors import StepFailed
+from runner.process import CommandFailed
 from runner.source import postgres_behind
 from runner.source.postgres_errors import ServerSaid
-from runner.source.postgres_programs import Programs, feeding_client, run_client
+from runner.source.postgres_programs import Programs, explained, feeding_client, run_client
 from runner.source.postgres_server import Server
 from runner.source.postgres_session import Session, literal, open_session
 
@@ -40,6 +42,13 @@ _NEEDED = {
     "array_nulls": "on",
     "transform_null_equals": "off",
 }
+# What pg_restore 17 and later set at first, whether or not the server knows it.
+_UNKNOWN = "transaction_timeout"
+_UNKNOWN_SINCE = 17
+_NO_MATTER = re.compile(rf"could not execute query: [^\n]*\nCommand was: SET {_UNKNOWN} = 0;\s*")
+_TO_ITS_END = re.compile(r"pg_restore: warning: errors ignored on restore: \d+")
+# Several processes that connect at the same time may write into each other's lines.
+_BEFORE_WORDS = re.compile(r"(pg_restore: |error: |while INITIALIZING:|\s)*")
 _GIVEN = "SELECT name, reset_val FROM pg_catalog.pg_settings WHERE name IN ({names})"
 REFUSED = "could not execute query"  # a statement, by the server
 _MENDED = (
@@ -194,38 +203,65 @@ def load(
     one transaction: rows of a table that it has made itself need no log of their own.
     `money`: sums of money in it are as in the locale C.
     """
-    server = _prepared(server, _NEEDED | ({"lc_monetary": "C"} if money else {}))
-    arguments = ["--exit-on-error", *more]
+    server, lacking = _prepared(server, _NEEDED | ({"lc_monetary": "C"} if money else {}))
+    goes_on = lacking and programs.major >= _UNKNOWN_SINCE
+    arguments = [*([] if goes_on else ["--exit-on-error"]), *more]
     if no_tablespaces:
         arguments.append("--no-tablespaces")
     jobs = 1 if one_by_one else max(1, min(MOST_JOBS, os.cpu_count() or 1))
     several = jobs > 1 and unpacked is None and not server.exec
     with _explained(several=several):
         if server.exec:
-            postgres_behind.restore(server, programs, dump, listed, arguments)
+            with _passing_over(server, lacking=goes_on):
+                postgres_behind.restore(server, programs, dump, listed, arguments)
             return
         if listed is not None:
             arguments.append(f"--use-list={listed}")
         passes = _PASSES
         if unpacked is not None:
             first, *passes = _PASSES
-            _feed(server, programs, [*arguments, *first, "--single-transaction"], unpacked)
+            whole = [] if goes_on else ["--single-transaction"]
+            with _passing_over(server, lacking=goes_on):
+                _feed(server, programs, [*arguments, *first, *whole], unpacked)
         for sections in passes:
-            run_client(
-                server, programs, "pg_restore", *arguments, *sections, f"--jobs={jobs}", str(dump)
-            )
+            with _passing_over(server, lacking=goes_on):
+                run_client(
+                    server, programs, "pg_restore",
+                    *arguments, *sections, f"--jobs={jobs}", str(dump),
+                )  # fmt: skip
 
 
-def _prepared(server: Server, needed: Mapping[str, str]) -> Server:
+def _prepared(server: Server, needed: Mapping[str, str]) -> tuple[Server, bool]:
     """The server, asked not to end idle connections, since those of pg_restore wait for each
-    other, to let them write, and to read what pg_dump wrote as that was meant.
+    other, to let them write, and to read what pg_dump wrote as that was meant; and whether it
+    lacks a setting that newer programs set.
 
     pg_restore switches every other timeout off itself, though not before its first statement.
     """
-    names = ", ".join(map(literal, needed))
+    names = ", ".join(map(literal, (*needed, _UNKNOWN)))
     with open_session(server) as session:
         given = {str(name): str(to) for name, to in session.rows(_GIVEN.format(names=names))}
-    return server.having({name: needed[name] for name in given if given[name] != needed[name]})
+    lacking = given.pop(_UNKNOWN, None) is None
+    asked = {name: needed[name] for name in given if given[name] != needed[name]}
+    return server.having(asked), lacking
+
+
+@contextlib.contextmanager
+def _passing_over(server: Server, *, lacking: bool) -> Iterator[None]:
+    """Let pg_restore fail at the setting that the server lacks, and at nothing else."""
+    try:
+        yield
+    except ServerSaid as error:
+        failed = error.__cause__
+        if not lacking or not isinstance(failed, CommandFailed):
+            raise
+        words = _NO_MATTER.sub("", failed.outcome.stderr)
+        left = _TO_ITS_END.sub("", words)
+        if left == words or not _BEFORE_WORDS.fullmatch(left):
+            with explained(server, "pg_restore"):
+                raise CommandFailed(
+                    failed.message, replace(failed.outcome, stderr=words)
+                ) from error
 
 
 @contextlib.contextmanager

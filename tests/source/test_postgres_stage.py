@@ -74,6 +74,43 @@ def test_another_server_of_a_newer_major(
         assert other.rows(owner) == [(app.owner,)]
 
 
+FIRST = "SET transaction_timeout = 0;"  # of pg_restore 17 and later; no older server knows it
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["here", "behind a prefix"])
+@pytest.mark.parametrize("crowd", [0, 10_000], ids=["many tables", "mostly one table"])
+def test_newer_programs_than_the_server(
+    app: Database, tmp_path: Path, servers: Servers, crowd: int, behind: bool
+) -> None:
+    app.execute(f"CREATE TABLE crowd AS SELECT n FROM generate_series(1, {crowd}) AS n")
+    options: dict[str, Any] = {"bin": str(servers.newer().bin)}
+    if behind:
+        options["exec"] = behind_a_prefix(app, tmp_path)
+    source, place = opened(app, tmp_path, **options), place_at(tmp_path)
+    proven(source, captured(source, tmp_path), place)
+    app.execute("TRUNCATE players CASCADE")
+    source.swap(place)
+    source.confirm(place)
+    assert players(app) == ROWS
+
+
+@pytest.mark.parametrize("crowd", [0, 10_000], ids=["many tables", "mostly one table"])
+def test_newer_programs_fail_at_whatever_else_the_server_refuses(
+    app: Database, tmp_path: Path, servers: Servers, crowd: int
+) -> None:
+    app.execute(
+        f"CREATE TABLE crowd AS SELECT n FROM generate_series(1, {crowd}) AS n",
+        "CREATE FUNCTION known(int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS "
+        "'BEGIN RETURN (SELECT name FROM players WHERE id = $1); END'",
+        'CREATE INDEX ON "My Shop"."order lines" (known(player))',
+    )
+    source, place = opened(app, tmp_path, bin=str(servers.newer().bin)), place_at(tmp_path)
+    with pytest.raises(StepFailed, match="ALTER FUNCTION … SET") as caught:
+        source.stage(captured(source, tmp_path), place)
+    assert FIRST not in caught.value.message
+    source.discard(place)
+
+
 def test_what_a_newer_scratch_server_does_not_take_says_nothing_of_the_snapshot(
     app: Database, tmp_path: Path, servers: Servers
 ) -> None:
@@ -397,6 +434,21 @@ def test_the_printed_commands_start_the_declared_programs(
     source = opened(app, tmp_path, bin=str(app.cluster.bin), **options)
     artifacts = captured(source, tmp_path)
     app.execute("TRUNCATE players CASCADE")
+    placed(app, source, artifacts, tmp_path / "restored", path="/usr/bin:/bin")
+    assert differing(app, artifacts) == []
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["here", "behind a prefix"])
+def test_the_printed_commands_with_newer_programs_than_the_server(
+    app: Database, tmp_path: Path, servers: Servers, behind: bool
+) -> None:
+    options: dict[str, Any] = {"bin": str(servers.newer().bin)}
+    if behind:
+        options["exec"] = behind_a_prefix(app, tmp_path)
+    app.execute(f"CREATE TABLE said AS SELECT '{FIRST}' AS line")
+    source = opened(app, tmp_path, **options)
+    artifacts = captured(source, tmp_path)
+    app.execute("TRUNCATE players, said CASCADE")
     placed(app, source, artifacts, tmp_path / "restored", path="/usr/bin:/bin")
     assert differing(app, artifacts) == []
 

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -31,6 +31,9 @@ from tests.target.conformance import TargetConformance, keys, read
 from tests.target.off_site import brings_everything_back
 from tests.tools import require_program
 from tests.wire import free_port
+
+if TYPE_CHECKING:
+    import asyncssh
 
 MIB = 1024 * 1024
 Opened = Callable[..., SftpTarget]
@@ -596,6 +599,7 @@ class password_server:  # noqa: N801 - used as a function
         self.password = password
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
+        self.connections: list[asyncssh.SSHServerConnection] = []
 
     def __enter__(self) -> int:
         self.thread.start()
@@ -604,6 +608,8 @@ class password_server:  # noqa: N801 - used as a function
     def __exit__(self, *_: object) -> None:
         async def close() -> None:
             self.server.close()
+            for connection in self.connections:  # it would wait for those that are still open
+                connection.abort()
             await self.server.wait_closed()
 
         asyncio.run_coroutine_threadsafe(close(), self.loop).result()
@@ -615,8 +621,12 @@ class password_server:  # noqa: N801 - used as a function
         import asyncssh
 
         password = self.password
+        connections = self.connections
 
         class Server(asyncssh.SSHServer):
+            def connection_made(self, connection: asyncssh.SSHServerConnection) -> None:
+                connections.append(connection)
+
             def password_auth_supported(self) -> bool:
                 return True
 
