@@ -24,6 +24,9 @@ from tests.wire import free_port
 
 _numbers = itertools.count()
 
+# OpenSSH 9.8 and later shut out for a while whoever failed to log in, as these tests do on purpose.
+PATIENT = "PerSourcePenalties no"
+
 
 @dataclass
 class SftpServer(PortServer):
@@ -79,7 +82,12 @@ class SftpServer(PortServer):
             "Subsystem sftp internal-sftp",
             *self.configuration,
         ]
-        (self.folder / "sshd_config").write_text("\n".join(lines) + "\n")
+        configuration = self.folder / "sshd_config"
+        for more in (PATIENT, ""):
+            configuration.write_text("\n".join([*lines, more]) + "\n")
+            call = [require_program("sshd"), "-t", "-f", str(configuration)]
+            if subprocess.run(call, capture_output=True, check=False).returncode == 0:
+                break
 
     def command(self) -> list[str | Path]:
         """How it is started on its port."""
@@ -87,10 +95,10 @@ class SftpServer(PortServer):
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        if not self.key.exists():
-            self.build()
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        if not self.key.exists():
+            self.build()
         super().start()
 
     def answers(self) -> bool:

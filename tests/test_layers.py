@@ -16,7 +16,7 @@ ORDER = [
     ["runner.errors", "runner.streams"],
     ["runner.secret"],
     ["runner.durable", "runner.owner", "runner.swap", "runner.daemon"],
-    ["runner.process", "runner.foreground"],
+    ["runner.process", "runner.foreground", "runner.trust"],
     ["runner.spec"],
     ["runner.registry"],
     ["runner.plan.model"],

@@ -10,13 +10,17 @@ import pytest
 from tests.redis_server import RedisServer, redis_6, redis_8, running, valkey
 from tests.redis_service import CHECKS, RECOVERY, RedisService
 from tests.test_redis_journey import blocks
-from tests.tools import Program, require_program, run
+from tests.tools import Program, cannot_run, require_program, run
 
 Find = Callable[[], str]
 
 
 def redis_7() -> str:
-    return require_program("redis-server")
+    """The system's, where that is one."""
+    found = require_program("redis-server")
+    if " v=7." not in run(found, "--version", folder=Path()).stdout:
+        cannot_run("The system's Redis is none of 7: apt-get install redis-server, on Debian 12")
+    return found
 
 
 def only(service: RedisService, *programs: str) -> None:

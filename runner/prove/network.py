@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from runner.prove.answer import Asked, Reply, could_not, passed, refused, skipped
 from runner.spec.model import Probe
+from runner.trust import trusting
 
 if TYPE_CHECKING:
     import ssl
@@ -39,17 +40,17 @@ def ask_http(probe: Probe, asked: Asked, timeout: float) -> Reply:
     if not proper:
         return could_not(expected, f"{probe.value} is not an address of http or https")
     try:
-        tls = _trusting(probe.options) if address.scheme == "https" else None
+        tls = _context(probe.options) if address.scheme == "https" else None
     except OSError as error:
         return could_not(expected, f"{probe.options['ca']} cannot be used: {error}")
     return _fetch(probe.value, str(status), body, expected, timeout, tls)
 
 
-def _trusting(options: Mapping[str, Any]) -> ssl.SSLContext:
+def _context(options: Mapping[str, Any]) -> ssl.SSLContext:
     """Whose certificates are taken."""
     import ssl
 
-    context = ssl.create_default_context(cafile=options.get("ca"))
+    context = trusting(options.get("ca"))
     if options.get("insecure"):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -93,13 +93,14 @@ _KNOWN: tuple[tuple[tuple[str, ...], str], ...] = (
         ("could not translate host name", "Name or service not known", "failed to resolve host"),
         "Check `host`. A name that only a container network knows: use `exec`.",
     ),
-    (
-        ("Connection refused", "No such file or directory", "timeout expired", "No route to host"),
-        "Is the server running there, and are `host` and `port` right?",
-    ),
+    # Before what may be said of another address of the same name.
     (
         ("certificate", "SSL"),
         "Check `sslmode` and `sslrootcert`, and what the server offers.",
+    ),
+    (
+        ("Connection refused", "No such file or directory", "timeout expired", "No route to host"),
+        "Is the server running there, and are `host` and `port` right?",
     ),
     (
         (

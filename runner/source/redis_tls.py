@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Any
 
 from runner.errors import StepFailed
 from runner.source.redis_address import Address, Tls
+from runner.trust import trusting
 
 ASKED_FOR_NONE = "It may want a client's certificate: `tls: {certificate: …, key: …}`."
 
@@ -23,23 +23,15 @@ def open_tls(address: Address, tls: Tls, wait: float) -> socket.socket:
     """Connect and shake hands, for `wait` seconds at most for each. Raises Unspoken, and OSError
     where nobody answers.
     """
-    _require_usable(address, tls)
-    from redis import connection  # takes as long as a small backup
-
-    opener: Any = connection.SSLConnection(
-        host=address.host,
-        port=address.port,
-        socket_connect_timeout=wait,
-        socket_timeout=wait,
-        ssl_ca_certs=tls.ca,
-        ssl_certfile=tls.certificate,
-        ssl_keyfile=tls.key,
-        ssl_cert_reqs="required" if tls.verify else "none",
-        ssl_check_hostname=tls.verify,
-    )
+    context = _context(address, tls)
     try:
-        # Its own handshake would send commands that a user with few rights may not use.
-        opened: socket.socket = opener._connect()  # noqa: SLF001
+        opened = socket.create_connection((address.host, address.port), wait)
+        try:
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return context.wrap_socket(opened, server_hostname=address.host)
+        except BaseException:
+            opened.close()
+            raise
     except ssl.SSLCertVerificationError as error:
         raise Unspoken(
             f"The certificate of {address.where} is not trusted: "
@@ -53,16 +45,18 @@ def open_tls(address: Address, tls: Tls, wait: float) -> socket.socket:
             f"TLS with the Redis server at {address.where} failed: {why or error}.",
             remedy="Does it speak TLS on this port? Look at `tls` of the source.",
         ) from error
-    return opened
 
 
-def _require_usable(address: Address, tls: Tls) -> None:
-    """Raise Unspoken where a file is none of what it is declared as."""
+def _context(address: Address, tls: Tls) -> ssl.SSLContext:
+    """How it is spoken. Raises Unspoken where a file is none of what it is declared as."""
     try:
-        context = ssl.create_default_context(cafile=tls.ca)
+        context = trusting(tls.ca)
         if tls.certificate:
             # Without a passphrase the library would ask for one, at the terminal.
             context.load_cert_chain(tls.certificate, tls.key, password="")
+        if not tls.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
     except OSError as error:  # of which ssl.SSLError is one; neither says which file it was
         files = " and ".join(one for one in (tls.ca, tls.certificate, tls.key) if one)
         raise Unspoken(
@@ -71,3 +65,4 @@ def _require_usable(address: Address, tls: Tls) -> None:
             remedy="Look at `tls` of the source: `ca` and `certificate` are PEM files, and `key` "
             "is that of the certificate, without a passphrase.",
         ) from error
+    return context

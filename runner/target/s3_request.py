@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from runner.errors import StepFailed
 from runner.target.object_errors import ENDLESS
+from runner.trust import trusting
 
 # What speaks HTTP takes long to import, and most commands get by without.
 if TYPE_CHECKING:
@@ -122,13 +123,12 @@ class Requests:
     def _ask(
         self, request: urllib.request.Request, *, refusal: bool = False
     ) -> tuple[bytes, Mapping[str, str]]:
-        import ssl
         import urllib.error
         import urllib.request
 
         context = None
         if self.url.startswith("https:"):
-            context = ssl.create_default_context()
+            context = trusting()
             if self.ca is not None:
                 context.load_verify_locations(cadata=self.ca)
         try:
