@@ -102,7 +102,7 @@ def test_newer_programs_fail_at_whatever_else_the_server_refuses(
         f"CREATE TABLE crowd AS SELECT n FROM generate_series(1, {crowd}) AS n",
         "CREATE FUNCTION known(int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS "
         "'BEGIN RETURN (SELECT name FROM players WHERE id = $1); END'",
-        'CREATE INDEX ON "My Shop"."order lines" (known(player))',
+        'ALTER TABLE "My Shop"."order lines" ADD name text GENERATED ALWAYS AS (known(player)) STORED',
     )
     source, place = opened(app, tmp_path, bin=str(servers.newer().bin)), place_at(tmp_path)
     with pytest.raises(StepFailed, match="ALTER FUNCTION … SET") as caught:
@@ -114,6 +114,8 @@ def test_newer_programs_fail_at_whatever_else_the_server_refuses(
 def test_what_a_newer_scratch_server_does_not_take_says_nothing_of_the_snapshot(
     app: Database, tmp_path: Path, servers: Servers
 ) -> None:
+    if app.cluster.major >= 17:
+        pytest.skip("what this server has, the newer one takes")
     app.execute("CREATE VIEW written AS SELECT buffers_backend FROM pg_stat_bgwriter")
     source = opened(app, tmp_path, bin=str(servers.newer().bin))
     artifacts = captured(source, tmp_path)
@@ -353,6 +355,8 @@ def test_a_role_and_a_database_that_only_read_by_default(app: Database, tmp_path
 
 
 def test_a_function_that_needs_a_search_path_is_told(app: Database, tmp_path: Path) -> None:
+    if app.cluster.major >= 17:
+        pytest.skip("no such index can be made since PostgreSQL 17")
     app.execute(
         "CREATE FUNCTION known(int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS "
         "'BEGIN RETURN (SELECT name FROM players WHERE id = $1); END'",
