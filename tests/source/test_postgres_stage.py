@@ -102,7 +102,8 @@ def test_newer_programs_fail_at_whatever_else_the_server_refuses(
         f"CREATE TABLE crowd AS SELECT n FROM generate_series(1, {crowd}) AS n",
         "CREATE FUNCTION known(int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS "
         "'BEGIN RETURN (SELECT name FROM players WHERE id = $1); END'",
-        'ALTER TABLE "My Shop"."order lines" ADD name text GENERATED ALWAYS AS (known(player)) STORED',
+        'ALTER TABLE "My Shop"."order lines" '
+        "ADD name text GENERATED ALWAYS AS (known(player)) STORED",
     )
     source, place = opened(app, tmp_path, bin=str(servers.newer().bin)), place_at(tmp_path)
     with pytest.raises(StepFailed, match="ALTER FUNCTION … SET") as caught:
