@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 from runner.errors import HoldfastError, PersonNeeded, StepFailed, UsageError, is_local
 from runner.execute.context import Context
+from runner.execute.verifying import record
 from runner.plan.model import Step
 from runner.prove.artifacts import SnapshotArtifacts
+from runner.prove.levels import Finding
 from runner.prove.stored import look, own_problems
 from runner.registry import open_source
 from runner.source import Fingerprint
 from runner.store.catalog import read_manifest
+from runner.store.records import FAIL
 from runner.store.signature import Uncheckable
 from runner.store.snapshot import folder_of
 from runner.store.stored import Damaged
@@ -85,6 +88,7 @@ def stage_from_whole(
             if artifacts is not None and not artifacts.unreadable:
                 raise
             _note_gone(target, failed[target], context)
+            _note_damage(target, failed[target], step, context)
             if target != copies[-1]:  # what is wrong with the last one is the step's own end
                 message = f"{step.id}: {failed[target].message}"
                 context.tell({"event": "note", "message": message})
@@ -113,6 +117,25 @@ def _stopped(step: Step, context: Context) -> bool:
 def _note_gone(target: str, error: HoldfastError, context: Context) -> None:
     if is_local(error) and not isinstance(error, Damaged | UsageError):
         context.gone[target] = error.message
+
+
+def _note_damage(target: str, error: HoldfastError, step: Step, context: Context) -> None:
+    """Write down at the target that its copy is damaged, as a verification would: what begins
+    later takes another, and `status` tells. Whether that can be written changes nothing here.
+    """
+    if isinstance(error, Damaged):
+        params = step.params
+        about = "" if error.where == params["snapshot"] else f"{error.where}: "
+        found = Finding(
+            params["snapshot"],
+            target,
+            params["source"],
+            "stored",
+            FAIL,
+            about + error.reason,
+            "stored",
+        )
+        record(target, params["profile"], [found], context)
 
 
 def _passed_over(
@@ -195,8 +218,4 @@ def _require_own_files(target_name: str, step: Step, context: Context) -> None:
     folder = look(target, spec.project, params["profile"], params["snapshot"])
     problems = own_problems(folder, None, context.signers())
     if problems:
-        raise StepFailed(
-            f"The snapshot {params['snapshot']} at {target_name} is damaged: "
-            f"{'; '.join(problems)}.",
-            remedy="Nothing was replaced. Give --from another target, or an earlier --snapshot.",
-        )
+        raise Damaged(target_name, params["snapshot"], "; ".join(problems))

@@ -62,11 +62,19 @@ def unlocked(step: Step, context: Context) -> list[str]:
     return found
 
 
-def record(step: Step, context: Context, findings: Sequence[Finding]) -> StepFailed | None:
-    """Write one record for all findings, whatever they say; return why the target takes none."""
-    spec = context.spec
+def record(
+    target: str,
+    profile: str,
+    findings: Sequence[Finding],
+    context: Context,
+    *,
+    behind: str | None = None,
+) -> StepFailed | None:
+    """Write one record for all findings, whatever they say; return why the target takes none.
+
+    `behind` is the place of the last word before them.
+    """
     now = datetime.now(UTC)
-    behind = step.params.get("behind")
     last = None if behind is None else datetime.fromisoformat(behind)
     proofs = [
         Proof(
@@ -85,9 +93,15 @@ def record(step: Step, context: Context, findings: Sequence[Finding]) -> StepFai
         )
         for one in findings
     ]
-    target = context.target(step.params["target"])
     try:
-        write_record(target, spec.project, spec.profile, "proofs", proofs_body(proofs), now)
+        write_record(
+            context.target(target),
+            context.spec.project,
+            profile,
+            "proofs",
+            proofs_body(proofs),
+            now,
+        )
     except StepFailed as error:
         return error
     return None

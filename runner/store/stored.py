@@ -13,7 +13,9 @@ MOST_READ_TO_EXPLAIN = 64 * 1024 * 1024
 
 
 class Damaged(StepFailed):
-    """A stored file is not what was written. `reason` goes on from "it is damaged:"."""
+    """A stored file, or a snapshot, is not what was written. `reason` goes on from "it is damaged:"
+    and `where` names the file.
+    """
 
     def __init__(self, target: str, path: str, reason: str) -> None:
         super().__init__(
@@ -22,6 +24,7 @@ class Damaged(StepFailed):
             "`holdfast verify` says which are whole, and what begins after it uses those.",
         )
         self.reason = reason
+        self.where = path.rpartition("/")[2]
 
 
 class Stored:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from runner.errors import StepFailed
+from runner.execute import verifying
 from runner.target.local import LocalTarget
 from tests.faults.bad_day import Steady, safety_copies, snapshots
 from tests.faults.conftest import Fresh
@@ -69,6 +70,33 @@ def test_a_damaged_artifact_is_taken_from_elsewhere(
     assert not service.leftovers()
 
 
+def test_the_damage_is_known_from_then_on(two: tuple[Service, Steady]) -> None:
+    service, holdfast = two
+    (stored,) = snapshots(service)[-1].glob("db.sqlite*")
+    flip(stored)
+    holdfast("restore", "--source", "db", "--confirm", "db", status=0)
+    found = holdfast.json("restore", "--source", "db", "--confirm", "db")
+    assert found["copies"] == [{"source": "db", "target": "offsite", "passed_over": []}]
+    answer = holdfast("status", status=4)
+    said = f"at disk is damaged: {stored.name}: its sha256 is not that of what was written"
+    assert said in answer.stdout
+
+
+def test_damage_that_cannot_be_written_down_holds_nothing_up(
+    two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, holdfast = two
+    (stored,) = snapshots(service)[-1].glob("db.sqlite*")
+    flip(stored)
+
+    def refuse(*_: object) -> None:
+        raise StepFailed("disk takes nothing.")
+
+    monkeypatch.setattr(verifying, "write_record", refuse)
+    document = holdfast.json("restore", "--source", "db", "--confirm", "db")
+    assert came_from(document) == {"db": "offsite"}
+
+
 @pytest.mark.parametrize(("source", "name"), [("config", "config.tar"), ("code", "code.bundle")])
 def test_content_that_makes_no_sense_before_its_hash_was_compared(
     two: tuple[Service, Steady], source: str, name: str
@@ -90,7 +118,7 @@ def test_content_that_makes_no_sense_before_its_hash_was_compared(
     assert service.observe() == before
     assert came_from(document)[source] == "offsite"
     assert not service.leftovers()
-    answer = holdfast("drill", status=4)
+    answer = holdfast("drill", "--from", "disk", status=4)
     assert f"{name} at disk is damaged: its sha256 is not that of what was written" in answer.stderr
 
 

@@ -77,7 +77,10 @@ class VerifySnapshot(Simple):
         from runner.execute.verifying import record, unlocked, verified
 
         found = verified(step, context)
-        unrecorded = record(step, context, found)
+        params = step.params
+        unrecorded = record(
+            params["target"], context.spec.profile, found, context, behind=params.get("behind")
+        )
         findings = [asdict(one) for one in found]
         failed = [one for one in findings if one["verdict"] == "FAIL"]
         outputs = {"results": findings, "verdict": _worst(findings)}
