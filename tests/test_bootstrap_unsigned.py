@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pyrage
@@ -63,6 +64,27 @@ def test_the_digest_of_another_spec_is_refused_however_harmless_this_one_is(
     assert f"--confirm-spec {digest}" in answer.stderr
     assert [one.name for one in (tmp_path / "new").iterdir()] == ["backup.yaml"]
     Inside(tmp_path)(*words, "--confirm-spec", digest, status=0)
+
+
+@pytest.mark.parametrize("source", ["{type: git, path: .}", "{type: files, paths: [.]}"])
+def test_a_source_may_be_the_folder_itself(tmp_path: Path, source: str) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path / "old"], check=True)
+    commit = (
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=b",
+        "commit",
+        "-q",
+        "--allow-empty",
+        "-m",
+        "One",
+    )
+    subprocess.run(["git", "-C", tmp_path / "old", *commit], check=True)
+    backed_up(tmp_path, HARMLESS.replace("{type: files, paths: [config]}", source))
+    words = ("dr-restore", "--from", "./usb", "--dir", "new", "--confirm", "quaybot")
+    Inside(tmp_path)(*words, status=0)
+    assert (tmp_path / "new/.git/HEAD").exists()
 
 
 def test_a_link_leads_no_source_out_of_the_folder(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def _require_no_way_out(source: Source, context: Context) -> None:
         return
     home = context.spec.folder
     for path in source.paths:
-        if path.is_relative_to(home) and not path.parent.resolve().is_relative_to(home.resolve()):
+        if home in path.parents and not path.parent.resolve().is_relative_to(home.resolve()):
             raise StepFailed(
                 f"{path} is not in {home}: a link on the way to it leads to "
                 f"{path.parent.resolve()}, and nobody signed the snapshot.",
