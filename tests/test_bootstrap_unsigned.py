@@ -248,6 +248,7 @@ def test_recipients_by_a_variable_are_not_needed_to_read(tmp_path: Path) -> None
     identity = pyrage.x25519.Identity.generate()
     (tmp_path / "key").write_text(f"{identity}\n")
     spec = HARMLESS + 'encryption: {recipients: ["${BACKUP_RECIPIENT}"]}\n'
+    spec += "policies: {nightly: {schedule: 24h}}\n"
     backed_up(tmp_path, spec, BACKUP_RECIPIENT=str(identity.to_public()))
     words = ("dr-restore", "--from", "./usb", "--dir", "new", "--confirm", "quaybot")
     Inside(tmp_path)(*words, "--identity", "key", status=0)

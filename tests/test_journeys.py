@@ -369,6 +369,11 @@ class TestBackup:
         assert len(holdfast.json("backup", "--due")["snapshots"]) == 1
         assert holdfast.json("backup", "--due")["snapshots"] == []
 
+    def test_does_not_wait_for_what_can_never_be_due(self, fresh: Fresh) -> None:
+        _, holdfast = fresh(policy="nightly: {keep: {last: 3}}")
+        answer = holdfast("backup", "--due", "--quiet", status=1)
+        assert "None of these policies has a schedule" in answer.stderr
+
     def test_fetch_takes_the_latest_of_each_source(self, fresh: Fresh, tmp_path: Path) -> None:
         service, holdfast = fresh(policy="nightly: {skip_unchanged: true}")
         service.change()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
+from runner.errors import UsageError
 from runner.plan.backup import Due
 from runner.plan.outstanding import whole_at
 from runner.spec.model import Policy, Spec
@@ -29,11 +30,19 @@ def wanted_policies(
 
 
 def considered(spec: Spec, names: Collection[str], *, only_due: bool) -> list[Policy]:
-    """The policies that may run: those named, or the scheduled ones, or all where none is."""
-    if names:
-        return [spec.policy(name) for name in names]
-    scheduled = [one for one in spec.policies.values() if one.schedule is not None]
-    return scheduled or ([] if only_due else list(spec.policies.values()))
+    """The policies that may run: those named, or the scheduled ones, or all where none is.
+
+    Raises UsageError where `only_due` could never run any: green for ever, and no backup.
+    """
+    named = [spec.policy(name) for name in names] or list(spec.policies.values())
+    scheduled = [one for one in named if one.schedule is not None]
+    if only_due and not scheduled:
+        listed = ", ".join(one.name for one in named)
+        raise UsageError(
+            f"None of these policies has a schedule, so none is ever due: {listed}.",
+            remedy="Give it one in the spec: `schedule: 24h`.",
+        )
+    return named if names else scheduled or named
 
 
 def due_reason(spec: Spec, catalog: Catalog, policy: Policy, now: datetime) -> str | None:

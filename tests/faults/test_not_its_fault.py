@@ -27,7 +27,10 @@ UNKNOWN = "COULD-NOT-VERIFY"
 @pytest.fixture
 def two(fresh: Fresh) -> tuple[Service, Steady]:
     """A service with two snapshots at `disk` (backups) and `offsite` (elsewhere)."""
-    return fresh("two")
+    service, holdfast = fresh("two")
+    spec = service.folder / "backup.yaml"
+    spec.write_text(spec.read_text().replace("nightly: {", "nightly: {schedule: 24h, "))
+    return service, holdfast
 
 
 def findings(holdfast: Steady, *more: str, status: int) -> dict[str, Any]:
@@ -60,8 +63,8 @@ def programs(folder: Path, git: str) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
-def test_a_scratch_disk_that_is_too_small(fresh: Fresh) -> None:
-    service, holdfast = fresh("two")
+def test_a_scratch_disk_that_is_too_small(two: tuple[Service, Steady]) -> None:
+    service, holdfast = two
     (service.folder / "config" / "ballast").write_bytes(os.urandom(3_000_000))
     holdfast("backup", status=0)
     with small_disk(service.folder / ".holdfast" / "scratch", "1m"):

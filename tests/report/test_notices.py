@@ -26,6 +26,7 @@ def telling(service: Service, *notices: dict[str, Any], **environment: str) -> P
     path = service.folder / "backup.yaml"
     spec = yaml.safe_load(path.read_text())
     spec["notify"] = list(notices)
+    spec["policies"]["nightly"]["schedule"] = "24h"
     path.write_text(yaml.safe_dump(spec, sort_keys=False))
     return Program(service.folder, environment)
 
