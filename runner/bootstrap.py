@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from runner.durable import make_folder, write_bytes
+from runner.durable import write_bytes
 from runner.errors import PersonNeeded, StepFailed, UsageError
 from runner.execute.call import Call
 from runner.plan.facts import Facts, look
@@ -265,7 +265,7 @@ def _identities(call: Call, manifest: Manifest) -> list[str]:
 def _written(folder: Path, text: bytes) -> Path:
     """The spec's file in that folder. Another one that stands there is never overwritten."""
     file = folder / SPEC
-    make_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)  # not private: what is restored there may be others'
     try:
         write_bytes(file, text, exclusive=True)
     except FileExistsError:

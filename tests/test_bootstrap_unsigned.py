@@ -53,6 +53,9 @@ def test_a_harmless_spec_is_followed_at_once(tmp_path: Path) -> None:
     words = ("dr-restore", "--from", "./usb", "--dir", "new", "--confirm", "quaybot")
     Inside(tmp_path)(*words, status=0)
     assert (tmp_path / "new/config/file").read_text() == "content\n"
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    assert (tmp_path / "new").stat().st_mode == plain.stat().st_mode  # others may have to enter
 
 
 def test_the_digest_of_another_spec_is_refused_however_harmless_this_one_is(
