@@ -59,7 +59,6 @@ def restore_lines(stored: Sequence[Stored], decode: Decode, folder: str) -> list
     archive = next(one for one in stored if one.part == "")
     extract = shlex.join([*EXTRACT, f"--directory={folder}"])
     return [
-        "set -o pipefail",
         f"mkdir -p -- {shlex.quote(folder)}",
         f"{decode(archive)} | {extract}",
     ]
