@@ -273,7 +273,7 @@ class TestErrors:
 
 
 def append_only(server: CephServer, bucket: str) -> str:
-    """A user who may put, get and list in a bucket, as docs/how-to/s3.md has it."""
+    """A user who may put, get and list in a bucket, as docs/how-to/s3-immutable.md has it."""
     if "writer" not in server.keys:
         server.keys["writer"] = server.make_user("writer")
     policy = {
@@ -437,19 +437,19 @@ def remove_all(server: CephServer, bucket: str) -> None:
 
 
 def bring_back(server: CephServer, bucket: str, moment: datetime, folder: Path) -> Path:
-    """What docs/how-to/s3.md has for that day: the bucket as it was at a moment."""
+    """What docs/how-to/s3-immutable.md has for that day: the bucket as it was at a moment."""
     key = server.keys["tests"]
     subprocess.run(
         [
             *(require_rclone(), "copy", "--config", "/dev/null"),
-            *("--s3-version-at", f"{moment:%Y-%m-%d %H:%M:%S}"),
+            *("--s3-version-at", f"{moment:%Y-%m-%dT%H:%M:%SZ}"),
             f':s3,provider=Other,env_auth=true,endpoint="{server.endpoint}":{bucket}/some/where',
             folder,
         ],
         check=True,
         env={
             **os.environ,
-            "TZ": "UTC",
+            "TZ": "Asia/Tokyo",
             "AWS_ACCESS_KEY_ID": key.access_key,
             "AWS_SECRET_ACCESS_KEY": key.secret_key,
         },
