@@ -248,8 +248,9 @@ class PostgresSource:
         server = spot.server
         with maintenance(server) as session:
             system = value(session, "SELECT system_identifier FROM pg_catalog.pg_control_system()")
-            declared = self.options.get("databases") if not place.destination else None
-            names = declared or [server.dbname]
+            given = server.dbname if place.destination else ""
+            declared = None if given else self.options.get("databases")
+            names = declared or [given or self.server.dbname]
             found = {} if names == "all" else oids(session, list(names))
         if names != "all" and not found:
             return "absent"

@@ -10,6 +10,8 @@ from runner.errors import UsageError
 from runner.registry import open_source
 from runner.source.postgres_server import Server
 from runner.spec.model import SourceSpec
+from tests.postgres_server import SUPERUSER, Database
+from tests.source.postgres_restored import opened, place_at
 
 SOURCE = open_source(SourceSpec("main", "postgres", {"dbname": "quay"}, Path("/srv/quay")))
 
@@ -43,3 +45,13 @@ def test_an_application_s_url_names_its_driver(scheme: str) -> None:
         "port": "5433",
         "dbname": "shop",
     }
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_server_without_a_database_s_name_is_asked_for_what_would_be_replaced(
+    database: Database, tmp_path: Path, named: bool
+) -> None:
+    source = opened(database, tmp_path, **({"databases": [database.name]} if named else {}))
+    host, port = database.cluster.folder, database.cluster.port
+    there = place_at(tmp_path, f"postgresql://{SUPERUSER}@/?host={host}&port={port}")
+    assert source.identity(there) == source.identity(place_at(tmp_path)) != "absent"
