@@ -201,6 +201,18 @@ class TestRestore:
         assert (service.folder / ".env").read_text() == "TOKEN=abc\n"
         assert (service.folder / "config" / "app.toml").read_text() == "name = 'changed'\n"
 
+    @pytest.mark.parametrize("words", ["drill", "restore --source db --to new.db"])
+    def test_shows_no_command_that_replaces_what_is_live_where_it_restores_elsewhere(
+        self, fresh: Fresh, words: str
+    ) -> None:
+        _, holdfast = fresh()
+        steps = holdfast.json(*words.split(), "--dry-run")["steps"]
+        swaps = [step for step in steps if step["id"].endswith((".swap", ".confirm", ".unswap"))]
+        shown = [line for step in swaps for line in step["commands"]]
+        assert shown, steps
+        assert not any(line.startswith(("mv ", "mkdir ")) for line in shown)
+        assert not any(line.endswith("data/quaybot.db") for line in shown), shown
+
     @pytest.mark.parametrize("source", ["db", "code"])
     def test_what_comes_back_whole_or_not_at_all_is_refused_before_anything_is_done(
         self, fresh: Fresh, source: str

@@ -133,6 +133,9 @@ class Swap(Simple):
         if include := step.params["include"]:
             # Which files match is the source's to say, and all the rest must stay as it is.
             return [f"# place of restored/{source.name} only what matches {', '.join(include)}"]
+        if step.params["destination"]:
+            # A source's own commands replace what is live.
+            return [f"# place restored/{source.name} at {_standing(step, spec)}"]
         return source.place_commands(f"restored/{source.name}")
 
     def perform(self, step: Step, context: Context) -> Outputs:
@@ -156,8 +159,7 @@ class Confirm(Simple):
 
     def commands(self, step: Step, spec: Spec) -> list[str]:
         """Where to look."""
-        source = open_source(spec.source(step.params["source"]))
-        return [f"# look at {shlex.quote(source.describe())}"]
+        return [f"# look at {_standing(step, spec)}"]
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Confirm, or raise so that the swap is undone."""
@@ -175,8 +177,7 @@ class Unswap(Simple):
 
     def commands(self, step: Step, spec: Spec) -> list[str]:
         """What a person does instead."""
-        source = open_source(spec.source(step.params["source"]))
-        return [f"# move *.before-recovery back over {shlex.quote(source.describe())}"]
+        return [f"# move *.before-recovery back over {_standing(step, spec)}"]
 
     def perform(self, step: Step, context: Context) -> Outputs:
         """Undo the swap, however far it got."""
@@ -198,6 +199,12 @@ class Discard(Simple):
         source, place = opened(step, context)
         source.discard(place)
         return {}
+
+
+def _standing(step: Step, spec: Spec) -> str:
+    """Where what is restored stands in the end: the place that was given, or the source's own."""
+    name, destination = step.params["source"], step.params["destination"]
+    return shlex.quote(destination or open_source(spec.source(name)).describe())
 
 
 def _stage(source: Source, place: Place, step: Step, context: Context) -> Taken:
