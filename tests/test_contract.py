@@ -85,7 +85,8 @@ def holdfast(service: Service) -> Inside:
 @pytest.fixture(scope="module")
 def life(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Answer]:
     """Runs commands with `--json` in one service, in the order in which the tests ask."""
-    service = Service(tmp_path_factory.mktemp("life") / "service").build()
+    spec = SPEC.replace("nightly: {", "nightly: {schedule: 24h, ")
+    service = Service(tmp_path_factory.mktemp("life") / "service", spec).build()
     program = Inside(service.folder)
     program("backup", status=0)
     return lambda *words: program(*words, "--json")

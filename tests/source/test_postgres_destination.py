@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,8 @@ def test_an_application_s_url_names_its_driver(scheme: str) -> None:
 def test_a_server_without_a_database_s_name_is_asked_for_what_would_be_replaced(
     database: Database, tmp_path: Path, named: bool
 ) -> None:
-    source = opened(database, tmp_path, **({"databases": [database.name]} if named else {}))
+    more: dict[str, Any] = {"databases": [database.name]} if named else {}
+    source = opened(database, tmp_path, **more)
     host, port = database.cluster.folder, database.cluster.port
     there = place_at(tmp_path, f"postgresql://{SUPERUSER}@/?host={host}&port={port}")
     assert source.identity(there) == source.identity(place_at(tmp_path)) != "absent"
