@@ -381,6 +381,18 @@ class TestBackup:
         assert len(holdfast.json("backup", "--due")["snapshots"]) == 1
         assert holdfast.json("backup", "--due")["snapshots"] == []
 
+    def test_all_is_not_well_with_what_was_never_backed_up(self, fresh: Fresh) -> None:
+        service, holdfast = fresh()
+        spec = service.folder / "backup.yaml"
+        spec.write_text(
+            spec.read_text().replace("sources:\n", "sources:\n  new: {type: git, path: code}\n")
+        )
+        shown = holdfast("status", status=0).stdout
+        assert "All is well." not in shown
+        assert "There is no snapshot of new. Next: holdfast backup --source new" in shown
+        holdfast("backup", status=0)
+        assert "All is well." in holdfast("status", status=0).stdout
+
     def test_does_not_wait_for_what_can_never_be_due(self, fresh: Fresh) -> None:
         _, holdfast = fresh(policy="nightly: {keep: {last: 3}}")
         answer = holdfast("backup", "--due", "--quiet", status=1)

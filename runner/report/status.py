@@ -49,7 +49,8 @@ def judge(session: Session) -> Outcome:
         "forecasts": outlook(session.spec, known),
     }
     of_keys = (known.unopened, not_for_the_declared(session.spec, catalog))
-    data["warnings"] = [*warnings(data["forecasts"]), *filter(None, of_keys)]
+    lacking = () if catalog.unreachable else _without_snapshot(data["sources"])
+    data["warnings"] = [*lacking, *warnings(data["forecasts"]), *filter(None, of_keys)]
     troubles = list(_troubles(session, data, catalog))
     code = min((number for number, _ in troubles), default=0)
     words = tuple(_typeable(message, session.call.again) for _, message in troubles)
@@ -318,6 +319,14 @@ def _disproved(snapshot: Snapshot, source: str, target: str) -> str | None:
         if (one.target, one.source, one.level) == wanted and one.verdict in (PASS, FAIL):
             return one.reason if one.verdict == FAIL else None
     return None
+
+
+def _without_snapshot(sources: list[dict[str, Any]]) -> Iterator[str]:
+    """What was never backed up; where an RPO is declared, that it is missed says so."""
+    for source in sources:
+        if source["newest"] is None and source["rpo"]["met"] is None:
+            name = source["source"]
+            yield f"There is no snapshot of {name}. Next: holdfast backup --source {name}"
 
 
 def _source_troubles(source: dict[str, Any]) -> Iterator[str]:

@@ -15,7 +15,8 @@ TARGET_HEADS = (
 def status_lines(outcome: Outcome) -> Lines:
     """`status`."""
     data = outcome.data
-    yield "Not well:" if outcome.notes else "All is well."
+    well = "Nothing has failed:" if data["warnings"] else "All is well."
+    yield "Not well:" if outcome.notes else well
     yield from (f"  {note}" for note in outcome.notes)
     yield from (f"Warning: {warning}" for warning in data["warnings"])
     yield ""
