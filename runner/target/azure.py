@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator
 from runner.errors import UsageError
 from runner.spec.model import TargetSpec
 from runner.target.azure_account import account_of
-from runner.target.azure_container import Container, Manner
+from runner.target.azure_container import Container
 from runner.target.azure_download import download_commands
+from runner.target.object_client import Manner
 from runner.target.object_target import ObjectTarget
 
 
@@ -16,7 +17,7 @@ def open_target(spec: TargetSpec) -> AzureTarget:
     """The container that a spec declares. Nothing is asked of it yet."""
     options = spec.options
     manner = Manner(
-        tier=options.get("tier"),
+        storage_class=options.get("tier"),
         part_size=options.get("part_size", 16 * 1024 * 1024),
         timeout=options.get("timeout", 300.0),
         retry=options.get("retry", 60.0),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from runner.errors import UsageError
 from runner.spec.model import TargetSpec
 from runner.target.gcs_account import account_of
-from runner.target.gcs_bucket import Bucket, Manner
+from runner.target.gcs_bucket import Bucket
 from runner.target.gcs_download import download_commands
+from runner.target.object_client import Manner
 from runner.target.object_target import ObjectTarget
 
 SMALLEST_PART = 5 * 1024 * 1024

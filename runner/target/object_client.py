@@ -26,9 +26,10 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE--
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
-    """How requests are made."""
+class Manner:
+    """How objects are written and requests made."""
 
+    storage_class: str | None
     part_size: int  # bytes
     timeout: float  # seconds for a request, or without a byte of an answer
     retry: float  # seconds in which what failed is tried again

@@ -6,6 +6,7 @@ import contextlib
 import secrets
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import cached_property
 
@@ -43,7 +44,7 @@ class ObjectTarget:
         require_portable(key)
         incoming = Incoming(chunks)
         with self._objects.explained(f"{key} was not written", incoming):
-            first, rest = _begin(iter(incoming), self._objects.pace.part_size)
+            first, rest = _begin(iter(incoming), self._objects.manner.part_size)
             if exclusive:
                 self._put_exclusive(key, first, rest)
             else:
@@ -141,12 +142,10 @@ class ObjectTarget:
         """Nobody knows: a bucket has no end, or does not tell it."""
         return None
 
-    @contextlib.contextmanager
-    def lock(self, key: str, owner: str) -> Iterator[None]:
+    def lock(self, key: str, owner: str) -> AbstractContextManager[None]:
         """Hold the lock `key` by a lease: see runner/target/lease.py."""
         require_portable(key)
-        with self._leases.hold(key, owner):
-            yield
+        return self._leases.hold(key, owner)
 
     def check(self) -> None:
         """Raise StepFailed with the reason and remedy unless one can read and write here."""

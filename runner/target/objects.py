@@ -11,16 +11,17 @@ import itertools
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, cast
 
 from runner.errors import HoldfastError, StepFailed
-from runner.target import Entry, KeyExists
+from runner.target import Entry, KeyExists, NotAllowed
 from runner.target.feed import feed
 from runner.target.keys import Incoming
-from runner.target.object_client import Pace, reach, require_library
-from runner.target.object_errors import ANSWERS_ALL, code_of
+from runner.target.object_client import Manner, reach, require_library
+from runner.target.object_errors import ANSWERS_ALL, Words, code_of
 from runner.target.paging import right_below, to_its_end
 from runner.target.s3_request import Refused, Requests, Unreachable
 
@@ -32,40 +33,50 @@ BLOCK = 1024 * 1024  # bytes read at once
 PAGE = 1000  # objects that a server lists at once
 PARTS_AT_ONCE = 3
 FIRST_SECONDS = 10.0
+CLOCK_SECONDS = 30.0
 RESUMED_AT_MOST = 20  # how often one download goes on after its connection broke
 LONGEST_DOWNLOAD = timedelta(days=30)  # what stands still ends sooner, by `timeout`
 
 
-class Objects(ABC):
-    """Objects below a prefix, by key. It is also the shelf of the locks' claims."""
-
-    missing: ClassVar[str] = "NoSuchBucket"  # the server's word for what is not there at all
-    stamp: ClassVar[str] = "holdfast-put"  # the name of one put, in the object's own metadata
+class Account(Protocol):
+    """Where a bucket is and who asks."""
 
     @property
-    @abstractmethod
     def name(self) -> str:
         """The target's name."""
 
     @property
-    @abstractmethod
-    def pace(self) -> Pace:
-        """How requests are made."""
+    def ca(self) -> str | None:
+        """Certificates that are trusted beside the usual ones."""
+
+
+@dataclass(frozen=True)
+class Objects(ABC):
+    """Objects below a prefix, by key. It is also the shelf of the locks' claims."""
+
+    account: Account
+    manner: Manner
+
+    words: ClassVar[Words]  # what these servers say
+    most_parts: ClassVar[int]  # that one object may have
+    missing: ClassVar[str] = "NoSuchBucket"  # the server's word for what is not there at all
+    stamp: ClassVar[str] = "holdfast-put"  # the name of one put, in the object's own metadata
+
+    @property
+    def name(self) -> str:
+        """The target's name."""
+        return self.account.name
 
     @property
     @abstractmethod
+    def url(self) -> str:
+        """The bucket's address, without a slash at its end."""
+
+    @cached_property
     def requests(self) -> Requests:
         """What the library cannot ask."""
-
-    @property
-    @abstractmethod
-    def most_parts(self) -> int:
-        """How many parts one object may have."""
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """What every object is written with."""
-        return {}
+        timeout = min(self.manner.timeout, CLOCK_SECONDS)
+        return Requests(self.url, "", timeout, self.account.ca)
 
     @abstractmethod
     def open(self, waits: dict[str, timedelta]) -> ObjectStore:
@@ -73,31 +84,38 @@ class Objects(ABC):
         declared. Raises UsageError when the credentials that were declared cannot be had.
         """
 
-    @abstractmethod
     def in_words(self, text: str, what: str) -> StepFailed:
         """The error for a person of what the library or the server said."""
+        error = self.words.explained(text, f"Target {self.name} at {self.url}", what)
+        if self.lacks_right(text):
+            return NotAllowed(error.message, remedy=error.remedy)
+        return error
 
-    @abstractmethod
+    def lacks_right(self, text: str) -> bool:
+        """Whether the credentials are good, and do not allow what was asked for."""
+        return code_of(text) == "AccessDenied"
+
     def within(self, seconds: float) -> Self:
         """The same, but giving up sooner."""
+        return replace(self, manner=self.manner.within(seconds))
 
     @cached_property
     def reader(self) -> ObjectStore:
         """For what reads: an answer may take long, but not stand still."""
         self._reach()
-        read = timedelta(seconds=self.pace.timeout)
+        read = timedelta(seconds=self.manner.timeout)
         return self.open({"timeout": LONGEST_DOWNLOAD, "read_timeout": read})
 
     @cached_property
     def writer(self) -> ObjectStore:
         """For what writes."""
         self._reach()
-        return self.open({"timeout": timedelta(seconds=self.pace.timeout)})
+        return self.open({"timeout": timedelta(seconds=self.manner.timeout)})
 
     def _reach(self) -> None:
         # A server that was there is waited for longer than one that never was.
         at = self.requests
-        patience = min(self.pace.retry, FIRST_SECONDS)
+        patience = min(self.manner.retry, FIRST_SECONDS)
         reach(at.url, at.ca, timeout=at.timeout, patience=patience)
 
     def write(
@@ -109,7 +127,8 @@ class Objects(ABC):
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        attributes = dict(self.attributes)
+        kind = self.manner.storage_class
+        attributes = {} if kind is None else {"Storage-Class": kind}
         if rest is not None:
             self._write_parts(key, itertools.chain([first], rest), attributes)
         elif stamp is None:
@@ -151,7 +170,7 @@ class Objects(ABC):
             chunks,
             attributes=attributes,
             use_multipart=True,
-            chunk_size=self.pace.part_size,
+            chunk_size=self.manner.part_size,
             max_concurrency=PARTS_AT_ONCE,
         )
 
@@ -308,7 +327,7 @@ class Objects(ABC):
         raise self.in_words(ANSWERS_ALL, what)
 
     def _within_parts(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        left = self.pace.part_size * self.most_parts
+        left = self.manner.part_size * self.most_parts
         for chunk in chunks:
             left -= len(chunk)
             if left < 0:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
 
@@ -115,12 +115,10 @@ class RcloneTarget:
         """Bytes that can still be written; None where the remote does not tell it."""
         return self._remote.free()
 
-    @contextlib.contextmanager
-    def lock(self, key: str, owner: str) -> Iterator[None]:
+    def lock(self, key: str, owner: str) -> AbstractContextManager[None]:
         """Hold the lock `key` by a lease: see runner/target/lease.py."""
         require_portable(key)
-        with self._leases.hold(key, owner):
-            yield
+        return self._leases.hold(key, owner)
 
     def check(self) -> None:
         """Raise StepFailed with the reason and remedy unless one can read and write here."""

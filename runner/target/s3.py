@@ -15,7 +15,7 @@ from runner.target.s3_bucket import Bucket
 from runner.target.s3_download import download_commands
 from runner.target.s3_lock import ObjectLock
 from runner.target.s3_request import Refused
-from runner.target.s3_store import Manner
+from runner.target.s3_store import S3Manner
 
 SMALLEST_PART = 5 * 1024 * 1024
 
@@ -26,7 +26,7 @@ NO_UPLOADS = {"NotImplemented", "MethodNotAllowed", "AccessDenied", "NoSuchUploa
 def open_target(spec: TargetSpec) -> S3Target:
     """The bucket that a spec declares. Nothing is asked of it yet."""
     options = spec.options
-    manner = Manner(
+    manner = S3Manner(
         storage_class=options.get("storage_class"),
         encryption=options.get("server_side_encryption"),
         kms_key=options.get("kms_key"),

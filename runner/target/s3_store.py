@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from runner.target.object_client import Pace, client
+from runner.target.object_client import Manner, client
 from runner.target.s3_account import Account
 
 if TYPE_CHECKING:
@@ -14,16 +14,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Manner(Pace):
-    """How objects are written and requests made."""
+class S3Manner(Manner):
+    """What only S3 servers can be told."""
 
-    storage_class: str | None
     encryption: str | None  # by the server
     kms_key: str | None
     checksums: bool = False  # servers that lock by themselves take nothing without
 
 
-def open_store(account: Account, manner: Manner, waits: dict[str, timedelta]) -> S3Store:
+def open_store(account: Account, manner: S3Manner, waits: dict[str, timedelta]) -> S3Store:
     """A client of the bucket, which gives up when `waits` says. The environment changes nothing.
 
     Raises UsageError when the credentials that were declared cannot be had.

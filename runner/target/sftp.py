@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
 from runner.spec.model import TargetSpec
@@ -151,12 +151,10 @@ class SftpTarget:
         with self._files.explained("its free space was not read"):
             return self._files.free()
 
-    @contextlib.contextmanager
-    def lock(self, key: str, owner: str) -> Iterator[None]:
+    def lock(self, key: str, owner: str) -> AbstractContextManager[None]:
         """Hold the lock `key` by a lease: see runner/target/lease.py."""
         require_portable(key)
-        with self._leases.hold(key, owner):
-            yield
+        return self._leases.hold(key, owner)
 
     def check(self) -> None:
         """Raise StepFailed with the reason and remedy unless one can read and write here."""

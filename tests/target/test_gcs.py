@@ -214,6 +214,6 @@ class TestFaults(ObjectStoreFaults):
     def test_more_parts_than_there_may_be_are_refused(
         self, opened: Opened, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gcs_bucket, "MOST_PARTS", 2)
+        monkeypatch.setattr(gcs_bucket.Bucket, "most_parts", 2)
         with pytest.raises(StepFailed, match="more than 2 parts"):
             opened(part_size=5 * MIB).put("large", [b"x" * MIB] * 12)

@@ -344,7 +344,7 @@ class TestParts:
     def test_more_parts_than_there_may_be_are_refused(
         self, opened: Opened, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(s3_bucket, "MOST_PARTS", 2)
+        monkeypatch.setattr(s3_bucket.Bucket, "most_parts", 2)
         target = opened(part_size=5 * MIB)
         with pytest.raises(StepFailed, match="more than 2 parts") as caught:
             target.put("large", [b"x" * MIB] * 12)
