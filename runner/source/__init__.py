@@ -34,7 +34,7 @@ class Capture(Protocol):
     def scratch(self) -> Path:
         """An empty private folder that is removed afterwards."""
 
-    def store(self, form: str, produce: Callable[[Sink], None], *, part: str = "") -> Sealed:
+    def store(self, form: str, produce: Callable[[Sink], object], *, part: str = "") -> Sealed:
         """Stream what `produce` writes into the artifact `<source>[.<part>].<form>`."""
 
 

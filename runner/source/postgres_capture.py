@@ -116,7 +116,7 @@ def capture_server(server: Server, wanted: Wanted, capture: Capture) -> Captured
         if wanted.globals:
             found["globals"] = globals_fingerprint(session)
             text, missing = globals_text(session, programs)
-            capture.store("sql", functools.partial(_send, text), part=GLOBALS)
+            capture.store("sql", lambda sink: sink.write(text), part=GLOBALS)
             notes += missing
     instants: list[datetime] = []
     for name in names:
@@ -342,10 +342,6 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     member.uname = member.gname = ""
     member.mode = 0o600
     return member
-
-
-def _send(data: bytes, sink: Sink) -> None:
-    sink.write(data)
 
 
 def _notes(found: Mapping[str, Any]) -> Iterator[str]:

@@ -188,11 +188,7 @@ def _store_users(connection: RawConnection, capture: Capture) -> list[str]:
         return [f"users were not saved: {error.text[:100]}"]
     lines = [line.decode(errors="surrogateescape") for line in found]
     text = json.dumps({"users": lines}, indent=1).encode() + b"\n"
-
-    def produce(sink: Sink) -> None:
-        sink.write(text)
-
-    capture.store("json", produce, part=USERS)
+    capture.store("json", lambda sink: sink.write(text), part=USERS)
     return []
 
 

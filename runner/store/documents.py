@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.errors import StepFailed
-from runner.store.seal import Seal, Sink, unseal
+from runner.store.seal import Seal, unseal
 from runner.store.snapshot import Manifest, StoredFile, folder_of
 from runner.target import Target
 
@@ -46,11 +46,7 @@ def store_document(
     target: Target, folder: str, document: Document, text: bytes, seal: Seal
 ) -> StoredFile:
     """Put a document into a snapshot's folder; return what the manifest says of it."""
-
-    def produce(sink: Sink) -> None:
-        sink.write(text)
-
-    sealed = seal.write(target, folder, document.name, produce)
+    sealed = seal.write(target, folder, document.name, lambda sink: sink.write(text))
     return StoredFile(sealed.key, sealed.bytes, sealed.sha256)
 
 

@@ -74,7 +74,7 @@ class Seal:
         target: Target,
         folder: str,
         name: str,
-        produce: Callable[[Sink], None],
+        produce: Callable[[Sink], object],
         *,
         progress: Callable[[int], None] | None = None,
     ) -> Sealed:
@@ -108,7 +108,7 @@ class Seal:
 
 
 def unseal(
-    target: Target, path: str, *, sha256: str, size: int, identities: Sequence[str] = ()
+    target: Target, path: str, *, sha256: str, size: int, identities: Sequence[str]
 ) -> Iterator[bytes]:
     """The content of the stored file `path`: hash checked, decrypted, decompressed, in chunks.
 
@@ -221,7 +221,7 @@ class _Intake:
         self._progress = progress
         self._gathered = bytearray()
 
-    def take(self, produce: Callable[[Sink], None]) -> None:
+    def take(self, produce: Callable[[Sink], object]) -> None:
         produce(self)
         self._hand_on(self._gathered)
 

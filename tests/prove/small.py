@@ -168,7 +168,7 @@ class Capturing:
         path.mkdir(exist_ok=True)
         return path
 
-    def store(self, form: str, produce: Callable[[Sink], None], *, part: str = "") -> Sealed:
+    def store(self, form: str, produce: Callable[[Sink], object], *, part: str = "") -> Sealed:
         name = ".".join(filter(None, (self.source, part, form)))
         seal = self.snapshot.seal
         one = seal.write(self.snapshot.target, self.snapshot.key, name, produce)

@@ -84,7 +84,7 @@ class FolderCapture:
         self.scratch = folder / "scratch of the capture"
         self.scratch.mkdir(parents=True, mode=0o700)
 
-    def store(self, form: str, produce: Callable[[Sink], None], *, part: str = "") -> Sealed:
+    def store(self, form: str, produce: Callable[[Sink], object], *, part: str = "") -> Sealed:
         """Run `produce` in a thread, as the store does, into `<name>[.<part>].<form>[.zst]`."""
         middle = f".{part}" if part else ""
         key = f"{self.name}{middle}.{form}{'.zst' if self.compressed else ''}"

@@ -38,7 +38,7 @@ class Capturing:
     progress: Callable[[int], None]
     sealed: dict[str, tuple[str, str, Sealed]] = field(default_factory=dict)  # by key
 
-    def store(self, form: str, produce: Callable[[Sink], None], *, part: str = "") -> Sealed:
+    def store(self, form: str, produce: Callable[[Sink], object], *, part: str = "") -> Sealed:
         """Stream what `produce` writes into the artifact `<source>[.<part>].<form>`."""
         name = ".".join(piece for piece in (self.source, part, form) if piece)
         sealed = self.seal.write(self.target, self.folder, name, produce, progress=self.progress)
@@ -130,7 +130,7 @@ def capture_source(step: Step, context: Context, watched: Watched) -> Outputs:
                     captured.fingerprint,
                     {key: sealed for key, (_, _, sealed) in capturing.sealed.items()},
                 )
-                capturing.store("json", lambda sink: _write_all(sink, document), part=FINGERPRINT)
+                capturing.store("json", lambda sink: sink.write(document), part=FINGERPRINT)
         except HoldfastError as error:
             if watched.failure is None or isinstance(error, Interrupted):
                 raise
@@ -207,10 +207,6 @@ def _require_space(target: Target) -> None:
             f"The target {target.name} has no space left beyond its reserve (min_free).",
             remedy="Free space there, prune, or lower min_free.",
         )
-
-
-def _write_all(sink: Sink, data: bytes) -> None:
-    sink.write(data)
 
 
 def _entries(
