@@ -34,7 +34,7 @@ from runner.spec.foreign import (
     servers_and_secrets,
     variables,
 )
-from runner.spec.load import load_spec
+from runner.spec.load import SPEC_NAME, load_spec
 from runner.spec.model import DEFAULT_PROFILE, Spec, TargetSpec
 from runner.spec.units import parse_time
 from runner.store.catalog import Catalog, Snapshot, read_catalog
@@ -43,8 +43,6 @@ from runner.store.signature import Signers
 from runner.store.snapshot import Manifest
 from runner.target import Target
 from runner.target.address import target_at
-
-SPEC = "backup.yaml"
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def resumed(call: Call, start: Start) -> Call:
     The spec is the one that was taken then; it was signed, or is confirmed by its digest again.
     """
     origin = target_at(start.address, Path.cwd())
-    file = start.folder / SPEC
+    file = start.folder / SPEC_NAME
     if start.allowed_signers is None:
         digest = hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
         if digest != start.confirmed:
@@ -193,7 +191,7 @@ def _carried(
     snapshot = _chosen(catalog, choosing, facts)
     folder = look_at(target, start.project, profile, snapshot.id)
     signers = None if start.allowed_signers is None else Signers(start.allowed_signers)
-    problems = own_problems(folder, None, signers)
+    problems = own_problems(folder, signers)
     if problems:
         raise StepFailed(
             f"The snapshot {snapshot.id} at {target.name} is damaged: {'; '.join(problems)}.",
@@ -264,7 +262,7 @@ def _identities(call: Call, manifest: Manifest) -> list[str]:
 
 def _written(folder: Path, text: bytes) -> Path:
     """The spec's file in that folder. Another one that stands there is never overwritten."""
-    file = folder / SPEC
+    file = folder / SPEC_NAME
     folder.mkdir(parents=True, exist_ok=True)  # not private: what is restored there may be others'
     try:
         write_bytes(file, text, exclusive=True)

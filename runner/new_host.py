@@ -35,7 +35,7 @@ def on_new_host(session: Session, snapshot: Snapshot, target: str) -> Session:
     spec, origin = session.spec, session.spec.target(target)
     folder = look_at(session.targets[target], spec.project, spec.profile, snapshot.id)
     signers = session.aside("drill").signers()
-    problems = own_problems(folder, None, signers)
+    problems = own_problems(folder, signers)
     if problems:
         raise StepFailed(
             f"The snapshot {snapshot.id} at {target} is damaged: {'; '.join(problems)}.",

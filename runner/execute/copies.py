@@ -216,6 +216,6 @@ def _require_own_files(target_name: str, step: Step, context: Context) -> None:
     spec, params = context.spec, step.params
     target = context.target(target_name)
     folder = look(target, spec.project, params["profile"], params["snapshot"])
-    problems = own_problems(folder, None, context.signers())
+    problems = own_problems(folder, context.signers())
     if problems:
         raise Damaged(target_name, params["snapshot"], "; ".join(problems))

@@ -86,7 +86,7 @@ def _read(session: Session, holder: Holder, file: Path, root: Path) -> dict[str,
     spec, context = session.spec, session.aside("look")
     source, target = _source(spec, holder.source), session.targets[holder.target]
     folder = look_at(target, spec.project, holder.profile, holder.snapshot)
-    if own_problems(folder, None, context.signers()):
+    if own_problems(folder, context.signers()):
         return None
     artifacts = SnapshotArtifacts(
         target, folder.path, folder.manifest, source.name, context.identities

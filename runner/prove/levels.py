@@ -79,7 +79,7 @@ def verify(
     """
     try:
         folder = look(target, project, profile, snapshot_id)
-        problems = own_problems(folder, progress, signers)
+        problems = own_problems(folder, signers, progress)
     except StepFailed as error:
         lost = Said(FAIL if isinstance(error, Damaged) else COULD_NOT_VERIFY, error.message)
         said = [(source, lost) for source in ("", *sources)]

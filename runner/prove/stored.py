@@ -63,7 +63,7 @@ def look(target: Target, project: str, profile: str, snapshot: str) -> Folder:
 
 
 def own_problems(
-    folder: Folder, progress: Progress | None, signers: Signers | None = None
+    folder: Folder, signers: Signers | None, progress: Progress | None = None
 ) -> list[str]:
     """What is wrong with the files that belong to no source: the manifest, SHA256SUMS,
     RESTORE.md, the spec, and, where `signers` are declared, the signature. Any of it makes the

@@ -207,7 +207,7 @@ def _whole(session: Session, choices: list[Choice]) -> Iterator[Point]:
         what = f"{snapshot} at {target}"
         try:
             folder = look(session.targets[target], spec.project, spec.profile, snapshot)
-            problems = own_problems(folder, None, session.aside("ready").signers())
+            problems = own_problems(folder, session.aside("ready").signers())
         except HoldfastError as error:
             yield _bad(what, f"{error.message} {error.remedy}")
             continue

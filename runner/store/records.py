@@ -30,6 +30,7 @@ PASS = "PASS"  # noqa: S105 - a verdict
 FAIL = "FAIL"
 SKIP = "SKIP"
 COULD_NOT_VERIFY = "COULD-NOT-VERIFY"
+_WORST_FIRST = (FAIL, COULD_NOT_VERIFY, PASS)
 
 # What odd JSON raises while it is read.
 ODD = (
@@ -125,6 +126,12 @@ class Records:
     drills: tuple[DrillResult, ...] = ()  # in the order in which they ran
     speaks_of: Mapping[str, frozenset[str]] = field(default_factory=dict)  # key: snapshots
     notes: tuple[str, ...] = ()  # what was ignored, and why
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """The verdict over several: the worst one counts."""
+    found = set(verdicts)
+    return next((one for one in _WORST_FIRST if one in found), SKIP)
 
 
 def placed(at: datetime, behind: datetime | None) -> datetime:

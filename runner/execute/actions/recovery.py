@@ -22,6 +22,7 @@ from runner.prove.artifacts import SnapshotArtifacts
 from runner.registry import open_source, open_target
 from runner.source import Fingerprint, Place, Source, Stored
 from runner.spec.model import Spec
+from runner.store.records import worst
 from runner.store.snapshot import folder_of
 
 # Where a person who follows a runbook keeps what was fetched.
@@ -108,7 +109,7 @@ class Check(Simple):
 
         source, place = opened(step, context)
         answers = ask_checks(source.name, source.staged(place), context)
-        outputs = {"checks": answers, "verdict": worst(answers)}
+        outputs = {"checks": answers, "verdict": worst(one["verdict"] for one in answers)}
         failed = [one for one in answers if one["verdict"] == "FAIL"]
         if failed:
             first = failed[0]
@@ -284,13 +285,6 @@ def protected_paths(spec: Spec, source: str) -> tuple[Path, ...]:
     own = set(open_source(spec.source(source)).paths)
     others = [path for one in spec.sources.values() for path in open_source(one).paths]
     return tuple(path for path in (*others, *spec.left_out(), spec.file) if path not in own)
-
-
-def worst(answers: list[dict[str, Any]]) -> str:
-    """The verdict over several answers; the worst one counts."""
-    verdicts = {one["verdict"] for one in answers}
-    order = ("FAIL", "COULD-NOT-VERIFY", "PASS")
-    return next((one for one in order if one in verdicts), "SKIP")
 
 
 def opened(step: Step, context: Context) -> tuple[Source, Place]:

@@ -15,6 +15,7 @@ from runner.execute.remembering import forget
 from runner.plan.model import Step
 from runner.spec.model import Spec
 from runner.store.catalog import is_published
+from runner.store.records import worst
 from runner.store.snapshot import MANIFEST, SUMS, folder_of
 from runner.target import NotAllowed, Target
 from runner.target.protection import Held, held_until
@@ -83,7 +84,7 @@ class VerifySnapshot(Simple):
         )
         findings = [asdict(one) for one in found]
         failed = [one for one in findings if one["verdict"] == "FAIL"]
-        outputs = {"results": findings, "verdict": _worst(findings)}
+        outputs = {"results": findings, "verdict": worst(one["verdict"] for one in findings)}
         if failed:
             reasons = "; ".join(
                 f"{one['source'] or 'its files'}: {one['reason']}" for one in failed[:3]
@@ -228,12 +229,6 @@ def _folder(spec: Spec, step: Step) -> str:
 def _visible(step: Step, context: Context, target: str) -> str:
     folder = _folder(context.spec, step)
     return "done" if is_published(context.target(target), folder) else "absent"
-
-
-def _worst(findings: list[dict[str, Any]]) -> str:
-    verdicts = {one["verdict"] for one in findings}
-    order = ("FAIL", "COULD-NOT-VERIFY", "PASS")
-    return next((one for one in order if one in verdicts), "SKIP")
 
 
 ACTIONS = {
