@@ -52,9 +52,7 @@ def compile_delete(spec: Spec, catalog: Catalog, snapshot: str) -> Plan:
 
 
 def _require_unneeded(catalog: Catalog, name: str) -> None:
-    dependants = [
-        one.id for one in catalog.snapshots if name in one.bases or name in one.unchanged.values()
-    ]
+    dependants = [one.id for one in catalog.snapshots if name in one.needs]
     if dependants:
         raise PersonNeeded(
             f"{name} has content that {', '.join(dependants[:3])} needs.",

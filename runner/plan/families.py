@@ -59,11 +59,6 @@ def families(catalog: Catalog) -> list[Family]:
     return sorted(found.values(), key=lambda family: by_age(family.head))
 
 
-def needs(one: Snapshot) -> set[str]:
-    """The ids of the older snapshots that hold content of this one."""
-    return {*one.bases, *one.unchanged.values()}
-
-
 def choose_families(
     known: Sequence[Family], recipients: Collection[str], facts: Facts, wanted: Collection[str]
 ) -> list[Family]:
@@ -83,7 +78,7 @@ def choose_families(
     while more:
         gone = {each.id for one in known if one.head.id in chosen for each in one.going}
         # Whatever names what goes must name what comes instead.
-        more = [one for one in known if not one.rewritten and not needs(one.head).isdisjoint(gone)]
+        more = [one for one in known if not one.rewritten and not one.head.needs.isdisjoint(gone)]
         for one in more:
             one.rewrite(facts)
         chosen |= {one.head.id for one in more}

@@ -14,7 +14,7 @@ from typing import Any
 
 from runner.errors import UsageError
 from runner.plan.facts import Facts
-from runner.plan.families import Family, choose_families, families, needs
+from runner.plan.families import Family, choose_families, families
 from runner.plan.model import TARGET_LOCK, Plan, Step
 from runner.plan.outstanding import whole_at
 from runner.spec.model import VERIFY_LEVELS, Spec
@@ -111,7 +111,7 @@ class _Making:
         self._of = {each.id: one for one in chosen for each in one.going}
         self._naming: dict[str, list[Snapshot]] = {}
         for one in catalog.snapshots:
-            for name in needs(one) & self._of.keys():
+            for name in one.needs & self._of.keys():
                 # What claims to need something newer is forged, and would make a circle.
                 if self._of[name].head.sequence < one.sequence:
                     self._naming.setdefault(name, []).append(one)
@@ -154,7 +154,7 @@ class _Making:
                 "from": _holders(self._spec, head),
                 "ids": {
                     old: self._of[old].new
-                    for old in sorted({head.id, *needs(head)} & self._of.keys())
+                    for old in sorted({head.id, *head.needs} & self._of.keys())
                 },
                 "before": step,
                 "predecessor": None if before is None or step else _link(before.head),
@@ -204,7 +204,7 @@ class _Making:
 
     def _remove(self, family: Family, old: Snapshot, target: str) -> Step:
         # What it names has to be there as well, and what names it must be gone.
-        named = [self._of[name] for name in sorted(needs(family.head) & self._of.keys())]
+        named = [self._of[name] for name in sorted(family.head.needs & self._of.keys())]
         named = [one for one in named if target in one.at([target])]
         naming = [
             one

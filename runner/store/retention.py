@@ -209,10 +209,6 @@ def _places(
             yield snapshot, len(seen)
 
 
-def _needs(one: Snapshot) -> set[str]:
-    return {*one.bases, *one.unchanged.values()}
-
-
 def _with_needed(wanted: Reasons, own: Sequence[Snapshot], others: Iterable[Snapshot]) -> Reasons:
     """What is wanted, and what that or another policy's snapshot needs, to the last base."""
     by_id = {one.id: one for one in own}
@@ -220,7 +216,7 @@ def _with_needed(wanted: Reasons, own: Sequence[Snapshot], others: Iterable[Snap
     pending = [*others, *(by_id[key] for key in wanted)]
     while pending:
         one = pending.pop()
-        for needed in sorted(_needs(one) & by_id.keys()):
+        for needed in sorted(one.needs & by_id.keys()):
             if needed not in staying:
                 pending.append(by_id[needed])
                 staying[needed] = {f"needed by {one.id}": []}
@@ -243,8 +239,8 @@ def _cap(staying: Reasons, graph: _Graph, most: int) -> Reasons:
     """
     by_id = {one.id: (-age, one) for age, one in enumerate(graph.own) if one.id in staying}
     total = sum(one.bytes for _, one in by_id.values())
-    users = Counter(key for one in graph.others for key in _needs(one))
-    users.update(key for _, one in by_id.values() for key in _needs(one))
+    users = Counter(key for one in graph.others for key in one.needs)
+    users.update(key for _, one in by_id.values() for key in one.needs)
     free = [
         (age, key)
         for key, (age, _) in by_id.items()
@@ -259,7 +255,7 @@ def _cap(staying: Reasons, graph: _Graph, most: int) -> Reasons:
             total -= one.bytes
             del staying[one.id]
             lost[one.id] = {f"over max_size of {most} bytes": []}
-            for needed in _needs(one) & staying.keys():
+            for needed in one.needs & staying.keys():
                 users[needed] -= 1
                 if not users[needed] and needed not in graph.protected:
                     if needed in graph.wanted:

@@ -43,6 +43,11 @@ class Snapshot:
     pinned: bool = False
     pinned_until: datetime | None = None  # None while pinned: for ever
 
+    @property
+    def needs(self) -> set[str]:
+        """The ids of the older snapshots that hold content of this one."""
+        return {*self.bases, *self.unchanged.values()}
+
     @classmethod
     def expected(
         cls,
