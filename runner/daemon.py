@@ -23,6 +23,7 @@ DEEPEST = 1  # folders below the one that is searched: deeper lies restored cont
 PREFIX = "holdfast-"  # of the name of each folder elsewhere
 GRACE_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
+MOST_LOG_BYTES = 4000  # that are told
 
 
 def note_daemon(path: Path, pid: int, folders: Sequence[Path] = (), *, group: bool = False) -> None:
@@ -104,3 +105,11 @@ def end_process(owner: Owner, *, group: bool = False) -> None:
             with contextlib.suppress(ProcessLookupError):
                 kill(owner.pid, signal_number)
             time.sleep(PAUSE_SECONDS)
+
+
+def last_words(log: Path) -> str:
+    """The end of what a server has logged; empty where it has not."""
+    try:
+        return log.read_text(errors="replace")[-MOST_LOG_BYTES:].strip()
+    except OSError:
+        return ""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from runner.errors import StepFailed
 from runner.source.git_command import environment, git
-from runner.source.git_refs import STASH_LOG, Refs
+from runner.source.git_refs import STASH_LOG, Refs, bytes_of
 from runner.source.git_tar import reading, writing
 from runner.store.seal import Sink
 
@@ -112,10 +112,10 @@ def collect(git_dir: Path, refs: Refs, *, bare: bool, config: bytes | None = Non
         "symrefs": b"".join(name + b" " + to + b"\n" for name, to in refs.symbolic.items()),
         "shallow": "".join(f"{one}\n" for one in refs.shallow).encode(),
         "stash": refs.stash_log,
-        "config": config or _content(git_dir / "config"),
-        "exclude": _content(git_dir / "info" / "exclude"),
-        "attributes": _content(git_dir / "info" / "attributes"),
-        "description": _content(git_dir / "description"),
+        "config": config or bytes_of(git_dir / "config"),
+        "exclude": bytes_of(git_dir / "info" / "exclude"),
+        "attributes": bytes_of(git_dir / "info" / "attributes"),
+        "description": bytes_of(git_dir / "description"),
     }
     for hook in sorted((git_dir / "hooks").glob("*")):
         name = f"hooks/{hook.name}"
@@ -168,7 +168,3 @@ def put_back(extras: Extras, git_dir: Path, scratch: Path) -> None:
 
 def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def _content(path: Path) -> bytes:
-    return path.read_bytes() if path.is_file() else b""

@@ -67,7 +67,7 @@ def read_refs(repository: Repository) -> Refs:
             symbolic[name] = target
     _refuse_broken(repository, listed.stderr)
     head = _head(repository)
-    log = _linked(_content(git_dir / STASH_LOG)) if b"refs/stash" in ids else b""
+    log = _linked(bytes_of(git_dir / STASH_LOG)) if b"refs/stash" in ids else b""
     return Refs(
         _object_format(repository, [*ids.values(), head.decode(errors="replace")]),
         ids,
@@ -75,7 +75,7 @@ def read_refs(repository: Repository) -> Refs:
         head,
         tuple(line.split(b" ", 2)[1].decode() for line in log.splitlines()),
         log,
-        tuple(sorted(_content(git_dir / "shallow").decode().split())),
+        tuple(sorted(bytes_of(git_dir / "shallow").decode().split())),
         listed.stderr,
     )
 
@@ -222,5 +222,6 @@ def _object_format(repository: Repository, ids: list[str]) -> str:
     return git("rev-parse", "--show-object-format", environment=asked).stdout.decode().strip()
 
 
-def _content(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """What is in a file of git's; nothing where there is none."""
     return path.read_bytes() if path.is_file() else b""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.daemon import PREFIX, end_daemons, note_daemon, note_folders
+from runner.daemon import PREFIX, end_daemons, last_words, note_daemon, note_folders
 from runner.durable import make_folder, write_bytes
 from runner.errors import PersonNeeded
 from runner.owner import owner_of
@@ -38,7 +38,6 @@ UNPRIVILEGED = ("postgres", "nobody")  # the first that exists runs the server w
 ELSEWHERE = Path("/var/tmp")  # noqa: S108 - for data: a private folder, on a disk and not in memory
 SHORT = Path("/tmp")  # noqa: S108 - for sockets: a private folder
 START_SECONDS = 120.0
-MOST_LOG_BYTES = 2000
 
 # A crash loses a scratch cluster, so nothing is waited for; what runs by itself is off, so that
 # nothing of production is reached; memory is asked for in files that go with the folder.
@@ -206,7 +205,7 @@ def _run(
             timeout=START_SECONDS + 10,
         )
     except CommandFailed as error:
-        said = _tail(cluster.log) or error.outcome.stderr
+        said = last_words(cluster.log) or error.outcome.stderr
         raise PersonNeeded(
             f"The scratch server cannot be started: {Path(arguments[0]).name} says: {said}",
             remedy="Check the disk's free space, and the programs: `holdfast doctor`.",
@@ -221,13 +220,6 @@ def _process_id(cluster: Cluster) -> int | None:
     except (OSError, ValueError, IndexError):
         return None
     return process
-
-
-def _tail(log: Path) -> str:
-    try:
-        return log.read_text(errors="replace")[-MOST_LOG_BYTES:].strip()
-    except OSError:
-        return ""
 
 
 def _runs_as() -> pwd.struct_passwd | None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from runner.daemon import PREFIX, end_daemon, note_daemon, note_folders
+from runner.daemon import PREFIX, end_daemon, last_words, note_daemon, note_folders
 from runner.durable import make_folder, write_bytes
 from runner.errors import HoldfastError, PersonNeeded, StepFailed
 from runner.owner import alive, owner_of
@@ -32,7 +32,6 @@ PACKAGE = "redis-server"
 DUMP = "dump.rdb"
 START_SECONDS = 30.0  # until it answers at all: while it loads, it does
 PAUSE_SECONDS = 0.02
-MOST_LOG_BYTES = 4000
 MOST_MEMORY = 0.9  # of what is free: a restore must not starve what runs beside it
 
 # Nothing is saved, nothing is reached over the network, nothing is refused for its size.
@@ -159,7 +158,7 @@ def _start(folder: Path, name: str, program: str, rdb: Path | None) -> ScratchSe
         found = {"socket": str(server.socket), "program": program}
         write_bytes(folder / f"{name}.server", json.dumps(found).encode())
     except (OSError, CommandFailed) as error:
-        said = _tail(log)
+        said = last_words(log)
         stop(folder, name)
         raise PersonNeeded(
             f"No scratch server can be started: {getattr(error, 'message', error)} {said}".strip(),
@@ -177,10 +176,10 @@ def _process_id(private: Path) -> int:
     while time.monotonic() < deadline:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return int((private / "pid").read_text())
-        if _DAMAGED.search(said := _tail(private / "log")):
+        if _DAMAGED.search(said := last_words(private / "log")):
             raise StepFailed(f"What was stored cannot be loaded: {_reason(said)}")
         time.sleep(PAUSE_SECONDS)
-    raise PersonNeeded(f"The scratch server does not start: {_tail(private / 'log')}")
+    raise PersonNeeded(f"The scratch server does not start: {last_words(private / 'log')}")
 
 
 def _await(server: ScratchServer, log: Path, rdb: Path | None) -> None:
@@ -207,7 +206,7 @@ def _runs(server: ScratchServer) -> bool:
 
 def _why(log: Path, rdb: Path | None) -> HoldfastError:
     """What the end of a server says: of the file, or of this machine."""
-    said = _tail(log)
+    said = last_words(log)
     version = _TOO_OLD.search(said)
     if version or _of_valkey(rdb, said):
         which = f"RDB version {version[1]}" if version else "the form of Valkey 9 and later"
@@ -243,13 +242,6 @@ def _of_valkey(rdb: Path | None, said: str) -> bool:
 def _reason(said: str) -> str:
     lines = [line for line in said.splitlines() if _DAMAGED.search(line)]
     return lines[0].rpartition(" # ")[2][:300] if lines else said[-300:]
-
-
-def _tail(log: Path) -> str:
-    try:
-        return log.read_text(errors="replace")[-MOST_LOG_BYTES:].strip()
-    except OSError:
-        return ""
 
 
 def _require_memory(needed: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from runner.spec.marks import Place, nearest
 from runner.spec.schedule import Schedule
 from runner.spec.schema import Schemas
-from runner.spec.validate import Complaint
+from runner.spec.validate import Complaint, mapping
 
 SYSTEM = "system"
 ACTIONS = ("restore", "run", "probe", "manual", "notify")
@@ -29,11 +29,11 @@ _PASSWORD = re.compile(
 
 def check_references(document: Mapping[str, Any]) -> Iterator[Complaint]:
     """Everything in a document that names what is not there, or contradicts itself."""
-    sources = _mapping(document.get("sources"))
-    services = _mapping(document.get("services"))
+    sources = mapping(document.get("sources"))
+    services = mapping(document.get("services"))
     yield from _policies(document, sources)
     for name, service in services.items():
-        yield from _unknown(_names(_mapping(service).get("sources")), sources, "source",
+        yield from _unknown(_names(mapping(service).get("sources")), sources, "source",
                             ("services", name, "sources"))  # fmt: skip
         if name in sources:
             message = f"`{name}` is a source too. Give the service another name."
@@ -41,7 +41,7 @@ def check_references(document: Mapping[str, Any]) -> Iterator[Complaint]:
     known = (SYSTEM, *sources, *services)
     yield from _unknown_keys(document, "objectives", known, "source or service")
     yield from _unknown_keys(document, "checks", sources, "source")
-    for name, checks in _mapping(document.get("checks")).items():
+    for name, checks in mapping(document.get("checks")).items():
         for index, check in enumerate(checks if isinstance(checks, list) else ()):
             yield from _one_of(check, QUESTIONS, ("checks", name, index))
     yield from _recovery(document.get("recovery"), sources)
@@ -53,7 +53,7 @@ def check_references(document: Mapping[str, Any]) -> Iterator[Complaint]:
 def check_questions(document: Mapping[str, Any], schemas: Schemas) -> Iterator[Complaint]:
     """Questions that a source of its type never answers."""
     kinds = {
-        name: _mapping(one).get("type") for name, one in _mapping(document.get("sources")).items()
+        name: mapping(one).get("type") for name, one in mapping(document.get("sources")).items()
     }
     answers = {
         name: schemas.question_of(kind)
@@ -81,16 +81,16 @@ def check_questions(document: Mapping[str, Any], schemas: Schemas) -> Iterator[C
 def _questions(document: Mapping[str, Any]) -> Iterator[tuple[str, Any, Place]]:
     """Every question that not each source answers, of which, and where it stands."""
     asked: list[tuple[Any, Any, Place]] = []
-    for name, checks in _mapping(document.get("checks")).items():
+    for name, checks in mapping(document.get("checks")).items():
         for index, check in enumerate(checks if isinstance(checks, list) else ()):
             asked.append((check, name, ("checks", name, index)))
     recovery = document.get("recovery")
     for index, step in enumerate(recovery if isinstance(recovery, list) else ()):
-        probe = _mapping(_mapping(step).get("probe"))
+        probe = mapping(mapping(step).get("probe"))
         asked.append((probe, probe.get("source"), ("recovery", index, "probe")))
     for question, source, place in asked:
         for asked_for in NEED_SOURCE:
-            if asked_for in _mapping(question) and isinstance(source, str):
+            if asked_for in mapping(question) and isinstance(source, str):
                 yield asked_for, source, place
 
 
@@ -101,8 +101,8 @@ def check_schedules(document: Mapping[str, Any]) -> Iterator[Complaint]:
         message = f"The timezone {zone!r} is not known. Write one like Europe/Berlin, or UTC."
         yield ("timezone",), message, False
         zone = "UTC"
-    for name, policy in _mapping(document.get("policies")).items():
-        schedule = _mapping(policy).get("schedule")
+    for name, policy in mapping(document.get("policies")).items():
+        schedule = mapping(policy).get("schedule")
         if isinstance(schedule, str):
             try:
                 Schedule.parse(schedule, zone)
@@ -112,7 +112,7 @@ def check_schedules(document: Mapping[str, Any]) -> Iterator[Complaint]:
 
 def check_recipients(document: Mapping[str, Any]) -> Iterator[Complaint]:
     """Public keys with a letter too few: what is encrypted for them at night is nothing at all."""
-    listed = _mapping(document.get("encryption")).get("recipients")
+    listed = mapping(document.get("encryption")).get("recipients")
     keys = [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
     if not keys:
         return
@@ -146,11 +146,11 @@ def check_passwords(value: Any, place: Place = ()) -> Iterator[Complaint]:
 
 
 def _policies(document: Mapping[str, Any], sources: Mapping[str, Any]) -> Iterator[Complaint]:
-    targets = _mapping(document.get("targets"))
-    for name, policy in _mapping(document.get("policies")).items():
+    targets = mapping(document.get("targets"))
+    for name, policy in mapping(document.get("policies")).items():
         for part, known in (("sources", sources), ("targets", targets)):
             place = ("policies", name, part)
-            yield from _unknown(_names(_mapping(policy).get(part)), known, part[:-1], place)
+            yield from _unknown(_names(mapping(policy).get(part)), known, part[:-1], place)
 
 
 def _recovery(recovery: Any, sources: Mapping[str, Any]) -> Iterator[Complaint]:
@@ -234,7 +234,7 @@ def _unknown(
 def _unknown_keys(
     document: Mapping[str, Any], part: str, known: Iterable[str], what: str
 ) -> Iterator[Complaint]:
-    for name in _mapping(document.get(part)):
+    for name in mapping(document.get(part)):
         if name not in known:
             yield (part, name), _no_such(name, known, what), True
 
@@ -242,10 +242,6 @@ def _unknown_keys(
 def _no_such(name: str, known: Iterable[str], what: str) -> str:
     listed = f" Known: {', '.join(known)}."
     return f"There is no {what} `{name}`.{nearest(name, known) or listed}"
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _names(value: Any) -> list[tuple[Place, str]]:

@@ -105,9 +105,9 @@ class Validation:
             yield place, self._wrong(error, place), False
 
     def _unknown(self, error: ValidationError, place: Place) -> Iterator[Complaint]:
-        known = _mapping(error.schema).get("properties", {})
+        known = mapping(error.schema).get("properties", {})
         patterns = ("x-",) if not place else ()
-        for name in _mapping(error.instance):
+        for name in mapping(error.instance):
             if name in known or name.startswith(patterns):
                 continue
             if place[:1] == ("profiles",) and len(place) == 2 and name in FIXED:
@@ -118,15 +118,15 @@ class Validation:
             yield (*place, name), f"The key `{name}` is not known here.{hint}", True
 
     def _missing(self, error: ValidationError, place: Place) -> Iterator[Complaint]:
-        known = _mapping(error.schema).get("properties", {})
-        for name in _mapping(error.schema).get("required", ()):
-            if name not in _mapping(error.instance):
+        known = mapping(error.schema).get("properties", {})
+        for name in mapping(error.schema).get("required", ()):
+            if name not in mapping(error.instance):
                 words = known.get(name, {}).get("description", "")
                 yield (*place, name), f"`{name}` is missing. {words}".strip(), False
 
     def _alone(self, error: ValidationError, place: Place) -> Iterator[Complaint]:
-        there = _mapping(error.instance)
-        for name, others in _mapping(error.validator_value).items():
+        there = mapping(error.instance)
+        for name, others in mapping(error.validator_value).items():
             lacking = [other for other in others if name in there and other not in there]
             if lacking:
                 yield (*place, name), f"`{name}` needs `{lacking[0]}` beside it.", True
@@ -218,19 +218,20 @@ def _choice(value: Any, found: str, known: Iterable[Any]) -> str:
 
 
 def _forbidden(schema: Any, found: str, words: str) -> str:
-    together = _mapping(schema).get("required")
+    together = mapping(schema).get("required")
     if together:
         return f"`{'` and `'.join(together)}` exclude each other. Remove one."
     return f"{found} is reserved. {words}"
 
 
 def _described(schema: Any) -> str:
-    return str(_mapping(schema).get("description", ""))
+    return str(mapping(schema).get("description", ""))
 
 
 def _without(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in schema.items() if key != name}
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A value of a document that need not be valid; empty where it is no map."""
     return value if isinstance(value, Mapping) else {}
