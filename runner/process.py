@@ -259,7 +259,6 @@ def feeding(
     *,
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
-    accept: Sequence[int] = (0,),
 ) -> Iterator[IO[bytes]]:
     """The process's standard input as a stream; its status is checked when the block ends.
 
@@ -285,7 +284,7 @@ def feeding(
             broken = True
         process.wait()
         outcome = _outcome(arguments, process.returncode, b"", errors, began)
-        _accepted(outcome, accept)
+        _accepted(outcome, (0,))
         if broken:
             raise CommandFailed(f"{_name(arguments)} stopped reading early.", outcome)
 

@@ -138,13 +138,13 @@ def _place(typed: str) -> Path:
 
 
 def _spec_file(given: str, *, needs_spec: bool) -> Path:
-    from runner.spec.load import find_spec
+    from runner.spec.load import SPEC_NAME, find_spec
 
     named = given or os.environ.get("HOLDFAST_FILE")
     try:
         if named:
             return Path(named).expanduser().absolute()
-        return find_spec(Path.cwd()) if needs_spec else Path.cwd() / "backup.yaml"
+        return find_spec(Path.cwd()) if needs_spec else Path.cwd() / SPEC_NAME
     except FileNotFoundError:
         remedy = "Change to one that does, or give --file with a whole path."
         raise UsageError("The working folder does not exist any more.", remedy=remedy) from None

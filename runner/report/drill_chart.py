@@ -44,7 +44,7 @@ def gantt(timeline: Sequence[Mapping[str, Any]], objective: float | None) -> str
         )
     parts += _axis(longest, height)
     if objective is not None:
-        parts.append(_promise(objective, longest, height, "RTO"))
+        parts.append(_promise(objective, longest, height))
     return "".join(parts) + "</svg>"
 
 
@@ -117,10 +117,10 @@ def _axis(longest: float, height: int) -> Iterable[str]:
         )
 
 
-def _promise(objective: float, longest: float, height: int, word: str) -> str:
+def _promise(objective: float, longest: float, height: int) -> str:
     x = _x(objective, longest)
     return (
         f'<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - ROW - 4}" stroke="{LOST}" '
         f'stroke-width="2"/><text x="{x - 4:.1f}" y="{height - ROW - 10}" text-anchor="end" '
-        f'fill="{LOST}">{word}</text>'
+        f'fill="{LOST}">RTO</text>'
     )

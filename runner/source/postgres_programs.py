@@ -59,7 +59,7 @@ def programs_for(server: Server, major: int, needed: str = "pg_dump") -> Program
     Raises StepFailed, saying what to install, when there are none.
     """
     found: list[Programs] = []
-    for one in _available(server, needed):
+    for one in available(server, needed):
         if one.major == major:
             return one
         found.append(one)
@@ -80,13 +80,10 @@ def programs_for(server: Server, major: int, needed: str = "pg_dump") -> Program
     )
 
 
-def available(server: Server, needed: str = "pg_dump") -> list[Programs]:
-    """Every version that has the program `needed`, for this server; by folder."""
-    return list(_available(server, needed))
-
-
-def _available(server: Server, needed: str) -> Iterator[Programs]:
-    """One after another: each is started to say its version."""
+def available(server: Server, needed: str) -> Iterator[Programs]:
+    """Every version that has the program `needed`, for this server; by folder, one after another:
+    each is started to say its version.
+    """
     if server.exec:
         version = _version_behind(server, needed)
         if version is not None:

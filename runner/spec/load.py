@@ -28,20 +28,21 @@ from runner.spec.schema import Schemas, load_schemas
 from runner.spec.validate import Complaint, Validation, remember, remembered
 from runner.spec.values import Completion, Expansion
 
+SPEC_NAME = "backup.yaml"
 VALID_CACHE = "valid-specs.json"
 
 # Where a value may wait for its variable until a command needs it.
 _MAY_WAIT = ("sources", "targets", "services", "recovery", "checks", "notify", "encryption")
 
 
-def find_spec(start: Path, name: str = "backup.yaml") -> Path:
-    """The nearest file of that name, in `start` or above it. Raises SpecError with the remedy."""
+def find_spec(start: Path) -> Path:
+    """The nearest backup.yaml, in `start` or above it. Raises SpecError with the remedy."""
     start = start.absolute()
     for folder in (start, *start.parents):
-        if (folder / name).is_file():
-            return folder / name
+        if (folder / SPEC_NAME).is_file():
+            return folder / SPEC_NAME
     raise SpecError(
-        f"There is no {name} in {start} or above it.",
+        f"There is no {SPEC_NAME} in {start} or above it.",
         remedy="`holdfast init` writes one; --file names another; on a machine that lost it, "
         "`holdfast dr-restore --from ADDRESS` takes it out of the newest snapshot.",
     )

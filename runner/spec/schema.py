@@ -166,9 +166,9 @@ def find_folder() -> Path:
 
 
 @cache
-def load_schemas(folder: Path | None = None) -> Schemas:
-    """All schemas of a folder, with the types that it holds."""
-    folder = folder or find_folder()
+def load_schemas() -> Schemas:
+    """All schemas, with the types that there are."""
+    folder = find_folder()
     paths = [folder / ROOT, folder / COMMON]
     for family in FAMILIES:
         paths.extend(sorted((folder / family).glob("*.json")))

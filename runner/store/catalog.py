@@ -142,14 +142,13 @@ class Catalog:
         self,
         source: str,
         *,
-        policy: str | None = None,
         target: str | None = None,
         at: datetime | None = None,
     ) -> datetime | None:
         """The instant for which `newest` gives the content: later than when it was taken where
         it was found unchanged since. The RPO is judged by this.
         """
-        found = self._newest(source, policy, target, at)
+        found = self._newest(source, None, target, at)
         return None if found is None else found[1]
 
     def _newest(

@@ -35,7 +35,7 @@ class Gap:
     reason: str
 
 
-def chain_gaps(catalog: Catalog, target: str, *, remembered: Link | None = None) -> tuple[Gap, ...]:
+def chain_gaps(catalog: Catalog, target: str, *, remembered: Link | None) -> tuple[Gap, ...]:
     """What is wrong or unknown about the snapshots at a target; empty when all follows.
 
     `remembered` is the newest snapshot that this host knows to have been at the target and not
@@ -60,7 +60,7 @@ class Guard:
     reason: str
 
 
-def guard(catalog: Catalog, target: str, *, remembered: Link | None = None) -> Guard:
+def guard(catalog: Catalog, target: str, *, remembered: Link | None) -> Guard:
     """How sure one can be that a target was not set back to an older state."""
     gaps = chain_gaps(catalog, target, remembered=remembered)
     for verdict in (FAIL, COULD_NOT_VERIFY):

@@ -387,8 +387,9 @@ def test_a_spec_is_found_upwards(tmp_path: Path) -> None:
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
     assert find_spec(deep) == file
+    file.unlink()
     with pytest.raises(SpecError) as caught:
-        find_spec(deep, "other.yaml")
+        find_spec(deep)
     assert "holdfast init" in caught.value.remedy
 
 
