@@ -78,7 +78,8 @@ class Schedule:
         """The last instant it names at or before `instant`. Raises ValueError if there is none."""
         if self.cron is None:
             return _epoch(instant, self.every)
-        last = self._first(self._ticks(instant + timedelta(seconds=1), reverse=True))
+        before = self._ticks(instant + timedelta(seconds=1), reverse=True)
+        last = self._first(tick for tick in before if tick <= instant)
         # Ticks are found by the clocks on the wall: looking back from the second half of an hour
         # that they show twice, those of its first half are not seen.
         while (following := self.next_after(last)) <= instant:

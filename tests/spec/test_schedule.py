@@ -6,7 +6,7 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runner.spec.schedule import Schedule
@@ -68,6 +68,7 @@ def test_within_the_hour_that_is_shown_twice_a_run_is_neither_lost_nor_yet_to_co
 
 @settings(max_examples=30)
 @given(LINES, INSTANTS)
+@example("*/15 * * * *", datetime(2020, 1, 1, 0, 44, 59, 1, tzinfo=UTC))
 def test_the_last_run_is_not_after_and_the_next_one_is(line: str, instant: datetime) -> None:
     schedule = Schedule.parse(line, "Europe/Berlin")
     last, following = schedule.last_before(instant), schedule.next_after(instant)
