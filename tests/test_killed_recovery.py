@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -188,3 +189,18 @@ def test_a_restore_that_cannot_be_taken_back_names_no_line_that_is_not_there(
     spec.write_text(whole)
     service.program("backup", status=0)
     assert service.log()[-1] == "start"
+
+
+def test_whoever_takes_it_back_leaves_the_flags_that_it_goes_on_with(tmp_path: Path) -> None:
+    service = Service(tmp_path / "service").build()
+    service.program("backup", status=0)
+    new, address = Service(tmp_path / "new"), str(service.folder / "backups")
+    digest = hashlib.sha256((new.folder / "backup.yaml").read_bytes()).hexdigest()
+    (new.folder / "backup.yaml").unlink()
+    yes = ("--confirm-spec", digest, "--confirm", "quaybot")
+    kill(new, "bot.start", "dr-restore", "--from", address, "--dir", ".", *yes)
+    (run,) = (one["run"] for one in runs(new))
+    line = f"Next: holdfast dr-restore --resume {run} --from {address}"
+    assert line in new.program("status", status=4).stdout
+    new.program("backup", status=0)
+    assert line in new.program("status", status=4).stdout

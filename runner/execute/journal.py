@@ -172,21 +172,17 @@ def create_run(
     note_run(state, run)
     make_folder(folder)
     write_bytes(folder / PLAN, canonical(plan.as_json()))
-    _open(folder)
-    journal = Journal(folder, listeners)
-    _begin(journal, run, plan, again)
-    return journal
+    return continue_run(state, run, plan, listeners, again)
 
 
 def continue_run(
-    state: Path, run: str, listeners: Iterable[Listener], again: str = ""
-) -> tuple[Plan, Journal]:
-    """Open the plan and the journal of a run that ended early. Raises Locked if it goes on."""
-    plan = read_plan(state, run)
+    state: Path, run: str, plan: Plan, listeners: Iterable[Listener], again: str = ""
+) -> Journal:
+    """Open the journal of a run that ended early. Raises Locked if it goes on."""
     _open(run_folder(state, run))
     journal = Journal(run_folder(state, run), listeners)
     _begin(journal, run, plan, again)
-    return plan, journal
+    return journal
 
 
 def _begin(journal: Journal, run: str, plan: Plan, again: str) -> None:
@@ -327,7 +323,7 @@ def _run(state: RunState, event: Event) -> RunState:
     return replace(
         state,
         owner=Owner.from_json(event["owner"]),
-        again=event.get("again", ""),
+        again=event.get("again", state.again),
         started_at=state.started_at or event["at"],
         ended_at=None,
         status="running",

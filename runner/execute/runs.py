@@ -51,8 +51,8 @@ def resume(context: Context, settings: Settings, *, again: Iterable[str] = ()) -
             state = journals.read_run(context.spec.state, context.run)
             if state.status == "done":
                 raise UsageError(f"The run {context.run} is done; there is nothing to resume.")
-            _, journal = journals.continue_run(
-                context.spec.state, context.run, settings.listeners, settings.again
+            journal = journals.continue_run(
+                context.spec.state, context.run, plan, settings.listeners, settings.again
             )
         for step, report in context.reported.items():
             if step not in state.reported:

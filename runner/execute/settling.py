@@ -75,8 +75,9 @@ def _settle(context: Context, settings: Settings) -> list[Finished]:
     here. Raises PersonNeeded when that fails for live sources; it is tried again then. What stays
     at a target is swept once it is old.
     """
+    plan = context.plan
     try:
-        plan, journal = journals.continue_run(context.spec.state, context.run, settings.listeners)
+        journal = journals.continue_run(context.spec.state, context.run, plan, settings.listeners)
     except Locked:
         return []
     known = journals.read_run(context.spec.state, context.run).results

@@ -55,7 +55,7 @@ def test_a_torn_last_line_is_ignored_and_the_next_event_is_whole(tmp_path: Path)
     with file.open("ab") as torn:
         torn.write(b'{"at":"2026-11-20T02:15:01Z","event":"ended","step":"a","stat')
     assert read_run(tmp_path, RUN).results["a"].status == "started"
-    _, journal = journals.continue_run(tmp_path, RUN, ())
+    journal = journals.continue_run(tmp_path, RUN, PLAN, ())
     journal.append("ended", step="a", status="done")
     journal.close()
     assert file.read_bytes().startswith(whole)
