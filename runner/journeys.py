@@ -39,6 +39,7 @@ from runner.prepare import (
     approve,
     compile_wanted,
     concluding,
+    danger_of,
     known_marks,
     perform,
     store_runbooks,
@@ -136,8 +137,6 @@ def restore(
     existing_keys: str = "",
 ) -> Prepared:
     """One source, staged, proven and swapped in, with a safety copy of what it replaces."""
-    from runner.report.danger import plan_danger
-
     session = Session.open(call)
     kind = session.spec.source(source).type
     if existing_keys and kind != "redis":
@@ -158,8 +157,7 @@ def restore(
     place = Place("plan", wanted.destination, tuple(include), running, wanted.existing)
     opened.require_possible(place)
     plan = compile_wanted(session, wanted)
-    danger = plan_danger(session, plan)
-    return Prepared(session, plan, recovered.recovery_outcome, danger and Danger(*danger))
+    return Prepared(session, plan, recovered.recovery_outcome, danger_of(session, plan))
 
 
 def recover(
@@ -170,8 +168,6 @@ def recover(
     start_at: str | None = None,
 ) -> Prepared:
     """The whole recovery, in the order of the spec."""
-    from runner.report.danger import plan_danger
-
     session = Session.open(call)
     sources = recovery_entries(session.spec, steps, start_at)
     wanted = wanted_recovery(session, "dr-restore", sources, choosing)
@@ -179,8 +175,7 @@ def recover(
     plan = compile_wanted(session, wanted)
     if not plan.steps:
         raise UsageError("No step is left to do.", remedy="None of --steps is after --start-at.")
-    danger = plan_danger(session, plan)
-    return Prepared(session, plan, recovered.recovery_outcome, danger and Danger(*danger))
+    return Prepared(session, plan, recovered.recovery_outcome, danger_of(session, plan))
 
 
 def verify(
@@ -228,8 +223,6 @@ def prune(call: Call, *, policies: Sequence[str] = (), targets: Sequence[str] = 
 
 def delete(call: Call, *, snapshot: str) -> Prepared:
     """Remove one snapshot everywhere, because a person said so."""
-    from runner.report.danger import plan_danger
-
     session = Session.open(call)
     plan = compile_delete(session.spec, session.catalog(), snapshot)
 
@@ -238,8 +231,7 @@ def delete(call: Call, *, snapshot: str) -> Prepared:
         compile_delete(session.spec, session.catalog(), snapshot)
 
     session.require = require
-    danger = plan_danger(session, plan)
-    return Prepared(session, plan, removed.delete_outcome, danger and Danger(*danger))
+    return Prepared(session, plan, removed.delete_outcome, danger_of(session, plan))
 
 
 def pin(call: Call, *, snapshot: str, seconds: float | None = None) -> Prepared:
@@ -262,12 +254,10 @@ def rekey(call: Call, *, snapshots: Sequence[str] = (), targets: Sequence[str] =
     """Encrypt snapshots anew for exactly the declared recipients, and remove the old ones."""
     from runner.execute.rekeying import opens_declared
     from runner.plan.rekey import Wanted, compile_rekey
-    from runner.report.danger import plan_danger
 
     session = Session.open(call)
     session.require = ended(session.spec.state, "rekey").require_no_other
     wanted = Wanted(snapshots, targets, opens_declared(session.spec, call.identity))
     plan = compile_rekey(session.spec, session.facts, session.catalog(), wanted)
-    danger = plan_danger(session, plan)
     again = partial(rekey, call, snapshots=snapshots, targets=targets)
-    return Prepared(session, plan, rekey_outcome, danger and Danger(*danger), anew=again)
+    return Prepared(session, plan, rekey_outcome, danger_of(session, plan), anew=again)

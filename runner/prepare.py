@@ -115,6 +115,14 @@ def approve(danger: Danger, typed: str | None) -> None:
         )
 
 
+def danger_of(session: Session, plan: Plan) -> Danger | None:
+    """The danger of a plan; None when nothing that exists is replaced."""
+    from runner.report.danger import plan_danger
+
+    found = plan_danger(session, plan)
+    return None if found is None else Danger(*found)
+
+
 def concluding(plan: Plan, missed: Sequence[Gap] = ()) -> Callable[[Plan, Finished], Outcome]:
     """How the end of such a plan is told. Before a backup these snapshots were `missed`."""
     kinds: Mapping[str, Callable[[Plan, Finished], Outcome]] = {

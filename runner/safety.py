@@ -13,14 +13,12 @@ from runner.execute.call import Call
 from runner.execute.kept import Note, read_notes
 from runner.execute.recoveries import killed_recoveries, unfinished
 from runner.execute.session import Session
-from runner.plan.facts import host_name, identities
+from runner.plan.facts import identities
 from runner.plan.rollback import Replaced, compile_rollback
 from runner.plan.safety import compile_safety
-from runner.plan.telling import no_return_words
-from runner.prepare import Danger, Prepared, details
+from runner.prepare import Prepared, danger_of, details
 from runner.registry import open_source
 from runner.report import recovered, results
-from runner.report.danger import rollback_lines, safety_lines
 from runner.report.outcome import Outcome, stamp
 
 
@@ -42,14 +40,7 @@ def rollback(call: Call, run: str) -> Prepared:
     # What lies half done, of a rollback too, may have moved the copies: it is taken back first.
     found = [_replaced(session, one, steady=not killed) for one in mine]
     plan = compile_rollback(session.spec, run, found)
-    danger = Danger(
-        session.spec.project,
-        (
-            f"On {host_name()}, this takes back what {run} restored.",
-            *rollback_lines(plan, session.facts.now, notes),
-            *no_return_words(plan),
-        ),
-    )
+    danger = danger_of(session, plan)
     after = partial(_roll_back_killed, session, run) if killed else None
     return Prepared(session, plan, recovered.recovery_outcome, danger, carry_out=after)
 
@@ -87,10 +78,7 @@ def prune_safety(call: Call, *, older: float = 0.0) -> Prepared:
         else:
             rows.append(row)
     plan = compile_safety(session.spec, rows, left)
-    danger = None
-    if any(row["copies"] for row in rows):
-        danger = Danger(session.spec.project, tuple(safety_lines(rows)))
-    return Prepared(session, plan, results.safety_outcome, danger)
+    return Prepared(session, plan, results.safety_outcome, danger_of(session, plan))
 
 
 def _replaced(session: Session, note: Note, *, steady: bool = True) -> Replaced:

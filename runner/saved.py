@@ -15,7 +15,14 @@ from runner.execute.remembering import fading_links
 from runner.execute.session import Session
 from runner.plan.delete import compile_delete
 from runner.plan.model import Plan, plan_from_json
-from runner.prepare import Danger, Prepared, complete_by_plan, concluding, details, store_runbooks
+from runner.prepare import (
+    Prepared,
+    complete_by_plan,
+    concluding,
+    danger_of,
+    details,
+    store_runbooks,
+)
 from runner.report.outcome import Outcome
 from runner.store.catalog import Catalog
 from runner.store.chain import Gap
@@ -31,8 +38,6 @@ HOLDING = ("verify", "delete", "pin", "unpin")
 
 def apply(call: Call, *, file: Path) -> Prepared:
     """A saved plan, if the world is still as it was when it was made."""
-    from runner.report.danger import plan_danger
-
     session = Session.open(call)
     try:
         plan = plan_from_json(json.loads(file.read_bytes()))
@@ -62,9 +67,8 @@ def apply(call: Call, *, file: Path) -> Prepared:
     # Another run may be waited for, and it may be one of this very plan.
     session.require = lambda: _require_as_planned(session, plan, session.catalog())
     store_runbooks(session, catalog.drills)
-    danger = plan_danger(session, plan)
     missed = fading_links(session.spec, catalog) if plan.kind == "backup" else []
-    return Prepared(session, plan, concluding(plan, missed), danger and Danger(*danger))
+    return Prepared(session, plan, concluding(plan, missed), danger_of(session, plan))
 
 
 def _require_as_planned(session: Session, plan: Plan, catalog: Catalog) -> None:

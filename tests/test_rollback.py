@@ -36,6 +36,10 @@ def test_a_recovery_of_everything_is_taken_back_and_that_too(stack: WholeStack) 
     assert "would rollback" not in shown
     refused = stack("dr-restore", "--rollback", run, status=7)
     assert "--confirm quaybot" in refused.stderr
+    stack("dr-restore", "--rollback", run, "--dry-run", "--out", "plan.json", status=0)
+    applied = stack("apply", "--plan", "plan.json", status=7)
+    for answer in (refused, applied):
+        assert f"this takes back what {run} restored" in answer.stderr
     assert stack.observe() == restored
     document = stack.json("dr-restore", "--rollback", run, "--confirm", "quaybot")
     assert document["status"] == "done"

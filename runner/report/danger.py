@@ -34,11 +34,11 @@ def plan_danger(session: Session, plan: Plan) -> Found | None:
     if plan.kind == "rollback":
         from runner.execute.kept import read_notes
 
-        notes = read_notes(spec.state)
-        told = rollback_lines(plan, session.facts.now, notes)
+        told = _taken_back(plan, session.facts.now, read_notes(spec.state))
         return spec.project, (*told, *no_return_words(plan))
     if plan.kind == "safety":
-        return spec.project, tuple(safety_lines([step.params for step in plan.steps]))
+        let_go = [step.params for step in plan.steps if step.params["copies"]]
+        return (spec.project, tuple(_let_go(let_go))) if let_go else None
     if plan.kind not in ("restore", "dr-restore"):
         return None
     if point_of_no_return(plan) is None:
@@ -66,8 +66,9 @@ def _elsewhere(session: Session, name: str, destination: str) -> Found | None:
     return name, (line, "What it is now is kept as a safety copy.")
 
 
-def rollback_lines(plan: Plan, now: datetime, notes: Sequence[Note]) -> Iterator[str]:
+def _taken_back(plan: Plan, now: datetime, notes: Sequence[Note]) -> Iterator[str]:
     """What taking a run back would lose."""
+    yield f"On {host_name()}, this takes back what {plan.facts['run']} restored."
     for name, one in plan.facts["replaced"].items():
         age = (now - datetime.fromisoformat(one["at"])).total_seconds()
         yield (
@@ -81,7 +82,7 @@ def rollback_lines(plan: Plan, now: datetime, notes: Sequence[Note]) -> Iterator
     yield "What is there now is kept as a safety copy."
 
 
-def safety_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _let_go(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """What letting safety copies go would lose."""
     count = sum(len(one["copies"]) for one in rows)
     size = format_size(sum(copy["bytes"] for one in rows for copy in one["copies"]))
