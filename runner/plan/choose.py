@@ -49,8 +49,6 @@ def choose(spec: Spec, catalog: Catalog, sources: Iterable[str], asked: Asked) -
                 f"The target {asked.target} cannot be read: {catalog.unreachable[asked.target]}",
                 remedy="Use another --from, or none: the newest copy that can be read is taken.",
             )
-    if asked.snapshot != LATEST and asked.at is not None:
-        raise UsageError("--snapshot and --at both choose.", remedy="Give one of them.")
     choices, without = [], []
     for source in sources:
         spec.source(source)
