@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,15 +29,6 @@ if TYPE_CHECKING:
 Runbook = Callable[[Spec, str, Manifest, Mapping[str, Manifest]], str]
 
 
-@dataclass(frozen=True)
-class Approval:
-    """A person's yes to one plan: the name they typed, who they are, and when."""
-
-    name: str
-    who: str
-    at: datetime
-
-
 @dataclass
 class Context:
     """One run's surroundings. Actions read it; only the driver changes `results`."""
@@ -47,7 +37,7 @@ class Context:
     plan: Plan
     run: str  # the run's id
     identity: Secret | None = None  # overrides the spec's
-    approval: Approval | None = None
+    confirm: str | None = None  # the name that a person typed: their yes
     signers_file: Path | None = None  # overrides the spec's `signing.allowed_signers`
     unsigned: bool = False  # a person took this spec, and what it recovers, without a signature
     scratch: Path | None = None  # of a drill: everything is restored inside it

@@ -52,7 +52,6 @@ class Driver:
     """Runs one plan once."""
 
     def __init__(self, plan: Plan, context: Context, journal: Journal, *, parallel: int) -> None:
-        self._plan = plan
         self._context = context
         self._journal = journal
         self._parallel = parallel

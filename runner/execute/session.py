@@ -13,7 +13,7 @@ from typing import Any
 from runner.errors import SpecError, UsageError
 from runner.execute import guards, journal, runs, settling
 from runner.execute.call import Call
-from runner.execute.context import Approval, Context, Runbook
+from runner.execute.context import Context, Runbook
 from runner.execute.ending import Finished, Settings
 from runner.execute.remembering import said_here
 from runner.plan.facts import Facts, look
@@ -129,13 +129,6 @@ class Session:
         except ValueError as error:
             raise UsageError(f"--at: {error}") from error
 
-    @property
-    def approval(self) -> Approval | None:
-        """The yes that the caller gave, if any."""
-        if self.call.confirm is None:
-            return None
-        return Approval(self.call.confirm, who(), self.facts.now)
-
     def context(self, plan: Plan, run: str, scratch: Path | None = None) -> Context:
         """The surroundings for one run of a plan."""
         identity = None if self.call.identity is None else Secret(f"file:{self.call.identity}")
@@ -144,7 +137,7 @@ class Session:
             plan=plan,
             run=run,
             identity=identity,
-            approval=self.approval,
+            confirm=self.call.confirm,
             signers_file=self.call.signers,
             unsigned=self.call.unsigned,
             scratch=scratch,

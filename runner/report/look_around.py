@@ -32,7 +32,6 @@ class Found:
 
     sources: tuple[tuple[str, str], ...]  # a name, and its options as they stand in a spec
     environment: bool  # whether there is a .env
-    repository: bool
     files_left_out: tuple[str, ...] = ()  # relative paths that no source holds
     servers_left_out: tuple[str, ...] = ()  # in words, where each of them is named
 
@@ -49,13 +48,11 @@ def look_around(folder: Path) -> Found:
     configuration = [name for name in CONFIGURATION if (folder / name).exists()]
     if configuration:
         sources.append(("config", f"type: files, paths: [{', '.join(map(quoted, configuration))}]"))
-    repository = (folder / ".git").exists()
-    if repository:
+    if (folder / ".git").exists():
         sources.append(("code", "type: git, path: ."))
     return Found(
         tuple(sources),
         (folder / ENVIRONMENT).is_file(),
-        repository,
         left_out.files(folder, [*map(str, files), *configuration]),
         left_out.servers(folder, values, [options for _, options in sources]),
     )

@@ -131,8 +131,7 @@ class PruneSnapshots(Simple):
         from runner.execute.pruning import prune_and_sweep
 
         remove = step.params["remove"]
-        approved = context.approval is not None and context.approval.name == context.spec.project
-        if step.params["too_many"] and not approved:
+        if step.params["too_many"] and context.confirm != context.spec.project:
             raise PersonNeeded(
                 f"Retention would remove {len(remove)} snapshots of {step.params['policy']} at "
                 f"{step.params['target']}, which is more than half.",
