@@ -21,7 +21,7 @@ from runner.execute.call import Call
 from runner.plan.facts import Facts, look
 from runner.prepare import Choosing
 from runner.prove.stored import look as look_at
-from runner.prove.stored import own_problems
+from runner.prove.stored import require_whole
 from runner.registry import open_target
 from runner.report.outcome import Outcome
 from runner.report.views import listed, row, troubles_of
@@ -191,12 +191,7 @@ def _carried(
     snapshot = _chosen(catalog, choosing, facts)
     folder = look_at(target, start.project, profile, snapshot.id)
     signers = None if start.allowed_signers is None else Signers(start.allowed_signers)
-    problems = own_problems(folder, signers)
-    if problems:
-        raise StepFailed(
-            f"The snapshot {snapshot.id} at {target.name} is damaged: {'; '.join(problems)}.",
-            remedy="Give another --from, or an earlier --snapshot.",
-        )
+    require_whole(folder, signers)
     identities = _identities(call, folder.manifest)
     return folder.manifest, read_document(target, folder.manifest, document, identities)
 

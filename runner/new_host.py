@@ -10,12 +10,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 
-from runner.errors import PersonNeeded, StepFailed
+from runner.errors import PersonNeeded
 from runner.execute.session import Session
 from runner.plan.model import Plan, Step
 from runner.prove.scratch import scratch_folder
 from runner.prove.stored import look as look_at
-from runner.prove.stored import own_problems
+from runner.prove.stored import require_whole
 from runner.secret import Secret
 from runner.spec.foreign import asked_of_programs, lacking
 from runner.spec.load import load_spec
@@ -35,12 +35,7 @@ def on_new_host(session: Session, snapshot: Snapshot, target: str) -> Session:
     spec, origin = session.spec, session.spec.target(target)
     folder = look_at(session.targets[target], spec.project, spec.profile, snapshot.id)
     signers = session.aside("drill").signers()
-    problems = own_problems(folder, signers)
-    if problems:
-        raise StepFailed(
-            f"The snapshot {snapshot.id} at {target} is damaged: {'; '.join(problems)}.",
-            remedy="Give another --from, or an earlier --snapshot.",
-        )
+    require_whole(folder, signers)
     identities = _identities(session, encrypted=folder.manifest.encrypted)
     text = read_document(session.targets[target], folder.manifest, SPEC_COPY, identities)
     if signers is None and text != spec.text:

@@ -83,7 +83,7 @@ def end(
 
 def _only_locked(results: Mapping[str, StepResult]) -> bool:
     """Whether nothing is the matter but that another host is at it."""
-    kinds = {(one.error or {}).get("kind") for one in results.values() if one.status == "failed"}
+    kinds = {one.kind for one in results.values() if one.status == "failed"}
     return kinds == {Locked.kind}
 
 
@@ -137,8 +137,8 @@ def exit_code(results: Mapping[str, StepResult]) -> int:
 
 def _code(result: StepResult) -> int:
     if result.status in ("failed", "undone"):
-        kind = (result.error or {}).get("kind")
-        return PersonNeeded.exit_code if kind == PersonNeeded.kind else StepFailed.exit_code
+        asks = result.kind == PersonNeeded.kind
+        return PersonNeeded.exit_code if asks else StepFailed.exit_code
     verdict = result.outputs.get("verdict")
     if verdict == "COULD-NOT-VERIFY":
         return PersonNeeded.exit_code

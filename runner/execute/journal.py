@@ -52,6 +52,21 @@ class StepResult:
         """Whether what the step was for is there."""
         return self.status == "done"
 
+    @property
+    def kind(self) -> str | None:
+        """The kind of its error; None where it has none."""
+        return (self.error or {}).get("kind")
+
+    @property
+    def message(self) -> str:
+        """What its error says; empty where it has none."""
+        return str((self.error or {}).get("message") or "")
+
+    @property
+    def why(self) -> str:
+        """Why it is not done."""
+        return self.message or self.reason or self.status
+
 
 @dataclass(frozen=True)
 class RunState:

@@ -49,7 +49,7 @@ def _only_waits(step: Step, results: Mapping[str, StepResult]) -> bool:
 
 def waits(result: StepResult) -> bool:
     """Whether a step stopped for a person to decide, and did not fail."""
-    return result.status == "failed" and (result.error or {}).get("kind") == PersonNeeded.kind
+    return result.status == "failed" and result.kind == PersonNeeded.kind
 
 
 def was_started(result: StepResult | None) -> bool:

@@ -93,11 +93,10 @@ def _settle(context: Context, settings: Settings) -> list[Finished]:
             result = context.results[step.id]
             failed = step.when != "success" and result.status == "failed"
             if failed and plan.kind in RECOVERIES:
-                words = (result.error or {}).get("message", "")
                 line = resume_line(plan.kind, context.run)
                 raise PersonNeeded(
                     f"The run {context.run} was killed, and {step.id}, which takes it back, "
-                    f"failed: {words}",
+                    f"failed: {result.message}",
                     remedy="Mend that; then the same command takes it back first."
                     + (f" Or go on with it: {line}" if line else ""),
                 )

@@ -117,7 +117,7 @@ def _row(span: Span) -> dict[str, Any]:
         "left_out": span.left_out,
         "counted": result.outputs.get("counted_seconds", 0.0),
         "delay": span.delay,
-        "why": (result.error or {}).get("message") or result.reason or "",
+        "why": result.message or result.reason,
     }
 
 

@@ -75,7 +75,7 @@ def _why(plan: Plan, results: Mapping[str, StepResult], new: str, old: Mapping[s
     for name in names:
         result = results.get(name)
         if result is not None and not result.done and result.status != "skipped":
-            return str((result.error or {}).get("message") or result.reason or result.status)
+            return result.why
     return "its turn did not come"
 
 

@@ -204,9 +204,7 @@ def _snapshot(
 
 def _why(result: StepResult | None) -> str:
     """Why a step is not done."""
-    if result is None:
-        return "it did not begin"
-    return str((result.error or {}).get("message") or result.reason or result.status)
+    return "it did not begin" if result is None else result.why
 
 
 def _notes(plan: Plan, finished: Finished) -> Iterable[str]:

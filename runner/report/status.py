@@ -99,7 +99,7 @@ def _run(name: str, run: RunState, policy: str) -> dict[str, Any]:
     status = "interrupted" if run.killed else run.status
     if status in ("partial", "failed") and not failed:
         status = "done"
-    error = (failed[0].error or {}).get("message") if failed else None
+    error = (failed[0].message or None) if failed else None
     return {"run": name, "at": run.started_at, "status": status, "error": error}
 
 
