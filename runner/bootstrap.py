@@ -18,6 +18,7 @@ from typing import Any
 from runner.durable import write_bytes
 from runner.errors import PersonNeeded, StepFailed, UsageError
 from runner.execute.call import Call
+from runner.plan.choose import LATEST
 from runner.plan.facts import Facts, look
 from runner.prepare import Choosing
 from runner.prove.stored import look as look_at
@@ -67,16 +68,15 @@ def bootstrap(call: Call, start: Start, choosing: Choosing) -> Call:
     manifest, text = _carried(call, origin, start, choosing, SPEC_COPY)
     start, profile = replace(start, project=manifest.project), manifest.profile
     file = _written(start.folder, text)
-    asked = None if profile == DEFAULT_PROFILE else profile
     begun = replace(
         call,
         file=file,
-        profile=asked,
+        profile=profile,
         origin=origin,
         signers=start.allowed_signers,
         unsigned=start.allowed_signers is None,
     )
-    spec = load_spec(file, asked, unset="keep", cached=False)
+    spec = load_spec(file, profile, unset="keep", cached=False)
     _require_complete(spec)
     if start.allowed_signers is None:
         _require_confirmed(spec, text, manifest.id, begun, start)
@@ -232,7 +232,7 @@ def _require_any(catalog: Catalog, target: str) -> None:
 
 def _chosen(catalog: Catalog, choosing: Choosing, facts: Facts) -> Snapshot:
     """The snapshot whose spec is taken: the newest of those that are asked for."""
-    if choosing.at is None or choosing.at == "latest":
+    if choosing.at is None or choosing.at == LATEST:
         return catalog.find(choosing.snapshot)
     try:
         at = parse_time(choosing.at, "UTC", facts.now)

@@ -11,7 +11,7 @@ from runner.execute.call import Call
 from runner.execute.session import Session
 from runner.new_host import equipped, on_new_host
 from runner.plan import scenario as scenarios
-from runner.plan.choose import Asked, choose
+from runner.plan.choose import LATEST, Asked, choose
 from runner.plan.model import Plan
 from runner.plan.recover import recovery_entries
 from runner.plan.scenario import Scenario
@@ -101,5 +101,5 @@ def _incident(session: Session, typed: str) -> datetime:
 
 def _dated(scenario: Scenario, incident: str) -> Scenario:
     """What was captured after the incident is not there to recover from."""
-    nothing_chosen = scenario.at is None and scenario.snapshot == "latest"
+    nothing_chosen = scenario.at is None and scenario.snapshot == LATEST
     return replace(scenario, at=incident) if incident and nothing_chosen else scenario

@@ -19,7 +19,7 @@ from runner.prove.stored import require_whole
 from runner.secret import Secret
 from runner.spec.foreign import asked_of_programs, lacking
 from runner.spec.load import load_spec
-from runner.spec.model import DEFAULT_PROFILE, Spec, TargetSpec
+from runner.spec.model import Spec, TargetSpec
 from runner.store.catalog import Snapshot
 from runner.store.documents import SPEC_COPY, read_document
 
@@ -79,11 +79,10 @@ def _identities(session: Session, *, encrypted: bool) -> list[str]:
 
 def _loaded(text: bytes, here: Spec, origin: TargetSpec, environment: Mapping[str, str]) -> Spec:
     """The spec as it is in a folder of its own, where nothing of this host lies."""
-    asked = None if here.profile == DEFAULT_PROFILE else here.profile
     with scratch_folder(here.state / "scratch", "spec") as folder:
         file = folder / here.file.name
         file.write_bytes(text)
         spec = load_spec(
-            file, asked, environment=environment, unset="keep", cached=False, env_files=False
+            file, here.profile, environment=environment, unset="keep", cached=False, env_files=False
         )
     return replace(spec, state=here.state, targets={origin.name: origin})

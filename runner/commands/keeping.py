@@ -50,7 +50,7 @@ def backup(
 def verify(
     flags: Flags,
     *,
-    snapshot: str = "latest",
+    snapshot: str = journeys.LATEST,
     level: str = "",
     source: tuple[str, ...] = (),
     target: tuple[str, ...] = (),

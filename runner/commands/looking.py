@@ -75,7 +75,7 @@ def ls(
     flags: Flags,
     *,
     source: str = "",
-    snapshot: str = "latest",
+    snapshot: str = journeys.LATEST,
     at: str = "",
     include: tuple[str, ...] = (),
 ) -> Outcome:

@@ -15,7 +15,7 @@ from runner.execute.recoveries import unfinished
 from runner.plan.model import Plan, Step
 from runner.registry import open_source, open_target
 from runner.secret import Secret
-from runner.spec.model import DEFAULT_PROFILE, VERIFY_LEVELS, Spec
+from runner.spec.model import VERIFY_LEVELS, Spec
 from runner.store.signature import Signers
 from runner.store.snapshot import Manifest
 
@@ -145,8 +145,7 @@ class Context:
         if self.reload is not None:
             self.spec = self.reload({**self.lost, **restored()})
         elif self.scratch is None:
-            asked = _asked(self.spec.profile)
-            fresh = load_spec(self.spec.file, asked, unset="keep", lost=self.lost)
+            fresh = load_spec(self.spec.file, self.spec.profile, unset="keep", lost=self.lost)
             # A target that was given by its address stands in no spec.
             same = fresh.targets.keys() == self.spec.targets.keys()
             self.spec = fresh if same else replace(fresh, targets=self.spec.targets)
@@ -180,10 +179,6 @@ class Context:
         resolved = Path(path).resolve()
         if not path or not resolved.is_relative_to(self.scratch.resolve()):
             raise StepFailed(f"A drill may not touch {path or 'the live source'}.")
-
-
-def _asked(profile: str) -> str | None:
-    return None if profile == DEFAULT_PROFILE else profile
 
 
 def run_token(run: str) -> str:

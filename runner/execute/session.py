@@ -16,6 +16,7 @@ from runner.execute.call import Call
 from runner.execute.context import Context, Runbook
 from runner.execute.ending import Finished, Settings
 from runner.execute.remembering import said_here
+from runner.plan.choose import LATEST
 from runner.plan.facts import Facts, look
 from runner.plan.model import Plan
 from runner.registry import open_target
@@ -122,7 +123,7 @@ class Session:
         """The time that was typed; None for none, and for `latest`. Raises UsageError."""
         from runner.spec.units import parse_time
 
-        if text is None or text == "latest":
+        if text is None or text == LATEST:
             return None
         try:
             return parse_time(text, self.spec.timezone, self.facts.now)

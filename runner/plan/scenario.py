@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.errors import HoldfastError, StepFailed, UsageError
+from runner.plan.choose import LATEST
 from runner.secret import Secret
 from runner.spec.model import Spec
 from runner.store.age import parse_identities
 from runner.store.catalog import Catalog
 
-LATEST, RANDOM, AT = "latest", "random", "at"
+RANDOM, AT = "random", "at"
 TARGET_LOST, KEY_LOST, HOST_LOST = "target-lost", "key-lost", "host-lost"
 CHOSEN = "chosen"  # by --snapshot; not asked for by name
 
@@ -34,7 +35,7 @@ class Scenario:
 
     name: str = LATEST  # a key of WORDS
     lost: str = ""  # the target that counts as gone
-    snapshot: str = "latest"
+    snapshot: str = LATEST
     at: str | None = None  # a time, as it can be typed
     target: str = ""  # the one to recover from; empty: whichever has it
 
@@ -51,7 +52,7 @@ class Scenario:
         if self.name in (TARGET_LOST, KEY_LOST, HOST_LOST):
             words += ["--scenario", self.name]
         words += ["--lost", self.lost] if self.lost else []
-        words += ["--snapshot", self.snapshot] if self.snapshot != "latest" else []
+        words += ["--snapshot", self.snapshot] if self.snapshot != LATEST else []
         words += ["--at", f'"{self.at}"'] if self.at else []
         words += ["--from", self.target] if self.target else []
         words += ["--identity", "FILE"] if self.name in (KEY_LOST, HOST_LOST) else []
@@ -62,7 +63,7 @@ def scenario_of(spec: Spec, name: str, lost: str, snapshot: str, at: str | None)
     """The scenario that was asked for. Raises UsageError where options do not go together."""
     if name and name not in NAMES:
         raise UsageError(f"There is no scenario `{name}`.", remedy=f"Known: {', '.join(NAMES)}.")
-    found = name or (AT if at else CHOSEN if snapshot != "latest" else LATEST)
+    found = name or (AT if at else CHOSEN if snapshot != LATEST else LATEST)
     if found == AT and not at:
         raise UsageError("The scenario `at` needs a time.", remedy="Give --at TIME.")
     if (found == TARGET_LOST) != bool(lost):
@@ -70,7 +71,7 @@ def scenario_of(spec: Spec, name: str, lost: str, snapshot: str, at: str | None)
             "--lost TARGET and --scenario target-lost go together.",
             remedy=f"Targets: {', '.join(spec.targets)}.",
         )
-    if found == RANDOM and (at or snapshot != "latest"):
+    if found == RANDOM and (at or snapshot != LATEST):
         raise UsageError(
             "--scenario random chooses by itself.", remedy="Leave out --snapshot and --at."
         )

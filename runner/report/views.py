@@ -156,7 +156,7 @@ def drill_evidence(call: Call, folder: Path | None) -> Outcome:
 def _past(name: str, state: journal.RunState) -> dict[str, Any]:
     return {
         "run": name,
-        "kind": name.split("-", 1)[1].rpartition("-")[0],
+        "kind": journal.kind_of(name),
         "status": "interrupted" if state.killed else state.status,
         "started_at": state.started_at,
         "ended_at": state.ended_at,
