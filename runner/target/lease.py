@@ -35,6 +35,8 @@ RENEW_SECONDS = 60.0
 # Its holder must stop this long before others may take the lock over.
 MARGIN_SECONDS = 120.0
 
+PATIENCE_SECONDS = 60.0  # of an exclusive put that waits for another one
+
 # How often two who saw each other try again before one gives up, and how long they wait at most.
 ATTEMPTS = 12
 SHORT_PAUSE_SECONDS = 0.05
@@ -105,6 +107,10 @@ class Leases:
                 renewing.join()
             self._valid_until.pop(claim, None)
             self._withdraw(claim)
+
+    def hold_to_put(self, key: str) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock of an exclusive put, where the server itself knows none."""
+        return self.hold(key, f"a put of {key}", patience=PATIENCE_SECONDS)
 
     def _acquire(self, key: str, owner: str, deadline: float) -> str:
         parent, slash, name = key.rpartition("/")

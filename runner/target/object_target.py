@@ -19,9 +19,6 @@ from runner.target.trial import try_out
 
 CHECK_SECONDS = 5.0  # how long `check` tries again: a person waits for it
 
-# How long an exclusive put waits for another one where the server itself knows none.
-PATIENCE_SECONDS = 60.0
-
 PROBE = ".put-if-absent.partial"
 
 
@@ -58,7 +55,7 @@ class ObjectTarget:
                 self._objects.write(key, first, None, stamp=stamp)
                 return
             # Servers that know it do not all know it of an object in parts.
-            with self._leases.hold(key, f"a put of {key}", patience=PATIENCE_SECONDS):
+            with self._leases.hold_to_put(key):
                 if self._objects.exists(key):
                     raise KeyExists(key)
                 self._objects.write(key, first, rest, stamp=stamp)

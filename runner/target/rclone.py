@@ -18,7 +18,6 @@ from runner.target.rclone_remote import Remote, escaped
 from runner.target.trial import try_out
 
 CHECK_SECONDS = 60.0  # how long `check` waits for an answer: a person waits for it
-PATIENCE_SECONDS = 60.0  # how long an exclusive put waits for another one
 
 
 def open_target(spec: TargetSpec) -> RcloneTarget:
@@ -56,7 +55,7 @@ class RcloneTarget:
     def _put_exclusive(self, key: str, incoming: Incoming) -> None:
         with (
             self._one_at_a_time,
-            self._leases.hold(key, f"a put of {key}", patience=PATIENCE_SECONDS),
+            self._leases.hold_to_put(key),
         ):
             if self._remote.look(key) is not None:
                 raise KeyExists(key)

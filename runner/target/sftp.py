@@ -18,9 +18,6 @@ from runner.target.sftp_session import Session
 
 CHECK_SECONDS = 5.0  # how long `check` tries again: a person waits for it
 
-# How long an exclusive put waits for another one where the server itself knows none.
-PATIENCE_SECONDS = 60.0
-
 
 def open_target(spec: TargetSpec) -> SftpTarget:
     """The folder that a spec declares. Nothing is asked of the server yet."""
@@ -57,7 +54,7 @@ class SftpTarget:
     def _place_new(self, temporary: str, key: str) -> None:
         if self._files.link(temporary, key):
             return
-        with self._leases.hold(key, f"a put of {key}", patience=PATIENCE_SECONDS):
+        with self._leases.hold_to_put(key):
             if self._files.look(key) is not None:
                 raise KeyExists(key)
             self._files.replace(temporary, key)
