@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from runner.source import Artifacts, Place
+from runner.source.files import FilesSource
 from tests.chat_server import serving
 from tests.faults.bad_day import Steady
+from tests.inside import Inside
 from tests.service import Service
 from tests.test_journeys import run_blocks
 from tests.tools import require_program, run
@@ -301,18 +304,45 @@ def test_the_runbook_does_what_the_recovery_does(service: Service, tmp_path: Pat
     assert "echo lost" in document
 
 
-def test_what_a_check_writes_does_not_go_live(service: Service, tmp_path: Path) -> None:
+def checked_by_who_writes(service: Service) -> None:
+    """Have the check of `config` write to what it looks at."""
     path = service.folder / "backup.yaml"
     spec = yaml.safe_load(path.read_text())
     writes = "find . -type f -exec sh -c 'echo broken > {}' ';'; touch new"
     spec["checks"] = {"config": [{"name": "compiles", "run": writes}]}
     path.write_text(yaml.safe_dump(spec, sort_keys=False))
+
+
+def test_what_a_check_writes_does_not_go_live(service: Service, tmp_path: Path) -> None:
+    checked_by_who_writes(service)
     place = tmp_path / "restored"
     words = ("restore", "--source", "config", "--to", str(place))
     document = Steady(service.folder).json(*words, status=0)
     assert document["proof"] == [{"source": "config", "equal": True, "differences": []}]
     assert not (place / "new").exists()
     assert b"broken\n" not in {one.read_bytes() for one in place.rglob("*") if one.is_file()}
+
+
+def test_what_is_staged_anew_after_such_a_check_is_proven_anew(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked_by_who_writes(service)
+    stage, staged = FilesSource.stage, list[Path]()
+
+    def worse_the_second_time(source: FilesSource, artifacts: Artifacts, at: Place) -> None:
+        stage(source, artifacts, at)
+        tree = source.staged(at)
+        assert tree is not None
+        if staged:
+            next(one for one in tree.rglob("*") if one.is_file()).write_text("worse")
+        staged.append(tree)
+
+    monkeypatch.setattr(FilesSource, "stage", worse_the_second_time)
+    place = tmp_path / "restored"
+    answer = Inside(service.folder)("restore", "--source", "config", "--to", place, status=4)
+    assert "The restored config differs from the snapshot" in answer.stderr
+    assert len(staged) == 2
+    assert not place.exists()
 
 
 def test_what_comes_after_a_step_that_always_runs_waits_for_its_success(service: Service) -> None:
