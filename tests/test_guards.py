@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from runner.errors import PersonNeeded
 from runner.execute.call import Call
+from runner.owner import lock
 from runner.prepare import perform
 from runner.saved import apply
 from tests.inside import Inside
@@ -97,6 +99,22 @@ class TestASavedRestore:
         refused = holdfast.json("apply", "--plan", "plan.json", "--confirm", "db", status=7)
         assert "absent then" in refused["error"]["message"]
         assert (service.folder / "copy.db").read_text() == "somebody's only copy\n"
+
+    def test_is_refused_where_that_happened_while_another_run_was_waited_for(
+        self, service: Service, holdfast: Inside, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        holdfast("restore", "--source", "db", "--dry-run", "--out", "plan.json", status=0)
+        place = service.folder / PLACES["db"]
+
+        def exchange_meanwhile(*words: Any, **options: Any) -> bool:
+            monkeypatch.undo()
+            exchange(place)
+            return lock(*words, **options)
+
+        monkeypatch.setattr("runner.execute.locks.lock", exchange_meanwhile)
+        refused = holdfast.json("apply", "--plan", "plan.json", "--confirm", "db", status=7)
+        assert "The plan is stale" in refused["error"]["message"]
+        assert service.leftovers() == []
 
 
 class TestASavedRecovery:
