@@ -204,8 +204,7 @@ def _require_not_settled(session: Session, plan: Plan, run: str, start_at: str |
     if step is None or not step.action.startswith(OWN):
         return
     source = step.params["source"]
-    confirm = journal.read_run(session.spec.state, run).results.get(f"{source}.confirm")
-    if confirm is not None and confirm.status == "done":
+    if journal.is_done(f"{source}.confirm", journal.read_run(session.spec.state, run).results):
         raise UsageError(
             f"`{step.id}` cannot be done again: {source} stands in its place.",
             remedy=f"Restore it once more with `restore --source {source}`.",

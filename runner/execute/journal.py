@@ -68,6 +68,12 @@ class StepResult:
         return self.message or self.reason or self.status
 
 
+def is_done(step_id: str, results: Mapping[str, StepResult]) -> bool:
+    """Whether a step has ended well."""
+    result = results.get(step_id)
+    return result is not None and result.done
+
+
 @dataclass(frozen=True)
 class RunState:
     """What a journal says of its run."""

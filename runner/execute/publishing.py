@@ -15,6 +15,7 @@ from runner.execute.clocks import tell_of_clock
 from runner.execute.context import Context
 from runner.execute.copying import TargetFailed, Watched, bring, finish, target_failed
 from runner.execute.documents import store_documents
+from runner.execute.journal import is_done
 from runner.execute.remembering import remember
 from runner.plan.model import Step
 from runner.store.catalog import read_manifest
@@ -183,8 +184,7 @@ def _origins(step: Step, context: Context, published: str | None) -> list[str]:
         for other in context.plan.steps
         if other.action == step.action
         and other.params["snapshot"] == step.params["snapshot"]
-        and other.id in context.results
-        and context.results[other.id].done
+        and is_done(other.id, context.results)
     ]
     return [published, *copied]
 

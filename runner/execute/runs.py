@@ -16,7 +16,7 @@ from runner.execute.context import Context
 from runner.execute.driver import Driver
 from runner.execute.ending import Finished, Settings, end
 from runner.execute.guards import require_same_destinations
-from runner.execute.journal import Journal, RunState, StepResult
+from runner.execute.journal import Journal, RunState, StepResult, is_done
 from runner.execute.locks import REKEY_LOCK, RUN_LOCK, SETTLE_LOCK, SNAPSHOT_LOCK, held
 from runner.foreground import stop_signals
 from runner.plan.model import Plan, Step
@@ -114,8 +114,7 @@ def _kept(plan: Plan, context: Context, state: RunState, again: set[str]) -> dic
 
 def _stands(step: Step, state: RunState) -> bool:
     """Whether the step belongs to a source that was put in its place, and confirmed."""
-    confirm = state.results.get(f"{step.params.get('source')}.confirm")
-    return confirm is not None and confirm.status == "done"
+    return is_done(f"{step.params.get('source')}.confirm", state.results)
 
 
 def _holds(step: Step, context: Context, result: StepResult) -> bool:

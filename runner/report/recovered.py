@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runner.execute.ending import Finished
-from runner.execute.journal import StepResult
+from runner.execute.journal import StepResult, is_done
 from runner.execute.recoveries import resume_line
 from runner.plan.model import Plan
 from runner.plan.telling import skew_words
@@ -69,7 +69,7 @@ def _manual(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, Any
         {"id": step.id, "by": results[step.id].outputs.get("by"),
          "at": results[step.id].outputs.get("at")}
         for step in plan.steps
-        if step.action == "person.ask" and step.id in results and results[step.id].done
+        if step.action == "person.ask" and is_done(step.id, results)
     ]  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def copies_of(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, A
             "passed_over": list(results[step.id].outputs.get("passed_over", ())),
         }
         for step in plan.steps
-        if step.action == "recovery.stage" and step.id in results and results[step.id].done
+        if step.action == "recovery.stage" and is_done(step.id, results)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.errors import Interrupted, PersonNeeded, StepFailed
 from runner.execute.ending import Finished
-from runner.execute.journal import StepResult
+from runner.execute.journal import StepResult, is_done
 from runner.plan.model import Plan, Step
 from runner.report.outcome import Outcome
 from runner.report.removed import left_alone, partial
@@ -59,7 +59,7 @@ def _completed(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, 
             "from": results[step.id].outputs["from"],
         }
         for step in _older_copies(plan)
-        if step.id in results and results[step.id].done
+        if is_done(step.id, results)
     ]
 
 
@@ -72,7 +72,7 @@ def _lacking(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, An
             "reason": _why(results.get(step.id)),
         }
         for step in _older_copies(plan)
-        if step.id not in results or not results[step.id].done
+        if not is_done(step.id, results)
     ]
 
 

@@ -14,7 +14,7 @@ from runner.execute.actions.base import Outputs, Simple
 from runner.execute.context import Context
 from runner.execute.copies import Taken, fingerprint_of, stage_from_whole
 from runner.execute.documents import decode
-from runner.execute.journal import StepResult
+from runner.execute.journal import StepResult, is_done
 from runner.execute.kept import Note, forget_note, write_note
 from runner.execute.mirror import env_file_values, mirror_restored
 from runner.plan.model import Step
@@ -313,8 +313,7 @@ def note_kept(source: Source, place: Place, step: Step, context: Context) -> Non
 
 
 def _settled(step: Step, context: Context) -> bool:
-    confirm = context.results.get(f"{step.params['source']}.confirm")
-    return confirm is not None and confirm.status == "done"
+    return is_done(f"{step.params['source']}.confirm", context.results)
 
 
 ACTIONS = {

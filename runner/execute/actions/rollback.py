@@ -6,7 +6,7 @@ from runner.errors import StepFailed
 from runner.execute.actions.base import Outputs, Simple
 from runner.execute.actions.recovery import note_kept, opened
 from runner.execute.context import Context
-from runner.execute.journal import StepResult
+from runner.execute.journal import StepResult, is_done
 from runner.execute.kept import Note, forget_note, read_note
 from runner.plan.model import Step
 from runner.spec.model import Spec
@@ -32,8 +32,7 @@ class PutBack(Simple):
     def observe(self, step: Step, context: Context, result: StepResult) -> str:
         """As the disk says."""
         source, place = opened(step, context)
-        confirmed = context.results.get(f"{source.name}.confirm")
-        if result.status == "done" and confirmed is not None and confirmed.status == "done":
+        if result.done and is_done(f"{source.name}.confirm", context.results):
             return "done"
         return source.swapped(place)
 
@@ -66,8 +65,7 @@ class Discard(Simple):
         """Forget it; once all is back, the note of the run that was taken back too."""
         source, place = opened(step, context)
         source.discard(place)
-        confirmed = context.results.get(f"{source.name}.confirm")
-        if confirmed is not None and confirmed.status == "done":
+        if is_done(f"{source.name}.confirm", context.results):
             forget_note(context.spec.state, step.params["run"], source.name)
         return {}
 

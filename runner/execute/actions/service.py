@@ -8,7 +8,7 @@ from runner.errors import PersonNeeded, StepFailed
 from runner.execute.actions.base import Outputs, Simple, typed
 from runner.execute.asking import environment_of
 from runner.execute.context import Context
-from runner.execute.journal import StepResult
+from runner.execute.journal import StepResult, is_done
 from runner.plan.model import Step
 from runner.prove.command import run_command
 from runner.spec.model import Service, Spec
@@ -47,7 +47,7 @@ class StopService(Simple):
     def observe(self, step: Step, context: Context, result: StepResult) -> str:
         """Done, unless it was started again since while a source is still to be swapped."""
         service = context.spec.services[step.params["service"]]
-        started = _status(context.results.get(f"{service.name}.start")) == "done"
+        started = is_done(f"{service.name}.start", context.results)
         swaps = [context.results.get(f"{name}.confirm") for name in service.sources]
         pending = any(one is not None and one.status != "done" for one in swaps)
         return "done" if result.status == "done" and not (started and pending) else "absent"
@@ -88,13 +88,7 @@ def _sound(name: str, context: Context) -> bool:
     swap = context.results.get(f"{name}.swap")
     if swap is None or swap.status in ("blocked", "skipped", "undone"):
         return True
-    if _status(context.results.get(f"{name}.unswap")) == "done":
-        return True
-    return _status(context.results.get(f"{name}.confirm")) == "done"
-
-
-def _status(result: StepResult | None) -> str:
-    return "pending" if result is None else result.status
+    return any(is_done(f"{name}.{verb}", context.results) for verb in ("unswap", "confirm"))
 
 
 def _lines(service: Service, command: str | None) -> list[str]:

@@ -12,7 +12,7 @@ from runner.errors import HoldfastError, Interrupted, StepFailed
 from runner.execute.actions.base import Outputs, Simple, Skipped
 from runner.execute.context import Context
 from runner.execute.copying import TargetFailed, Watched, target_failed
-from runner.execute.journal import StepResult
+from runner.execute.journal import StepResult, is_done
 from runner.execute.remembering import require_familiar
 from runner.plan.model import Plan, Step
 from runner.prove.artifacts import fingerprint_document
@@ -104,7 +104,7 @@ class CaptureSource(Simple):
         if wanted.items() <= there.items():
             return "done"
         publish = publishing(step, context.plan)
-        return "done" if publish and _is_done(publish, context) else "absent"
+        return "done" if publish and is_done(publish.id, context.results) else "absent"
 
 
 def capture_source(step: Step, context: Context, watched: Watched) -> Outputs:
@@ -171,18 +171,13 @@ def _places(step: Step, context: Context) -> list[str]:
 
 def _require_unpublished(step: Step, context: Context) -> None:
     publish = publishing(step, context.plan)
-    if publish is not None and _is_done(publish, context):
+    if publish is not None and is_done(publish.id, context.results):
         name = step.params["source"]
         raise StepFailed(
             f"{step.params['snapshot']} was published without {name}, and a snapshot is never "
             "changed.",
             remedy=f"Make a new one: holdfast backup --source {name}",
         )
-
-
-def _is_done(step: Step, context: Context) -> bool:
-    result = context.results.get(step.id)
-    return result is not None and result.done
 
 
 class RecordUnchanged(Simple):
