@@ -15,7 +15,7 @@ from typing import Any, Self
 from runner.errors import StepFailed
 from runner.source.redis_address import Address
 from runner.source.redis_replies import replies_in
-from runner.source.redis_tls import ASKED_FOR_NONE, open_tls
+from runner.source.redis_tls import ASKED_FOR_NONE, ASKED_FOR_TLS, open_tls
 
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 60.0  # without a byte, a server is given up
@@ -235,8 +235,9 @@ class RawConnection:
         else:
             why = f": {error.strerror or error}." if error else "."
             remedy = "Look into its log; it may have been stopped, or killed for its memory."
+            secure = isinstance(self._socket, ssl.SSLSocket)
             if not self._heard:
-                remedy = f"{remedy} One that speaks TLS alone needs `tls` or a rediss:// URL."
+                remedy += f" {ASKED_FOR_NONE if secure else ASKED_FOR_TLS}"
         return Unreachable(
             f"The Redis server at {self.where} has ended the connection{why}", remedy=remedy
         )

@@ -9,6 +9,7 @@ from runner.errors import StepFailed
 from runner.source.redis_address import Address, Tls
 from runner.trust import trusting
 
+ASKED_FOR_TLS = "One that speaks TLS alone needs `tls` or a rediss:// URL."
 ASKED_FOR_NONE = "It may want a client's certificate: `tls: {certificate: …, key: …}`."
 
 

@@ -90,9 +90,9 @@ def _is_change(path: Any, _mode: Any, flags: int) -> bool:
 
 
 def _telling(change: Callable[[str], None], name: str, real: Callable[..., Any]) -> Any:
-    def telling(descriptor: int, *arguments: Any) -> Any:
+    def telling(descriptor: int, *arguments: Any, **more: Any) -> Any:
         change(f"{name} {Path(f'/proc/self/fd/{descriptor}').readlink()}")
-        return real(descriptor, *arguments)
+        return real(descriptor, *arguments, **more)
 
     return telling
 
