@@ -58,6 +58,20 @@ def test_what_was_deleted_comes_back_beside_the_rest(service: RedisService) -> N
     service("status", status=0)
 
 
+def test_keys_that_stay_as_others_are_told(service: RedisService) -> None:
+    service("backup", status=0)
+    with service.server.connect() as client:
+        client.set("coins:1", 4711)
+    answer = service("restore", "--source", "cache", "--confirm", "cache", status=0)
+    assert "1 of them not as in the snapshot: 'coins:1'" in answer.stdout
+    assert "--existing overwrite" in answer.stdout
+    service(
+        *("restore", "--source", "cache", "--existing", "overwrite", "--confirm", "cache"), status=0
+    )
+    answer = service("restore", "--source", "cache", "--confirm", "cache", status=0)
+    assert "not as in the snapshot" not in answer.stdout
+
+
 def test_a_snapshot_replaces_everything(service: RedisService) -> None:
     service("backup", status=0)
     before = service.content

@@ -58,7 +58,7 @@ def _notes(plan: Plan, finished: Finished) -> Iterable[str]:
         quiet = result.status != "skipped" or result.reason in QUIET_REASONS
         if step.action == "notify.tell" and not quiet:
             yield f"{step.id}: {result.reason}"
-        if step.action == "recovery.prove":
+        if step.action in ("recovery.prove", "recovery.confirm"):
             for note in result.outputs.get("notes", ()):
                 yield f"{step.params['source']}: {note}"
 

@@ -245,8 +245,10 @@ class Source(Protocol):
     def swapped(self, place: Place) -> str:
         """How far the swap got: absent | partial | done."""
 
-    def confirm(self, place: Place) -> None:
-        """Raise StepFailed unless what was staged now stands at the destination and opens."""
+    def confirm(self, place: Place) -> Sequence[str]:
+        """Raise StepFailed unless what was staged now stands at the destination and opens; return
+        what a person should know of what stands beside it.
+        """
 
     def unswap(self, place: Place) -> None:
         """Put the safety copy back. Harmless where nothing was swapped."""

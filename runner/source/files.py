@@ -279,11 +279,12 @@ class FilesSource:
         layout = self._placing(place).find()
         return "absent" if layout is None else swap.progress(layout.record)
 
-    def confirm(self, place: Place) -> None:
+    def confirm(self, place: Place) -> Sequence[str]:
         """Raise StepFailed unless every root that was staged now stands at its place."""
         from runner.source.files_swap import confirm_in
 
         confirm_in(self._placing(place).find())
+        return ()
 
     def unswap(self, place: Place) -> None:
         """Put the safety copies back."""

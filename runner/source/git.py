@@ -263,7 +263,7 @@ class GitSource:
         """How far the swap got: absent | partial | done."""
         return swap.progress(self._staging(place).record)
 
-    def confirm(self, place: Place) -> None:
+    def confirm(self, place: Place) -> Sequence[str]:
         """Raise StepFailed unless the destination has the staged refs, HEAD and tracked files."""
         live = self._live(place)
         recorded = self._staging(place).read()
@@ -271,7 +271,7 @@ class GitSource:
         if repository is None or refs_state(repository) != recorded["refs"]:
             raise StepFailed(f"{live} does not have the refs that were restored.")
         if repository.bare:
-            return
+            return ()
         expected = {bytes.fromhex(one) for one in recorded["final"]}
         changed = expected ^ set(tracked_changes(repository.environment, live))
         wrong = [
@@ -282,6 +282,7 @@ class GitSource:
             raise StepFailed(
                 f"{len(wrong)} tracked files in {live} are not as restored: {min(wrong)!r}."
             )
+        return ()
 
     def unswap(self, place: Place) -> None:
         """Put back what was exchanged; untracked files were never touched."""

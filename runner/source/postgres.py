@@ -291,11 +291,12 @@ class PostgresSource:
         states = (postgres_in_place.progress(spot), postgres_swap.progress(spot))
         return next((one for one in states if one != "absent"), "absent")
 
-    def confirm(self, place: Place) -> None:
+    def confirm(self, place: Place) -> Sequence[str]:
         """Raise StepFailed unless the restored databases bear the live names, and open."""
         spot = Spot.of(self.server, place)
         note = spot.note()
         (postgres_in_place if note and note.in_place else postgres_swap).confirm(spot)
+        return ()
 
     def unswap(self, place: Place) -> None:
         """Give what was live its names back."""

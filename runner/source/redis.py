@@ -237,11 +237,13 @@ class RedisSource:
 
         return swapped(self._spot(place))
 
-    def confirm(self, place: Place) -> None:
-        """Raise StepFailed unless every key that was restored is there, as it was."""
+    def confirm(self, place: Place) -> Sequence[str]:
+        """Raise StepFailed unless every key that was restored is there, as it was; return which
+        stayed as others.
+        """
         from runner.source.redis_confirm import confirm
 
-        confirm(self._spot(place))
+        return confirm(self._spot(place))
 
     def unswap(self, place: Place) -> None:
         """Remove what was brought in, and put the safety copy's keys back."""

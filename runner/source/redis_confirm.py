@@ -18,7 +18,7 @@ from runner.source.redis_connect import RawConnection, connect
 from runner.source.redis_file import TAIL, Summary, chunks, summarize
 from runner.source.redis_fingerprint import compare, fingerprint, of_keys
 from runner.source.redis_live import count_keys, evicted
-from runner.source.redis_load import RESTORED, Counts
+from runner.source.redis_load import RESTORED, SKIPPED, Counts
 from runner.source.redis_rdb import Entry
 from runner.source.redis_spot import Spot
 from runner.source.redis_swap import FILE, swapped
@@ -29,28 +29,30 @@ SHORTEST_SECONDS = 30.0  # for two looks at all of the content
 EXPIRED_SECONDS = 2.0  # servers' clocks are told apart by less
 
 
-def confirm(spot: Spot) -> None:
-    """Raise StepFailed unless all that was restored stands at the destination."""
+def confirm(spot: Spot) -> list[str]:
+    """Raise StepFailed unless all that was restored stands at the destination; return which keys
+    were there before and are others than in the snapshot.
+    """
     if swapped(spot) != "done":
         raise StepFailed(f"What was restored of {spot.name} does not stand in its place yet.")
-    for one in redis_members.known(spot):
-        _confirm(one)
+    return [told for one in redis_members.known(spot) for told in _confirm(one)]
 
 
-def _confirm(spot: Spot) -> None:
+def _confirm(spot: Spot) -> list[str]:
     with ExitStack() as stack:
         live = stack.enter_context(connect(spot.address))
         scratch = spot.scratch
         loaded = None if scratch is None else stack.enter_context(connect(scratch.address))
         if spot.place.running:
-            return  # whoever writes there may have changed any key since
+            return []  # whoever writes there may have changed any key since
         if (spot.progress() or {})["way"] == FILE:
             _equal(spot, live, loaded)
-            return
-        wrong = list(_wrong(spot, live, loaded))
+            return []
+        wrong = list(_wrong(spot, live, loaded, RESTORED))
+        other = list(_wrong(spot, live, loaded, SKIPPED))
         extra, lost = _extra(spot, live), _evicted(spot, live)
     if wrong:
-        named = ", ".join(repr(key)[1:] for key in wrong[:MOST_NAMED])
+        named = _named(wrong)
         raise StepFailed(
             f"{len(wrong):,} keys at {live.where} are not as they were restored: {named}.",
             remedy="Does somebody write there, or does it evict keys (maxmemory-policy)? "
@@ -66,6 +68,15 @@ def _confirm(spot: Spot) -> None:
             f"{extra:,} keys at {live.where} came into being while it was restored.",
             remedy="Stop the app that writes there, or restore with --live.",
         )
+    told = (
+        f"keys that were at {live.where} stay as they were there, {len(other):,} of them not as in "
+        f"the snapshot: {_named(other)}. `restore` with `--existing overwrite` replaces such keys."
+    )
+    return [told] if other else []
+
+
+def _named(keys: Sequence[bytes]) -> str:
+    return ", ".join(repr(key)[1:] for key in keys[:MOST_NAMED])
 
 
 def _equal(spot: Spot, live: RawConnection, loaded: RawConnection | None) -> None:
@@ -90,15 +101,18 @@ def _equal(spot: Spot, live: RawConnection, loaded: RawConnection | None) -> Non
         )
 
 
-def _wrong(spot: Spot, live: RawConnection, loaded: RawConnection | None) -> Iterator[bytes]:
+def _wrong(
+    spot: Spot, live: RawConnection, loaded: RawConnection | None, outcome: bytes
+) -> Iterator[bytes]:
+    """The keys of one outcome that are not there as in the snapshot."""
     for number, form in enumerate(spot.noted().forms):
         outcomes = spot.outcomes(number).read_bytes()
         at = 0
         for entries in summarize(chunks(spot.file(number)), form, Summary()):
             here = zip(entries, outcomes[at : at + len(entries)], strict=True)
             at += len(entries)
-            restored = [entry for entry, outcome in here if outcome == RESTORED[0]]
-            for some in _some(restored):
+            concerned = [entry for entry, had in here if had == outcome[0]]
+            for some in _some(concerned):
                 yield from _differing(some, live, loaded)
 
 

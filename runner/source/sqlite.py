@@ -190,9 +190,10 @@ class SqliteSource:
         """How far the swap got."""
         return sqlite_place.swapped(self._spot(place))
 
-    def confirm(self, place: Place) -> None:
+    def confirm(self, place: Place) -> Sequence[str]:
         """Raise StepFailed unless the restored file is live and opens."""
         sqlite_place.confirm(self._spot(place))
+        return ()
 
     def unswap(self, place: Place) -> None:
         """Put the safety copy back."""

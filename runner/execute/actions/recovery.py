@@ -165,12 +165,12 @@ class Confirm(Simple):
     def perform(self, step: Step, context: Context) -> Outputs:
         """Confirm, or raise so that the swap is undone."""
         source, place = opened(step, context)
-        source.confirm(place)
+        notes = list(source.confirm(place))
         if context.scratch is None:
             note_kept(source, place, step, context)
         mirror_restored(source.name, context)
         context.reread_spec(lambda: env_file_values(context))
-        return {}
+        return {"notes": notes}
 
 
 class Unswap(Simple):
