@@ -72,6 +72,16 @@ def test_keys_that_stay_as_others_are_told(service: RedisService) -> None:
     assert "not as in the snapshot" not in answer.stdout
 
 
+def test_doctor_tells_of_databases_that_may_be_of_others(service: RedisService) -> None:
+    service.server.empty()
+    with service.server.connect() as client:
+        client.set("mine", 1)
+    assert "other projects" not in service("doctor").stdout
+    with service.server.connect(db=5) as client:
+        client.set("of another project", 1)
+    assert "5 hold keys beside 0" in service("doctor").stdout
+
+
 def test_a_snapshot_replaces_everything(service: RedisService) -> None:
     service("backup", status=0)
     before = service.content

@@ -29,12 +29,25 @@ def examine(server: Address, options: Mapping[str, Any]) -> Iterator[Examined]:
         with connect(server) as connection:
             version = redis_live.version(connection)
             yield Examined("server", "ok", f"{version}: {server.url}")
+            yield from _others(connection, server.database)
             if options.get("method") != "keys":
                 yield from _rights(connection, _CAPTURE)
             yield from _rights(connection, _RESTORE)
     except HoldfastError as error:
         yield Examined("server", "FAIL", f"{error.message} {error.remedy}".strip())
     yield scratch()
+
+
+def _others(connection: RawConnection, named: int) -> Iterator[Examined]:
+    """What lies beside the database that the spec names, and whose it may be."""
+    others = sorted(redis_live.count_keys(connection).keys() - {named})
+    if others:
+        yield Examined(
+            "databases",
+            "warn",
+            f"{', '.join(map(str, others))} hold keys beside {named}: all databases are backed up, "
+            "restored and put back together, also those of other projects",
+        )
 
 
 def scratch() -> Examined:
