@@ -109,7 +109,7 @@ def backup(
     for name in sources:
         spec.source(name)
     dues = wanted_policies(spec, catalog, session.facts.now, policies, only_due=only_due)
-    dues = [due for due in dues if not sources or set(sources) & set(due.policy.sources)]
+    dues = [due for due in dues if not sources or set(sources) & set(due.sources)]
     if not dues and not only_due:
         raise UsageError("No policy covers what was asked for.", remedy="See `policies:`.")
     lazy = [due.policy for due in dues if due.policy.skip_unchanged]

@@ -22,6 +22,7 @@ class Due:
 
     policy: Policy
     reason: str
+    sources: Sequence[str]  # those to capture
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _policy_steps(
     spec: Spec, facts: Facts, catalog: Catalog, wanted: Wanted, due: Due, link: _Link
 ) -> list[Step]:
     policy, snapshot = due.policy, link.snapshot
-    names = [name for name in policy.sources if not wanted.sources or name in wanted.sources]
+    names = [name for name in due.sources if not wanted.sources or name in wanted.sources]
     # What cannot even be read now is tried last.
     places = sorted(policy.targets, key=lambda name: name in catalog.unreachable)
     captures = [_capture(spec, facts, wanted, due, snapshot, name, places) for name in names]

@@ -24,9 +24,9 @@ def wanted_policies(
     """
     chosen = considered(spec, names, only_due=only_due)
     if not only_due:
-        return [Due(policy, _reason(catalog, policy, now)) for policy in chosen]
-    dues = [(policy, due_reason(spec, catalog, policy, now)) for policy in chosen]
-    return [Due(policy, reason) for policy, reason in dues if reason is not None]
+        return [Due(one, _reason(catalog, one, now), one.sources) for one in chosen]
+    dues = [due(spec, catalog, policy, now) for policy in chosen]
+    return [one for one in dues if one is not None]
 
 
 def considered(spec: Spec, names: Collection[str], *, only_due: bool) -> list[Policy]:
@@ -45,22 +45,28 @@ def considered(spec: Spec, names: Collection[str], *, only_due: bool) -> list[Po
     return named if names else scheduled or named
 
 
-def due_reason(spec: Spec, catalog: Catalog, policy: Policy, now: datetime) -> str | None:
-    """Why a policy's time has come; None when it has not.
+def due(spec: Spec, catalog: Catalog, policy: Policy, now: datetime) -> Due | None:
+    """A policy whose time has come; None when it has not.
 
-    A run that failed or left a source out does not count: it is tried again.
+    A run that failed does not count: it is tried again. Of one that left sources out, only those
+    are: each try would read all the others anew, and push their older snapshots out of retention.
     """
     if policy.schedule is None:
         return None
-    newest = last_complete(catalog, policy)
-    if newest is None:
-        return "due: it has no complete snapshot yet"
     latest = Schedule.parse(policy.schedule, spec.timezone).last_before(now)
-    if newest.created_at - now > FUTURE:
-        return "due: its newest complete snapshot is dated in the future, by a wrong clock"
-    if newest.created_at >= latest:
+    newest = last_complete(catalog, policy)
+    if newest is not None and newest.created_at - now > FUTURE:
+        reason = "due: its newest complete snapshot is dated in the future, by a wrong clock"
+        return Due(policy, reason, policy.sources)
+    if newest is not None and newest.created_at >= latest:
         return None
-    return f"due since {latest.isoformat()}: {_age(newest, now)}"
+    left_out = _left_out(catalog, policy, latest, now)
+    if left_out is not None:
+        reason = f"due since {latest.isoformat()}: the snapshot taken then lacks it"
+        return Due(policy, reason, left_out) if left_out else None
+    if newest is None:
+        return Due(policy, "due: it has no complete snapshot yet", policy.sources)
+    return Due(policy, f"due since {latest.isoformat()}: {_age(newest, now)}", policy.sources)
 
 
 def next_due(spec: Spec, catalog: Catalog, policy: Policy, now: datetime) -> datetime | None:
@@ -68,12 +74,26 @@ def next_due(spec: Spec, catalog: Catalog, policy: Policy, now: datetime) -> dat
     if policy.schedule is None:
         return None
     schedule = Schedule.parse(policy.schedule, spec.timezone)
-    newest = last_complete(catalog, policy)
-    if newest is None:
-        return now
     latest = schedule.last_before(now)
-    fresh = latest <= newest.created_at <= now + FUTURE
-    return schedule.next_after(now) if fresh else latest
+    newest = last_complete(catalog, policy)
+    fresh = newest is not None and latest <= newest.created_at <= now + FUTURE
+    left_out = _left_out(catalog, policy, latest, now)
+    if fresh or left_out == []:
+        return schedule.next_after(now)
+    return now if newest is None and left_out is None else latest
+
+
+def _left_out(catalog: Catalog, policy: Policy, since: datetime, now: datetime) -> list[str] | None:
+    """The sources that no snapshot since then has, where one of these left any out; else None."""
+    tried = [
+        one
+        for one in catalog.snapshots
+        if one.policy == policy.name and since <= one.created_at <= now + FUTURE
+    ]
+    if not any(one.missing for one in tried):
+        return None
+    covered = {name for one in tried for name in one.covers}
+    return [name for name in policy.sources if name not in covered]
 
 
 def last_complete(catalog: Catalog, policy: Policy) -> Snapshot | None:
