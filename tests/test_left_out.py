@@ -23,6 +23,8 @@ def test_only_what_was_left_out_is_tried_again(tmp_path: Path) -> None:
     (second,) = program.json("backup", "--due")["snapshots"]
     assert {one["source"] for one in second["artifacts"]} == {"db"}
     assert program.json("backup", "--due")["snapshots"] == []
+    results = program.json("verify", "--target", "disk")["results"]
+    assert {one["source"] for one in results} == {"db", "config", "code"}
     assert program.json("status")["policies"][0]["next_due"] > second["taken_at"]
     service.destroy()
     program("dr-restore", "--confirm", "quaybot", status=0)

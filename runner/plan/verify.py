@@ -66,26 +66,21 @@ def _asked(
 
 
 def _newest(spec: Spec, catalog: Catalog, sources: Sequence[str]) -> list[Snapshot]:
-    """The newest snapshot of each policy at each target, or of each source there where some are
-    asked for: the newest of all may lack it. And those that hold its content.
+    """The newest snapshot of each policy at each target, and of each source there that it lacks;
+    or only of those that are asked for. And those that hold its content.
     """
     found: dict[str, Snapshot] = {}
-    each: Sequence[str | None] = sources or [None]
-    for policy, target, wanted in product(spec.policies, spec.targets, each):
-        newest = next(
-            (
-                one
-                for one in catalog.at_target(target)
-                if one.policy == policy and (wanted is None or wanted in one.covers)
-            ),
-            None,
-        )
-        if newest is not None:
-            found[newest.id] = newest
-            for source in newest.unchanged:
-                holder = catalog.holder(newest, source)
-                if holder is not None:
-                    found[holder.id] = holder
+    for policy, target in product(spec.policies.values(), spec.targets):
+        held = [one for one in catalog.at_target(target) if one.policy == policy.name]
+        each: Sequence[str | None] = sources or [None, *policy.sources]
+        for wanted in each:
+            newest = next((one for one in held if wanted is None or wanted in one.covers), None)
+            if newest is not None:
+                found[newest.id] = newest
+                for source in newest.unchanged:
+                    holder = catalog.holder(newest, source)
+                    if holder is not None:
+                        found[holder.id] = holder
     return list(found.values())
 
 
