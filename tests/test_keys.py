@@ -42,3 +42,22 @@ def test_status_warns_until_the_identity_was_tried(tmp_path: Path) -> None:
     assert WARNING in holdfast("status").stdout
     holdfast("verify", "--level", "readable", "--identity", tmp_path / "safe" / "key", status=0)
     assert WARNING not in holdfast("status").stdout
+
+
+def test_a_drill_counts_although_what_it_opened_was_pruned(tmp_path: Path) -> None:
+    recipient = Inside(tmp_path).json("keygen", "--out", "safe/key")["recipient"]
+    plain = SPEC.replace("last: 3", "last: 1")
+    service = Service(tmp_path / "service", plain).build()
+    holdfast = Inside(service.folder)
+    holdfast("backup", status=0)
+    holdfast("drill", status=0)
+    spec = plain + f"encryption: {{recipients: [{recipient}]}}\n"
+    (service.folder / "backup.yaml").write_text(spec)
+    holdfast("backup", status=0)
+    assert WARNING in holdfast("status").stdout, "nothing was encrypted then"
+    holdfast("drill", "--identity", tmp_path / "safe" / "key", status=0)
+    (opened, *_) = holdfast.json("list")["snapshots"]
+    for _ in range(2):
+        holdfast("backup", status=0)
+    assert opened["id"] not in {one["id"] for one in holdfast.json("list")["snapshots"]}
+    assert WARNING not in holdfast("status").stdout

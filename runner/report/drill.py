@@ -206,11 +206,13 @@ def _record(
     session, spec = drilled.session, drilled.session.spec
     at = session.facts.now
     sizes = {name: one["bytes"] for name, one in facts["snapshots"].items()}
+    drilled_from = {one["id"] for one in facts["snapshots"].values()}
     details = {
         "rto": facts["rto"],
         "scenario": facts["scenario"],
         "bytes": {name: size for name, size in sizes.items() if size is not None},
         "sources": facts["sources"],
+        "encrypted": any(one.encrypted for one in catalog.snapshots if one.id in drilled_from),
         "report_sha256": hashes[f"{drilled.run}.json"],
         "reports": dict(hashes),
     }
