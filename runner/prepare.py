@@ -10,7 +10,7 @@ from typing import Any
 from runner.errors import HoldfastError, PersonNeeded, UsageError
 from runner.execute.ending import Finished
 from runner.execute.lost_values import Holder, lost_values, sources_of_lost_files
-from runner.execute.remembering import missing_links
+from runner.execute.remembering import made_elsewhere, missing_links
 from runner.execute.session import Session
 from runner.execute.since import Overtaken
 from runner.plan.choose import LATEST, Asked, Choice, choose
@@ -157,6 +157,9 @@ def wanted_recovery(
         f"{gap.snapshot} at {gap.target}: {gap.reason}."
         for gap in (missing_links(session.spec, catalog) if session.remembers else ())
     ]
+    here = session.remembers and profile == session.spec.profile
+    if here and (other := made_elsewhere(session.spec, catalog)):
+        doubts.append(other)
     return WantedRecovery(kind, choices, profile, doubts=tuple(doubts))
 
 

@@ -96,6 +96,21 @@ def fading_links(spec: Spec, catalog: Catalog) -> list[Gap]:
     return [one for one in gaps if one.target in known and known[one.target].id == one.snapshot]
 
 
+def made_elsewhere(spec: Spec, catalog: Catalog) -> str | None:
+    """A sentence where the newest snapshot is not from here, although earlier ones are: two
+    projects of one name would be restored in each other's place.
+    """
+    own = max((link.sequence for link in recall(spec).values()), default=None)
+    newest = next((one for one in catalog.snapshots if one.rekeyed is None), None)
+    if own is None or newest is None or newest.sequence <= own:
+        return None
+    return (
+        f"{newest.id}, made on {newest.host}, is newer than what was written from {spec.folder}: "
+        f"another folder or machine backs up as {spec.project} ({spec.profile}) too. If it is "
+        "another project, give it a name of its own: a recovery takes the newest snapshot."
+    )
+
+
 def guards(spec: Spec, catalog: Catalog) -> list[Guard]:
     """What protects each target that could be read against being set back."""
     known = recall(spec)

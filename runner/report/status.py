@@ -11,7 +11,7 @@ from runner.errors import HoldfastError, UsageError
 from runner.execute import journal
 from runner.execute.journal import RunState
 from runner.execute.recoveries import HalfDone, half_done, killed_recoveries, resume_line
-from runner.execute.remembering import missing_links
+from runner.execute.remembering import made_elsewhere, missing_links
 from runner.execute.session import Session
 from runner.plan.due import next_due
 from runner.plan.outstanding import behind, damage, whole_at
@@ -48,9 +48,13 @@ def judge(session: Session) -> Outcome:
         "targets": _targets(session, catalog),
         "forecasts": outlook(session.spec, known),
     }
-    of_keys = (known.unopened, not_for_the_declared(session.spec, catalog))
+    others = (
+        known.unopened,
+        not_for_the_declared(session.spec, catalog),
+        made_elsewhere(session.spec, catalog),
+    )
     lacking = () if catalog.unreachable else _without_snapshot(data["sources"])
-    data["warnings"] = [*lacking, *warnings(data["forecasts"]), *filter(None, of_keys)]
+    data["warnings"] = [*lacking, *warnings(data["forecasts"]), *filter(None, others)]
     troubles = list(_troubles(session, data, catalog))
     code = min((number for number, _ in troubles), default=0)
     words = tuple(_typeable(message, session.call.again) for _, message in troubles)
