@@ -50,7 +50,7 @@ def backup(
 def verify(
     flags: Flags,
     *,
-    snapshot: str = journeys.LATEST,
+    snapshot: str = "latest",
     level: str = "",
     source: tuple[str, ...] = (),
     target: tuple[str, ...] = (),

@@ -75,7 +75,7 @@ def ls(
     flags: Flags,
     *,
     source: str = "",
-    snapshot: str = journeys.LATEST,
+    snapshot: str = "latest",
     at: str = "",
     include: tuple[str, ...] = (),
 ) -> Outcome:
