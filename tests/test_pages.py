@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools import ROOT, require_program, run
+from tests.tools import ROOT, blocks, require_program, run
 
 pytestmark = pytest.mark.slow
 
-BLOCK = re.compile(r"^```(sh|yaml)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 PLACES = re.compile(r"(?<![\w.])/(etc/holdfast|mnt|media|srv|tmp)(?=/)")
 SERVICE = """\
 version: 1
@@ -27,11 +26,10 @@ targets:
 """
 
 
-def blocks(page: str, language: str, root: Path) -> list[str]:
+def page_blocks(page: str, fence: str, root: Path) -> list[str]:
     """The blocks of a page, with the places that they name below `root`."""
     text = (ROOT / "docs/how-to" / page).read_text()
-    found = [block for kind, block in BLOCK.findall(text) if kind == language]
-    return [PLACES.sub(rf"{root}/\1", block) for block in found]
+    return [PLACES.sub(rf"{root}/\1", block) for block in blocks(text, fence)]
 
 
 def typed(folder: Path, *lines: str) -> str:
@@ -60,7 +58,7 @@ def test_one_file_a_row_and_a_commit_come_back(tmp_path: Path) -> None:
     typed(folder, "holdfast backup")
     (folder / "config/bot.toml").write_text("broken\n")
     typed(folder, 'sqlite3 data/quaybot.db "delete from players"')
-    beside, in_place, parts, stored = blocks("restore-one-file.md", "sh", tmp_path)
+    beside, in_place, parts, stored = page_blocks("restore-one-file.md", "sh", tmp_path)
     beside = beside.replace(' --at "2026-11-20 02:00"', "").replace("diff ", "! diff ")
     typed(folder, beside, in_place, "diff ../tmp/restored/config/bot.toml config/bot.toml", parts)
     typed(folder, 'test "$(sqlite3 data/quaybot.db "select name from players")" = ines')
@@ -70,8 +68,8 @@ def test_one_file_a_row_and_a_commit_come_back(tmp_path: Path) -> None:
 
 
 def test_what_is_encrypted_anew_opens_with_the_new_key_alone(tmp_path: Path) -> None:
-    make, rekey, by_hand = blocks("encrypt.md", "sh", tmp_path)
-    (spec,) = blocks("encrypt.md", "yaml", tmp_path)
+    make, rekey, by_hand = page_blocks("encrypt.md", "sh", tmp_path)
+    (spec,) = page_blocks("encrypt.md", "yaml", tmp_path)
     folder = service(tmp_path, spec)
     recipient = "export BACKUP_RECIPIENT=$(age-keygen -y {key})".format
     keys = tmp_path / "mnt/keys"
@@ -89,8 +87,8 @@ def test_what_is_encrypted_anew_opens_with_the_new_key_alone(tmp_path: Path) -> 
 
 
 def test_a_signed_snapshot_is_checked_by_hand(tmp_path: Path) -> None:
-    make, by_hand = blocks("sign-snapshots.md", "sh", tmp_path)
-    (spec,) = blocks("sign-snapshots.md", "yaml", tmp_path)
+    make, by_hand = page_blocks("sign-snapshots.md", "sh", tmp_path)
+    (spec,) = page_blocks("sign-snapshots.md", "yaml", tmp_path)
     folder = service(tmp_path, spec)
     # Here there is one user, and the folder is there.
     alone = re.sub(r"sudo -u \w+ ", "", make.partition("\n")[2])

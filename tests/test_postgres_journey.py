@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from runner.owner import Owner, alive
 from tests.postgres_server import PASSWORD, Database, Servers, fresh_database
 from tests.postgres_service import PostgresService, content, databases
 from tests.source.postgres_sample import EVIL, quoted
-from tests.tools import run
+from tests.tools import blocks, run
 
 DEADLINE_SECONDS = 60.0
 CHECKS = {
@@ -281,11 +280,6 @@ def test_a_killed_restore_is_taken_back_or_finished(service: PostgresService, wh
     service("restore", "--source", "db", "--confirm", "db", status=0)
     assert content(database) == before
     assert service.leftovers() == []
-
-
-def blocks(text: str, fence: str) -> list[str]:
-    """The blocks of a Markdown text that are fenced as exactly `fence`."""
-    return re.findall(rf"^```{fence}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("where", ["the same server", "an empty server of a newer major"])

@@ -28,8 +28,7 @@ from tests.source.postgres_restored import (
     players,
     proven,
 )
-from tests.test_postgres_journey import blocks
-from tests.tools import run
+from tests.tools import blocks, run
 
 MORE = """
 CREATE TABLE sales (id int GENERATED ALWAYS AS IDENTITY, day date, net numeric,

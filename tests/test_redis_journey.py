@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import time
@@ -17,7 +16,7 @@ from runner.owner import alive
 from tests.redis_server import PASSWORD, RedisServer, running
 from tests.redis_service import CHECKS, RECOVERY, RedisService
 from tests.source.redis_sample import look
-from tests.tools import require_program, run
+from tests.tools import blocks, require_program, run
 
 DEADLINE_SECONDS = 60.0
 
@@ -205,11 +204,6 @@ def test_a_killed_restore_is_taken_back_or_finished(service: RedisService, exist
         assert client.mget(keys) == [str(number).encode() for number in range(50_000)]
     assert service.scratch_servers() == []
     assert service.leftovers() == []
-
-
-def blocks(text: str, fence: str) -> list[str]:
-    """The blocks of a Markdown text that are fenced as exactly `fence`."""
-    return re.findall(rf"^```{fence}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("log", ["no", "yes"], ids=["rdb", "appendonly"])

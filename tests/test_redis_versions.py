@@ -9,8 +9,7 @@ import pytest
 
 from tests.redis_server import RedisServer, redis_6, redis_8, running, valkey
 from tests.redis_service import CHECKS, RECOVERY, RedisService
-from tests.test_redis_journey import blocks
-from tests.tools import Program, cannot_run, require_program, run
+from tests.tools import Program, blocks, cannot_run, require_program, run
 
 Find = Callable[[], str]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,11 @@ def cannot_run(why: str) -> NoReturn:
     if os.environ.get(REQUIRE):
         pytest.fail(why, pytrace=False)
     pytest.skip(why, allow_module_level=True)
+
+
+def blocks(text: str, fence: str = "sh") -> list[str]:
+    """The blocks of a Markdown text that are fenced as exactly `fence`."""
+    return re.findall(rf"^```{fence}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)

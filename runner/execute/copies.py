@@ -14,7 +14,7 @@ from runner.execute.verifying import record
 from runner.plan.model import Step
 from runner.prove.artifacts import SnapshotArtifacts
 from runner.prove.levels import Finding
-from runner.prove.stored import look, own_problems
+from runner.prove.stored import look, require_whole
 from runner.registry import open_source
 from runner.source import Fingerprint
 from runner.store.catalog import read_manifest
@@ -175,7 +175,8 @@ def _checked(target_name: str, step: Step, context: Context) -> SnapshotArtifact
     artifacts = _artifacts_at(target_name, step, context)
     known = _known_as(target_name, step)
     if known not in context.whole:
-        _require_own_files(target_name, step, context)
+        folder = look(context.target(target_name), context.spec.project, *known[1:])
+        require_whole(folder, context.signers())
         context.whole.add(known)
     return artifacts
 
@@ -209,13 +210,3 @@ def _artifacts_at(target_name: str, step: Step, context: Context) -> SnapshotArt
         progress=context.progress(step),
         compared_later=open_source(spec.source(params["source"])).compares_content,
     )
-
-
-def _require_own_files(target_name: str, step: Step, context: Context) -> None:
-    """Raise StepFailed unless the manifest, SHA256SUMS and RESTORE.md are as they were written."""
-    spec, params = context.spec, step.params
-    target = context.target(target_name)
-    folder = look(target, spec.project, params["profile"], params["snapshot"])
-    problems = own_problems(folder, context.signers())
-    if problems:
-        raise Damaged(target_name, params["snapshot"], "; ".join(problems))

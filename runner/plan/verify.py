@@ -69,19 +69,17 @@ def _newest(spec: Spec, catalog: Catalog, sources: Sequence[str]) -> list[Snapsh
     """The newest snapshot of each policy at each target, and of each source there that it lacks;
     or only of those that are asked for. And those that hold its content.
     """
-    found: dict[str, Snapshot] = {}
+    newest: dict[str, Snapshot] = {}
     for policy, target in product(spec.policies.values(), spec.targets):
         held = [one for one in catalog.at_target(target) if one.policy == policy.name]
         each: Sequence[str | None] = sources or [None, *policy.sources]
         for wanted in each:
-            newest = next((one for one in held if wanted is None or wanted in one.covers), None)
-            if newest is not None:
-                found[newest.id] = newest
-                for source in newest.unchanged:
-                    holder = catalog.holder(newest, source)
-                    if holder is not None:
-                        found[holder.id] = holder
-    return list(found.values())
+            found = next((one for one in held if wanted is None or wanted in one.covers), None)
+            if found is not None:
+                newest[found.id] = found
+    holders = (catalog.holder(one, name) for one in newest.values() for name in one.unchanged)
+    held_by = {one.id: one for one in holders if one is not None}
+    return list((newest | held_by).values())
 
 
 def _step(

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from runner.errors import StepFailed, UsageError
+from runner.errors import UsageError
 from runner.store.manifests import parse_manifest
 from runner.store.records import ODD
 from runner.store.signature import SIGNATURE, Signers, unsigned
@@ -84,14 +84,10 @@ def own_problems(
 
 
 def require_whole(folder: Folder, signers: Signers | None) -> None:
-    """Raise StepFailed where something is wrong with the files that belong to no source."""
+    """Raise Damaged where something is wrong with the files that belong to no source."""
     problems = own_problems(folder, signers)
     if problems:
-        raise StepFailed(
-            f"The snapshot {folder.manifest.id} at {folder.target.name} is damaged: "
-            f"{'; '.join(problems)}.",
-            remedy="Give another --from, or an earlier --snapshot.",
-        )
+        raise Damaged(folder.target.name, folder.manifest.id, "; ".join(problems))
 
 
 def file_problem(

@@ -210,9 +210,10 @@ def load(
         arguments.append("--no-tablespaces")
     jobs = 1 if one_by_one else max(1, min(MOST_JOBS, os.cpu_count() or 1))
     several = jobs > 1 and unpacked is None and not server.exec
+    passing_over = _passing_over if goes_on else contextlib.nullcontext
     with _explained(several=several):
         if server.exec:
-            with _passing_over(server, lacking=goes_on):
+            with passing_over(server):
                 postgres_behind.restore(server, programs, dump, listed, arguments)
             return
         if listed is not None:
@@ -221,10 +222,10 @@ def load(
         if unpacked is not None:
             first, *passes = _PASSES
             whole = [] if goes_on else ["--single-transaction"]
-            with _passing_over(server, lacking=goes_on):
+            with passing_over(server):
                 _feed(server, programs, [*arguments, *first, *whole], unpacked)
         for sections in passes:
-            with _passing_over(server, lacking=goes_on):
+            with passing_over(server):
                 run_client(
                     server, programs, "pg_restore",
                     *arguments, *sections, f"--jobs={jobs}", str(dump),
@@ -247,13 +248,13 @@ def _prepared(server: Server, needed: Mapping[str, str]) -> tuple[Server, bool]:
 
 
 @contextlib.contextmanager
-def _passing_over(server: Server, *, lacking: bool) -> Iterator[None]:
+def _passing_over(server: Server) -> Iterator[None]:
     """Let pg_restore fail at the setting that the server lacks, and at nothing else."""
     try:
         yield
     except ServerSaid as error:
         failed = error.__cause__
-        if not lacking or not isinstance(failed, CommandFailed):
+        if not isinstance(failed, CommandFailed):
             raise
         words = _NO_MATTER.sub("", failed.outcome.stderr)
         left = _TO_ITS_END.sub("", words)

@@ -48,13 +48,11 @@ def _confirm(spot: Spot) -> list[str]:
         if (spot.progress() or {})["way"] == FILE:
             _equal(spot, live, loaded)
             return []
-        wrong = list(_wrong(spot, live, loaded, RESTORED))
-        other = list(_wrong(spot, live, loaded, SKIPPED))
+        wrong, other = _wrong(spot, live, loaded)
         extra, lost = _extra(spot, live), _evicted(spot, live)
     if wrong:
-        named = _named(wrong)
         raise StepFailed(
-            f"{len(wrong):,} keys at {live.where} are not as they were restored: {named}.",
+            f"{len(wrong):,} keys at {live.where} are not as they were restored: {_named(wrong)}.",
             remedy="Does somebody write there, or does it evict keys (maxmemory-policy)? "
             "Stop the app, or restore with --live.",
         )
@@ -102,18 +100,21 @@ def _equal(spot: Spot, live: RawConnection, loaded: RawConnection | None) -> Non
 
 
 def _wrong(
-    spot: Spot, live: RawConnection, loaded: RawConnection | None, outcome: bytes
-) -> Iterator[bytes]:
-    """The keys of one outcome that are not there as in the snapshot."""
+    spot: Spot, live: RawConnection, loaded: RawConnection | None
+) -> tuple[list[bytes], list[bytes]]:
+    """The keys that are not there as in the snapshot: of those restored, and of those skipped."""
+    restored: list[bytes] = []
+    skipped: list[bytes] = []
     for number, form in enumerate(spot.noted().forms):
         outcomes = spot.outcomes(number).read_bytes()
         at = 0
         for entries in summarize(chunks(spot.file(number)), form, Summary()):
-            here = zip(entries, outcomes[at : at + len(entries)], strict=True)
+            here = list(zip(entries, outcomes[at : at + len(entries)], strict=True))
             at += len(entries)
-            concerned = [entry for entry, had in here if had == outcome[0]]
-            for some in _some(concerned):
-                yield from _differing(some, live, loaded)
+            for outcome, wrong in ((RESTORED, restored), (SKIPPED, skipped)):
+                for some in _some([entry for entry, had in here if had == outcome[0]]):
+                    wrong.extend(_differing(some, live, loaded))
+    return restored, skipped
 
 
 def _some(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
