@@ -150,6 +150,13 @@ def test_a_restore_of_the_database_moves_nothing_else(stack: tuple[Service, Stea
     assert service.observe() == before
 
 
+def backed_up_names(service: Service, holdfast: Steady) -> list[str]:
+    """What a backup holds now, but for what SQLite has beside a file while that is read."""
+    holdfast("backup", status=0)
+    names = stored_names(snapshots(service)[-1], service.folder)
+    return sorted(name for name in names if not name.endswith(("-wal", "-shm")))
+
+
 def test_a_recovery_brings_all_back_and_loses_nothing(stack: tuple[Service, Steady]) -> None:
     service, holdfast = stack
     before = service.observe()
@@ -165,9 +172,8 @@ def test_a_recovery_brings_all_back_and_loses_nothing(stack: tuple[Service, Stea
     assert (service.folder / "config" / "app.toml").read_text() == "name = 'quay'\n"
     assert service.leftovers() == []
     # Safety copies lie in the folder now, and are no part of it.
-    first, second = (holdfast.json("backup")["snapshots"][0]["artifacts"] for _ in range(2))
-    assert [one["content_bytes"] for one in first] == [one["content_bytes"] for one in second]
-    names = stored_names(snapshots(service)[-1], service.folder)
-    assert not [name for name in names if ".before-" in name]
+    first, second = (backed_up_names(service, holdfast) for _ in range(2))
+    assert first == second
+    assert not [name for name in second if ".before-" in name]
     holdfast("dr-restore", "--confirm", "quaybot", status=0)
     holdfast("drill", status=0)
