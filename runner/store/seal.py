@@ -13,7 +13,7 @@ from runner.store import age, compression
 from runner.store.age import NoIdentity, keygen, parse_identities
 from runner.store.compression import Undecodable
 from runner.store.stored import Damaged, Stored, check_stored
-from runner.store.streams import BLOCK, Hashed, Pipe, Stages
+from runner.store.streams import BLOCK, Hashed, Pipe, Stages, keep_freed_memory
 from runner.target import Target
 
 __all__ = [
@@ -123,6 +123,7 @@ def unseal(
             if size <= SMALL:
                 yield from filter(None, compression.decoded(suffix, _opened_whole(stored, keys)))
             else:
+                keep_freed_memory()
                 yield from _decoded(_opened(stored, keys, stages), suffix, stages)
         stored.finish()
     except Undecodable as error:
