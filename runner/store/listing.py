@@ -48,7 +48,10 @@ def read_target(
     """
     parent = folder_of(project, profile)
     file = cache_file(folder, project, profile, target.name)
-    # The cache is read while the target answers.
+    # The cache is read while the target answers. What is asked of a server is under way at once
+    # only where it was reached before: whoever computes leaves others little time.
+    if reach := getattr(target, "connect", None):
+        reach()
     with reading_ahead(target.folders, [parent], at_once(target)) as asked:
         cache = Cache(file, target.location(parent))
         known = _known(cache, parent, target.name)

@@ -95,8 +95,8 @@ class Snapshot:
     @property
     def covers(self) -> Mapping[str, datetime]:
         """Each source whose content this snapshot speaks for, and of which instant."""
-        fresh = dict.fromkeys(self.unchanged, self.created_at)
-        return fresh | {name: view.taken_at for name, view in self.sources.items()}
+        own = {name: view.taken_at for name, view in self.sources.items()}
+        return dict.fromkeys(self.unchanged, self.created_at) | own if self.unchanged else own
 
     def best_proof(self, source: str | None = None, *, target: str | None = None) -> Proof | None:
         """The deepest PASS that still holds, the newest of that depth; at `target` if given.

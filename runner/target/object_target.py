@@ -119,6 +119,11 @@ class ObjectTarget:
             if len(entry.key.split("/")) == depth and listed(entry.key):
                 yield entry
 
+    def connect(self) -> None:
+        """Reach the server. Raises StepFailed when it does not answer."""
+        with self._objects.explained("it was not read"):
+            _ = self._objects.reader
+
     def folders(self, prefix: str) -> list[str]:
         """The names of the folders right below `prefix`, sorted."""
         return sorted(name for name in self._objects.folders(prefix) if not own(name))
