@@ -91,7 +91,8 @@ def _to_three(
     )
     title = f"{title}: backup to three targets"
     yield Result(title, ours, "to one of them", alone, 1.3, MOST_MEMORY)
-    yield Result(title, ours, "zstd | age | tee, rclone; cat | sha256sum", theirs, None)
+    programs = "zstd | age | tee, rclone; cat | sha256sum"
+    yield Result(title, ours, programs, theirs, None, MOST_MEMORY)
 
 
 def _long_list(bench: Bench, folder: Path, server: S3, sizes: Sizes) -> Iterator[Result]:
