@@ -78,10 +78,11 @@ def _to_three(
     targets = {name: server.declared(name) for name in ("one", "two")}
     _write_spec(folder, {"disk": "{type: local, path: backups}", **targets}, recipient)
     put = {name: server.client("rcat", f"{name}/plain") for name in targets}
-    back = [f"{server.client('cat', f'{name}/plain')} | sha256sum" for name in targets]
+    back = [f"{server.client('cat', f'{name}/plain')} | sha256sum >sum.{name}" for name in targets]
     pipeline = (
         f"zstd -q -3 -c big/file | age -r {recipient} | tee plain >({put['one']}) | {put['two']}\n"
-        f"wait\n{back[0]} &\n{back[1]} &\nsha256sum plain\nwait"
+        f"wait\n{back[0]} &\n{back[1]} &\nsha256sum <plain >sum\n"
+        "wait\ncmp sum sum.one\ncmp sum sum.two"
     )
     theirs, ours = alternate(
         bench,

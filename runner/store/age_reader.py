@@ -132,9 +132,10 @@ def _unwrapped(line: bytes, body: bytes, identity: str) -> bytes | None:
 
 
 def _derived(key: bytes, salt: bytes, info: bytes) -> bytes:
-    """HKDF with SHA-256, of 32 bytes (RFC 5869)."""
-    extracted = hmac.digest(salt or bytes(32), key, "sha256")
-    return hmac.digest(extracted, info + b"\1", "sha256")
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(key)
 
 
 def _decoded(text: bytes) -> bytes | None:
