@@ -81,6 +81,39 @@ def test_doctor_tells_of_databases_that_may_be_of_others(service: RedisService) 
     assert "5 hold keys beside 0" in service("doctor").stdout
 
 
+def test_two_projects_of_one_server_know_nothing_of_each_other(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    ours = RedisService(tmp_path / "ours", redis_server, databases=[0, 3]).fill()
+    theirs = RedisService(tmp_path / "theirs", redis_server, databases=[15])
+    for service in (ours, theirs):
+        assert "left alone" in service("doctor").stdout
+        service("backup", status=0)
+        assert service.json("verify", "--level", "restored")["results"][0]["verdict"] == "PASS"
+    before = ours.content["keys"]
+    redis_server.empty()
+
+    run_id = ours.json("dr-restore", "--confirm", "quay")["run"]
+    assert {name.split()[0] for name in ours.content["keys"]} == {"0", "3"}
+    document = theirs.json("dr-restore", "--confirm", "quay")
+    assert document["proof"] == [{"source": "cache", "equal": True, "differences": []}]
+    assert ours.content["keys"] == before
+
+    with redis_server.connect(db=15) as client:
+        client.set("since", "written")
+    with redis_server.connect() as client:
+        client.set("unknown", "goes")
+    ours("restore", "--source", "cache", "--existing", "flush", "--confirm", "cache", status=0)
+    with redis_server.connect(db=15) as client:
+        assert client.get("since") == b"written"
+        client.delete("since")
+    assert ours.content["keys"] == before
+
+    ours("dr-restore", "--rollback", run_id, "--confirm", "quay", status=0)
+    assert {name.split()[0] for name in ours.content["keys"]} == {"15"}
+    assert ours.leftovers() == theirs.leftovers() == []
+
+
 def test_a_snapshot_replaces_everything(service: RedisService) -> None:
     service("backup", status=0)
     before = service.content
@@ -207,10 +240,18 @@ def test_a_killed_restore_is_taken_back_or_finished(service: RedisService, exist
 
 
 @pytest.mark.parametrize("log", ["no", "yes"], ids=["rdb", "appendonly"])
-@pytest.mark.parametrize("method", ["auto", "keys"])
-def test_the_printed_commands_bring_it_back(service: RedisService, method: str, log: str) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"method": "keys"}, {"databases": [0, 3, 15]}],
+    ids=["auto", "keys", "databases"],
+)
+def test_the_printed_commands_bring_it_back(
+    service: RedisService, options: dict[str, Any], log: str
+) -> None:
     before = service.content
-    service.source["method"] = method
+    if "databases" in options:
+        before["functions"] = []
+    service.source |= options
     service.declare()
     service("backup", status=0)
     (snapshot,) = service.snapshots()

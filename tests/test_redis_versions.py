@@ -59,6 +59,24 @@ def test_keys_come_back_on_a_server_that_is_not_older(
             assert copy.pttl("wide") == pytest.approx(client.pttl("wide"), abs=60_000)
 
 
+@pytest.mark.parametrize("find", [redis_6, redis_8, valkey])
+def test_some_databases_are_replaced_and_the_others_stay(tmp_path: Path, find: Find) -> None:
+    with running(program=find()) as live:
+        service = RedisService(tmp_path / "service", live, databases=[3]).fill()
+        service("backup", status=0)
+        only(service, find())
+        with live.connect(db=3) as ours:
+            ours.set("unknown", "goes")
+        with live.connect(db=15) as theirs:
+            theirs.set("since", "stays")
+            command = ("restore", "--source", "cache", "--existing", "flush", "--confirm", "cache")
+            document = service.json(*command)
+            assert document["proof"] == [{"source": "cache", "equal": True, "differences": []}]
+            assert sorted(theirs.keys()) == [b"h", b"since"]
+        with live.connect(db=3) as ours:
+            assert ours.keys() == [b"coins:1"]
+
+
 @pytest.mark.parametrize(
     ("source", "destination"), [(redis_7, redis_6), (redis_8, redis_7), (valkey, redis_7)]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -32,6 +33,7 @@ from runner.source import (
     redis_stage,
 )
 from runner.source.redis_address import Address, address_of, parse, shown_address
+from runner.source.redis_choose import Chosen, chosen_of
 from runner.source.redis_connect import RawConnection, Unreachable, connect
 from runner.source.redis_spot import PLACED, Owned, Spot
 from runner.spec.model import SourceSpec
@@ -46,7 +48,7 @@ def open_source(spec: SourceSpec) -> RedisSource:
 
 @dataclass(frozen=True)
 class RedisSource:
-    """A server, with all its databases. See the protocol `runner.source.Source`."""
+    """A server, with all its databases or some of them. See the protocol `runner.source.Source`."""
 
     compares_content: ClassVar[bool] = False  # the values are compared with the file's own
 
@@ -60,6 +62,11 @@ class RedisSource:
         return address_of(self.options, self.folder)
 
     @property
+    def chosen(self) -> Chosen:
+        """The databases that the spec names; None: the whole server."""
+        return chosen_of(self.options)
+
+    @property
     def paths(self) -> Sequence[Path]:
         """None: the content is a server's."""
         return []
@@ -71,7 +78,7 @@ class RedisSource:
     def exists(self) -> bool:
         """Whether the server answers and holds anything."""
         try:
-            return not all(self._looked(redis_live.is_empty, self.server))
+            return not all(self._looked(self._is_empty, self.server))
         except (HoldfastError, OSError):
             return False
 
@@ -79,14 +86,17 @@ class RedisSource:
         """From the server's own count of changes."""
         try:
             marks = self._looked(redis_live.changed_mark, self.server)
-            return None if None in marks else " ".join(map(str, marks))
+            # What is left out is no change, and what is no longer left out is one.
+            return (
+                None if None in marks else " ".join(map(str, (*marks, *sorted(self.chosen or ()))))
+            )
         except HoldfastError:
             return None
 
     def capture_commands(self) -> list[str]:
         """redis-cli's own backup."""
         shown = shown_address(self.options, self.folder)
-        return redis_commands.capture_commands(self.name, shown)
+        return redis_commands.capture_commands(self.name, shown, self.chosen)
 
     def capture(self, capture: Capture) -> Captured:
         """Store an RDB, or the keys one by one; and the users."""
@@ -205,7 +215,7 @@ class RedisSource:
             return "absent"
         try:
             at = self._at(address)
-            if all(self._looked(redis_live.is_empty, at)):
+            if all(self._looked(self._is_empty, at)):
                 return "absent"
             return " ".join(self._looked(redis_live.run_id, at))
         except Unreachable:
@@ -218,7 +228,8 @@ class RedisSource:
         spot = self._spot(place)
         if spot.home is not None or place.running or place.existing == "skip":
             return
-        users = [one for some in self._looked(redis_live.users, spot.address) for one in some]
+        looked = self._looked(partial(redis_live.users, chosen=self.chosen), spot.address)
+        users = [one for some in looked for one in some]
         if users:
             raise PersonNeeded(
                 f"{spot.address.where} is in use by {', '.join(users[:5])}.",
@@ -288,21 +299,28 @@ class RedisSource:
         return redis_commands.restore_commands(stored, decode, folder)
 
     def place_commands(self, folder: str) -> list[str]:
-        """Place the file where the data folder is known; else let the server copy another."""
+        """Place the file where the data folder is known; else let the server copy another. Of some
+        databases, bring in the keys.
+        """
         owned = self._owned()
         shown = shown_address(self.options, self.folder)
+        if self.chosen is not None:
+            return redis_commands.some_place_commands(folder, shown, self.chosen)
         if owned is not None:
             return redis_commands.own_place_commands(folder, owned, shown)
         return redis_commands.place_commands(folder, shown)
 
     def load_commands(self, folder: str) -> list[str]:
         """Place the file in the data folder of a stopped server."""
-        return redis_commands.load_commands(folder)
+        return redis_commands.load_commands(folder, self.chosen)
 
     def _spot(self, place: Place) -> Spot:
         scratch = Path(place.destination).is_absolute()
         live = self.server if scratch else self._at(place.destination)
-        return Spot.of(self.name, place, live, self._owned())
+        return Spot.of(self.name, place, live, self._owned(), self.chosen)
+
+    def _is_empty(self, connection: RawConnection) -> bool:
+        return redis_live.is_empty(connection, self.chosen)
 
     def _looked(self, look: Callable[[RawConnection], T], address: Address) -> list[T]:
         """What each primary tells."""

@@ -11,6 +11,7 @@ from urllib.parse import ParseResult, parse_qs, quote, unquote, urlparse
 
 from runner.errors import HoldfastError, UsageError
 from runner.secret import SCRUBBER, Secret
+from runner.source.redis_choose import chosen_of
 
 PORT = 6379
 SCHEMES = ("redis", "rediss", "unix")
@@ -100,6 +101,9 @@ def address_of(options: Mapping[str, Any], folder: Path) -> Address:
             _path(options.get("socket", ""), folder),
             options.get("db", 0),
         )
+    chosen = chosen_of(options)
+    if chosen and base.database not in chosen:
+        base = replace(base, database=min(chosen))
     return replace(
         base,
         user=options.get("user") or base.user,

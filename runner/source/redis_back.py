@@ -16,7 +16,7 @@ from runner.errors import StepFailed
 from runner.source import Copy, Fingerprint, Kept, redis_files, redis_members, replaced
 from runner.source.redis_file import Summary, chunks
 from runner.source.redis_spot import Owned, Spot, Staged
-from runner.source.redis_stage import write_artifacts
+from runner.source.redis_stage import stage_unseen
 from runner.source.redis_swap import BEGUN, DONE, FILE, alive, exchange
 
 UNPROVEN = "what is put back is a safety copy"
@@ -25,8 +25,8 @@ UNPROVEN = "what is put back is a safety copy"
 class _Copies:
     """Safety copies as the artifacts of a restore."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.fingerprint: Fingerprint = {}  # nothing is compared
+    def __init__(self, paths: Sequence[Path], chosen: Sequence[int] | None) -> None:
+        self.fingerprint: Fingerprint = {"chosen": chosen}  # nothing is compared
         self._paths = {str(number): path for number, path in enumerate(paths)}
 
     @property
@@ -43,7 +43,8 @@ def note_of(spot: Spot, owned: Owned | None) -> dict[str, Any]:
     if owned is not None and records[0].get("way") == FILE:
         moves = redis_files.moves(spot, owned)
         return {**replaced.note_of(moves, spot.place.token), "copies": alive(spot, records[0])}
-    return {"copies": [copy for one in records for copy in one.get("copies", ())]}
+    copies = [copy for one in records for copy in one.get("copies", ())]
+    return {"copies": copies, "databases": records[0].get("databases")}
 
 
 def put_back(spot: Spot, kept: Kept) -> list[str]:
@@ -62,9 +63,7 @@ def put_back(spot: Spot, kept: Kept) -> list[str]:
                 remedy="Restore a snapshot: `list` shows what there is.",
             )
         make_folder(spot.workspace)
-        forms, hashes, summary = write_artifacts(spot, _Copies(paths))
-        staged = Staged(forms, hashes, summary, 0, (0, 0), UNPROVEN)
-        spot.write(spot.note, staged.to_json())
+        stage_unseen(spot, _Copies(paths, kept.get("databases")), UNPROVEN)
     return exchange(spot)
 
 

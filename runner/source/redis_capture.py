@@ -14,11 +14,13 @@ from typing import Any
 
 from runner.source import Capture, Captured, redis_sync
 from runner.source.redis_address import Address
+from runner.source.redis_choose import Chosen, as_list, chosen_of, named
 from runner.source.redis_cluster import layout_of
 from runner.source.redis_connect import RawConnection, Rejected, connect
 from runner.source.redis_fingerprint import databases
 from runner.source.redis_keys import KeyDump, paused
 from runner.source.redis_rdb import TYPES, Rdb
+from runner.source.redis_some import SomeDatabases
 from runner.store.seal import Sink
 
 FORMAT = 1
@@ -47,13 +49,15 @@ def capture_server(address: Address, options: Mapping[str, Any], capture: Captur
 
     Raises StepFailed when the server is not there, refuses, or ends in the middle.
     """
+    chosen = chosen_of(options)
     with connect(address) as connection:
         layout = layout_of(connection, address)
     taken = [_take(one.address, one.part, options, capture) for one in layout.primaries]
     notes = [*layout.notes, *dict.fromkeys(note for one in taken for note in one.notes)]
     if not any(count for one in taken for kinds in one.kinds.values() for count in kinds.values()):
-        notes.append("it holds no key at all")
-    found = _fingerprint(taken)
+        empty = "it holds no key at all"
+        notes.append(empty if chosen is None else f"there is no key in {named(chosen)}")
+    found = _fingerprint(taken, chosen)
     if modules := found["types"].get("module"):
         notes.append(
             f"{modules} key{'s' * (modules != 1)} of modules: only a server that has the same ones "
@@ -72,17 +76,20 @@ def capture_server(address: Address, options: Mapping[str, Any], capture: Captur
 
 
 def _take(address: Address, part: str, options: Mapping[str, Any], capture: Capture) -> _Taken:
-    method = options.get("method", "auto")
+    method, chosen = options.get("method", "auto"), chosen_of(options)
     refused: tuple[str, ...] = ()
     if method != "keys":
         try:
             with redis_sync.begin(address, _note_of(address, capture)) as snapshot:
+                if chosen is not None:
+                    return _take_some(snapshot, chosen, part, capture)
                 return _take_rdb(snapshot, _has_one_database(address), part, capture)
         except Rejected as error:
             if method == "sync" or not redis_sync.sends_none(error):
                 raise
             refused = (f"the server sends no RDB ({error.text[:100]}), so each key was read alone",)
-    return _take_keys(address, part, options.get("pause"), refused, capture)
+    dump = KeyDump(address, chosen)
+    return _take_keys(dump, part, options.get("pause"), refused, capture)
 
 
 def _note_of(address: Address, capture: Capture) -> Path:
@@ -108,28 +115,49 @@ def _take_rdb(snapshot: redis_sync.Snapshot, alone: bool, part: str, capture: Ca
 
     capture.store("rdb", produce, part=part)
     rdb = read[0]
+    beside = ["what modules keep beside the keys is in it"] if rdb.beside else []
+    return _taken(snapshot, rdb, "rdb", found, len(rdb.functions), beside)
+
+
+def _take_some(
+    snapshot: redis_sync.Snapshot, chosen: frozenset[int], part: str, capture: Capture
+) -> _Taken:
+    """The keys of some databases, out of the RDB that the server sends of all."""
+    read: list[SomeDatabases] = []
+
+    def produce(sink: Sink) -> None:
+        some = SomeDatabases(snapshot.chunks(), chosen)
+        read.append(some)
+        for chunk in some.chunks():
+            sink.write(chunk)
+
+    capture.store("resp", produce, part=part)
+    rdb, found = read[0].rdb, read[0].kinds
+    others = [("functions", rdb.functions), ("what modules keep beside the keys", rdb.beside)]
+    left = [f"{what} of the whole server: not in it" for what, there in others if there]
+    return _taken(snapshot, rdb, "resp", found, 0, left)
+
+
+def _taken(
+    snapshot: redis_sync.Snapshot,
+    rdb: Rdb,
+    form: str,
+    kinds: Mapping[int, Mapping[int, int]],
+    functions: int,
+    notes: Iterable[str],
+) -> _Taken:
     at = _forked(snapshot.asked_at, rdb.auxiliary.get("ctime", ""))
     versions = {
         name: rdb.auxiliary[field] for field, name in _SERVERS.items() if field in rdb.auxiliary
     }
-    notes = [
-        *snapshot.notes,
-        *(["what modules keep beside the keys is in it"] if rdb.beside else []),
-    ]
-    return _Taken(
-        at,
-        "rdb",
-        found,
-        len(rdb.functions),
-        {**versions, "rdb": str(rdb.version)},
-        notes=tuple(notes),
-    )
+    versions["rdb"] = str(rdb.version)
+    return _Taken(at, form, kinds, functions, versions, notes=(*snapshot.notes, *notes))
 
 
 def _take_keys(
-    address: Address, part: str, limit: float | None, notes: tuple[str, ...], capture: Capture
+    dump: KeyDump, part: str, limit: float | None, notes: tuple[str, ...], capture: Capture
 ) -> _Taken:
-    dump = KeyDump(address)
+    address = dump.address
     with connect(address) as connection:
         versions = _versions(connection)
         alone = _told(connection, "replication").get("master_link_down_since_seconds")
@@ -157,7 +185,7 @@ def _take_keys(
     return _Taken(at, "resp", dump.kinds, dump.functions, versions, exact, notes)
 
 
-def _fingerprint(taken: Iterable[_Taken]) -> dict[str, Any]:
+def _fingerprint(taken: Iterable[_Taken], chosen: Chosen) -> dict[str, Any]:
     """What is known without decoding values; the content itself is proven by loading it."""
     databases: Counter[int] = Counter()
     types: Counter[str] = Counter()
@@ -177,6 +205,7 @@ def _fingerprint(taken: Iterable[_Taken]) -> dict[str, Any]:
         },
         "types": dict(sorted(types.items())),  # "other": not looked at, or not known
         "functions": functions,
+        **({} if chosen is None else {"chosen": as_list(chosen)}),
     }
 
 

@@ -5,11 +5,12 @@ it. Everything from the spec is quoted.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from runner.secret import Secret
 from runner.source import Decode, Stored
 from runner.source.redis_address import Address
+from runner.source.redis_choose import Chosen, named
 from runner.source.redis_spot import Owned
 
 DUMP = "dump.rdb"
@@ -47,10 +48,12 @@ def client(address: Address) -> str:
     return shlex.join(words)
 
 
-def capture_commands(name: str, address: Address) -> list[str]:
+def capture_commands(name: str, address: Address, chosen: Chosen) -> list[str]:
     """The server's own RDB."""
+    kept = [] if chosen is None else [f"# of the whole server; {named(chosen)} of it will be kept"]
     return [
         *_password(address),
+        *kept,
         f"{client(address)} --rdb {quote(f'{name}.rdb')}",
         f"{client(address)} ACL LIST > {quote(f'{name}.acl')}",
         f"zstd -3 -T0 --rm -- {quote(f'{name}.rdb')}",
@@ -66,12 +69,13 @@ def restore_commands(stored: Sequence[Stored], decode: Decode, folder: str) -> l
     return lines
 
 
-def load_commands(folder: str) -> list[str]:
+def load_commands(folder: str, chosen: Chosen = None) -> list[str]:
     """Place the file in the data folder of a server that is stopped, whether or not it will use
     an append-only file: a server with one reads nothing else.
     """
     data = '"$REDIS_DATA_DIR"'
     return [
+        *([] if chosen is None else _beside(folder, chosen)),
         ': "${REDIS_DATA_DIR:?must name the data folder of the Redis server, which is stopped}"',
         "# REDIS_… of what redis.conf calls otherwise: dbfilename, appenddirname, appendfilename",
         'dump="$REDIS_DATA_DIR/${REDIS_DBFILENAME:-dump.rdb}"',
@@ -94,10 +98,24 @@ def load_commands(folder: str) -> list[str]:
     ]
 
 
+def some_place_commands(folder: str, address: Address, chosen: frozenset[int]) -> list[str]:
+    """Empty these databases of the live server, and bring their keys in: all others stay."""
+    live, keys = client(address), quote(f"{folder}/{KEYS}")
+    whole = f"it is of the whole server: see RESTORE.md, and take {named(chosen)} of it"
+    return [
+        _client(),
+        *_password(address),
+        f"test -e {keys} || {{ echo {quote(whole)} >&2; false; }}",
+        *_copied(folder, live),
+        *(f"{live} -n {number} FLUSHDB" for number in sorted(chosen)),
+        f"{live} --pipe < {keys}",
+    ]
+
+
 def place_commands(folder: str, address: Address) -> list[str]:
     """Let the live server copy one that runs on the file: all of it, and nothing else stays."""
     live = client(address)
-    kept, keys = f"{folder}.before-recovery", quote(f"{folder}/{KEYS}")
+    keys = quote(f"{folder}/{KEYS}")
     start = (
         '"$server" --port "$port" --bind 127.0.0.1 --save \'\' --appendonly no'
         f' --repl-diskless-sync-delay 0 --dir "$PWD"/{quote(folder)} --dbfilename {DUMP}'
@@ -114,9 +132,7 @@ def place_commands(folder: str, address: Address) -> list[str]:
         *_password(address),
         # Of nothing at all, an empty server would be copied.
         f"{whole} || {{ echo 'a cluster: see RESTORE.md for each primary' >&2; false; }}",
-        f"{live} PING | grep -qx PONG || {{ echo {quote(NO_ANSWER)} >&2; false; }}",
-        f"mkdir -p -- {quote(kept)}",
-        f"{live} --rdb {quote(f'{kept}/{DUMP}')} || echo 'no safety copy could be taken'",
+        *_copied(folder, live),
         *_server(f"{folder}/{DUMP}"),
         PORT,
         start,
@@ -152,6 +168,23 @@ def own_place_commands(folder: str, owned: Owned, address: Address) -> list[str]
     ]
     place = f"REDIS_DATA_DIR={quote(str(owned.data))}"
     return [_client(), *_password(address), *asked, stop, place, *lines, start]
+
+
+def _beside(folder: str, chosen: Iterable[int]) -> list[str]:
+    return [
+        f"# The server will hold {named(chosen)} alone. Beside what a running one holds:",
+        f"# redis-cli --pipe < {quote(f'{folder}/{KEYS}')}",
+    ]
+
+
+def _copied(folder: str, live: str) -> list[str]:
+    """Keep what the live server holds, once it answers."""
+    kept = f"{folder}.before-recovery"
+    return [
+        f"{live} PING | grep -qx PONG || {{ echo {quote(NO_ANSWER)} >&2; false; }}",
+        f"mkdir -p -- {quote(kept)}",
+        f"{live} --rdb {quote(f'{kept}/{DUMP}')} || echo 'no safety copy could be taken'",
+    ]
 
 
 def _file_name(stored: Stored) -> str:

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 
 from runner.errors import StepFailed
 from runner.source import redis_fields, redis_members
+from runner.source.redis_choose import among
 from runner.source.redis_connect import RawConnection, connect
 from runner.source.redis_file import TAIL, Summary, chunks, summarize
 from runner.source.redis_fingerprint import compare, fingerprint, of_keys
@@ -203,4 +204,6 @@ def _extra(spot: Spot, live: RawConnection) -> int:
     record = spot.progress() or {}
     if not record.get("flushed"):
         return 0
-    return sum(count_keys(live).values()) - Counts(**record["counts"]).restored
+    found = count_keys(live)
+    there = sum(found[number] for number in among(found, spot.databases))
+    return there - Counts(**record["counts"]).restored

@@ -10,6 +10,7 @@ from typing import Any
 from runner.errors import HoldfastError
 from runner.source import Examined, redis_live, redis_scratch
 from runner.source.redis_address import Address
+from runner.source.redis_choose import Chosen, chosen_of, named
 from runner.source.redis_connect import RawConnection, Rejected, connect
 
 # What a snapshot, and a restore, ask of the server; and what becomes of them without that.
@@ -17,36 +18,45 @@ _CAPTURE = {
     "SYNC": "snapshots are taken key by key, and are not of one instant unless `pause` is set",
     "CONFIG": "the server's wait before a snapshot (repl-diskless-sync-delay) cannot be left out",
 }
-_RESTORE = {
-    "RESTORE": "nothing can be restored to it",
-    "FLUSHALL": "`--existing flush` cannot be used",
-}
 
 
 def examine(server: Address, options: Mapping[str, Any]) -> Iterator[Examined]:
     """Look at the server, and at what this machine has to prove its snapshots with."""
+    chosen = chosen_of(options)
     try:
         with connect(server) as connection:
             version = redis_live.version(connection)
             yield Examined("server", "ok", f"{version}: {server.url}")
-            yield from _others(connection, server.database)
+            yield from _others(connection, server.database, chosen)
             if options.get("method") != "keys":
                 yield from _rights(connection, _CAPTURE)
-            yield from _rights(connection, _RESTORE)
+            yield from _rights(connection, _restoring(chosen))
     except HoldfastError as error:
         yield Examined("server", "FAIL", f"{error.message} {error.remedy}".strip())
     yield scratch()
 
 
-def _others(connection: RawConnection, named: int) -> Iterator[Examined]:
-    """What lies beside the database that the spec names, and whose it may be."""
-    others = sorted(redis_live.count_keys(connection).keys() - {named})
-    if others:
+def _restoring(chosen: Chosen) -> dict[str, str]:
+    empties = "FLUSHALL" if chosen is None else "FLUSHDB"
+    return {
+        "RESTORE": "nothing can be restored to it",
+        empties: "`--existing flush` cannot be used",
+    }
+
+
+def _others(connection: RawConnection, asked: int, chosen: Chosen) -> Iterator[Examined]:
+    """What lies beside the databases that the spec names, and whose it may be."""
+    there = redis_live.count_keys(connection).keys()
+    if chosen is not None:
+        left = named(there - chosen) if there - chosen else "no other"
+        yield Examined("databases", "ok", f"{named(chosen)} alone; {left} left alone")
+    elif others := sorted(there - {asked}):
         yield Examined(
             "databases",
             "warn",
-            f"{', '.join(map(str, others))} hold keys beside {named}: all databases are backed up, "
-            "restored and put back together, also those of other projects",
+            f"{', '.join(map(str, others))} hold keys beside {asked}: all databases are backed up, "
+            "restored and put back together, also those of other projects; "
+            f"`databases: [{asked}]` is this one alone",
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from runner.errors import StepFailed
+from runner.source.redis_choose import Chosen
 from runner.source.redis_rdb import TYPES, Entry, Rdb, payloads
 from runner.source.redis_resp import commands, is_number
 
@@ -78,9 +79,18 @@ class _RdbReading:
         self.functions = self.rdb.functions
         self.version = version or self.rdb.version
 
+    def entries(self) -> Iterator[Entry]:
+        """Every key, one by one and without what RESTORE takes."""
+        return self.rdb.entries()
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the captured server took for it; 0: not known."""
+        found = self.rdb.auxiliary.get("used-mem", "0")
+        return int(found) if found.isdigit() else 0
+
     def batches(self) -> Iterator[Batch]:
-        entries = self.rdb.entries()
-        while batch := _some(entries):
+        for batch in lists(self.entries()):
             found = payloads([entry.value for entry in batch], self.version)
             yield list(zip(batch, found, strict=True))
         if self.rdb.beside:
@@ -92,6 +102,8 @@ class _RdbReading:
 
 
 class _RespReading:
+    memory = 0
+
     def __init__(self, content: Iterable[bytes], version: int) -> None:
         self.functions: list[bytes] = []
         self.version = 0
@@ -99,8 +111,7 @@ class _RespReading:
         self._content = content
 
     def batches(self) -> Iterator[Batch]:
-        entries = self.entries()
-        while batch := _some(entries):
+        for batch in lists(self.entries()):
             version = self._asked or self.version
             found = payloads([entry.value for entry in batch], version)
             yield list(zip(batch, found, strict=True))
@@ -140,31 +151,34 @@ def reading(content: Iterable[bytes], form: str, version: int = 0) -> Reading:
     return _RdbReading(content, version) if form == "rdb" else _RespReading(content, version)
 
 
-def summarize(content: Iterable[bytes], form: str, summary: Summary) -> Iterator[Sequence[Entry]]:
-    """All entries of a file, in lists. What it holds is added to `summary`, once all were read."""
-    if form == "rdb":
-        rdb = Rdb(content)
-        yield from _counted(rdb.entries(), summary)
-        memory = rdb.auxiliary.get("used-mem", "0")
-        summary.version = rdb.version
-        summary.functions += len(rdb.functions)
-        summary.memory += int(memory) if memory.isdigit() else 0
-    else:
-        resp = _RespReading(content, 0)
-        yield from _counted(resp.entries(), summary)
-        summary.version = resp.version
-        summary.functions += len(resp.functions)
-
-
-def _counted(entries: Iterator[Entry], summary: Summary) -> Iterator[Sequence[Entry]]:
-    while batch := _some(entries):
+def summarize(
+    content: Iterable[bytes], form: str, summary: Summary, chosen: Chosen = None
+) -> Iterator[Sequence[Entry]]:
+    """All entries of a file that are in chosen databases, in lists. What it holds of them is added
+    to `summary`: the version with the first, all else once all were read.
+    """
+    file = _RdbReading(content, 0) if form == "rdb" else _RespReading(content, 0)
+    entries = file.entries()
+    if chosen is not None:
+        entries = (entry for entry in entries if entry.database in chosen)
+    for batch in lists(entries):
+        summary.version = file.version
         summary.keys.update(entry.database for entry in batch)
         summary.kinds.update(entry.value[0] for entry in batch)
+        yield batch
+    summary.version = file.version
+    if chosen is None:
+        summary.functions += len(file.functions)
+        summary.memory += file.memory
+
+
+def lists(entries: Iterator[Entry]) -> Iterator[Sequence[Entry]]:
+    """All entries, as many together as can be held in memory twice."""
+    while batch := _some(entries):
         yield batch
 
 
 def _some(entries: Iterator[Entry]) -> list[Entry]:
-    """The next entries, few enough to be held in memory twice."""
     found: list[Entry] = []
     size = 0
     for entry in islice(entries, AT_ONCE):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from runner.errors import StepFailed
 from runner.source.redis_address import Address
+from runner.source.redis_choose import Chosen, among
 from runner.source.redis_connect import (
     SILENCE_SECONDS,
     RawConnection,
@@ -25,6 +26,7 @@ from runner.source.redis_connect import (
 )
 from runner.source.redis_expiry import GONE, NEVER, Expiries
 from runner.source.redis_fingerprint import databases, libraries
+from runner.source.redis_resp import restore
 from runner.source.redis_turns import alone
 
 KEYS = 1000  # asked for at once
@@ -32,7 +34,6 @@ AT_ONCE = 8 * 1024 * 1024  # bytes of values that are asked for together
 
 _MEMORY = b"*3\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n"
 _DUMP = b"*2\r\n$4\r\nDUMP\r\n"
-_RESTORE = b"*5\r\n$7\r\nRESTORE\r\n%b%b$%d\r\n%b\r\n$6\r\nABSTTL\r\n"
 
 
 @dataclass
@@ -40,6 +41,7 @@ class KeyDump:
     """One reading of all keys; what it counted is known once `chunks` was read to its end."""
 
     address: Address
+    chosen: Chosen = None  # the databases that are read; functions are the whole server's
     kinds: dict[int, dict[int, int]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(int))
     )  # keys by database and by the first byte of their values
@@ -49,11 +51,11 @@ class KeyDump:
     def chunks(self) -> Iterator[bytes]:
         """Commands as RESP text. Raises StepFailed when the server ends or refuses one."""
         with connect(self.address) as connection:
-            for _, code in self._functions(connection):
+            for _, code in self._functions(connection) if self.chosen is None else ():
                 self.functions += 1
                 yield pack([(b"FUNCTION", b"LOAD", code)])
             expiries = Expiries(connection)
-            for database in databases(connection):
+            for database in among(databases(connection), self.chosen):
                 connection.select(database)
                 yield pack([(b"SELECT", b"%d" % database)])
                 for names in _scanned(connection):
@@ -92,14 +94,13 @@ class KeyDump:
             if payload is None or expires == GONE:
                 continue
             kinds[payload[0]] += 1
-            at = b"$1\r\n0\r\n" if expires == NEVER else argument(b"%d" % expires)
-            parts.append(_RESTORE % (name, at, len(payload), payload))
+            parts.append(restore(name, 0 if expires == NEVER else expires, payload))
         return b"".join(parts)
 
 
-def dump_keys(address: Address) -> Iterator[bytes]:
+def dump_keys(address: Address, chosen: Chosen = None) -> Iterator[bytes]:
     """All keys as RESP text."""
-    return KeyDump(address).chunks()
+    return KeyDump(address, chosen).chunks()
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.errors import StepFailed
 from runner.source import Refused
+from runner.source.redis_choose import Chosen, among
 from runner.source.redis_connect import RawConnection, Rejected
 
 # Commands of people and of monitoring: a client that asks nothing else does not use the content.
@@ -35,9 +36,11 @@ def evicted(connection: RawConnection) -> int | None:
     return int(found[1]) if found else None
 
 
-def is_empty(connection: RawConnection) -> bool:
-    """Whether it holds neither keys nor functions."""
-    return not count_keys(connection) and dump_functions(connection) is None
+def is_empty(connection: RawConnection, chosen: Chosen = None) -> bool:
+    """Whether it holds no keys in these databases; of the whole server, no functions either."""
+    if among(count_keys(connection), chosen):
+        return False
+    return chosen is not None or dump_functions(connection) is None
 
 
 def dump_functions(connection: RawConnection) -> bytes | None:
@@ -88,8 +91,8 @@ def version(connection: RawConnection) -> str:
     return "Redis"
 
 
-def users(connection: RawConnection) -> list[str]:
-    """The clients that use the content: their addresses, and names where they have any."""
+def users(connection: RawConnection, chosen: Chosen = None) -> list[str]:
+    """The clients that use these databases: their addresses, and names where they have any."""
     try:
         own = connection.call("CLIENT", "ID")
         lines = connection.call("CLIENT", "LIST", "TYPE", "normal").decode(errors="replace")
@@ -99,6 +102,8 @@ def users(connection: RawConnection) -> list[str]:
     for line in lines.splitlines():
         words = dict(one.partition("=")[::2] for one in line.split(" "))
         if words.get("id") == str(own) or words.get("cmd", "").split("|")[0] in LOOKING:
+            continue
+        if not among([int(words.get("db", 0))], chosen):
             continue
         name = f" ({words['name']})" if words.get("name") else ""
         found.append(f"{words.get('addr', 'a client')}{name}")

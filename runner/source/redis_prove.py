@@ -9,6 +9,7 @@ from typing import Any
 from runner.errors import PersonNeeded
 from runner.source import Fingerprint, Place
 from runner.source.redis_capture import FORMAT
+from runner.source.redis_choose import as_list
 from runner.source.redis_connect import connect
 from runner.source.redis_fingerprint import fingerprint as content_of
 from runner.source.redis_spot import Spot
@@ -26,6 +27,7 @@ def fingerprint(spot: Spot) -> dict[str, Any]:
         "functions": staged.summary.functions,
         "loaded": staged.loaded,
         "expired": list(staged.expired),
+        **({} if staged.chosen is None else {"chosen": as_list(staged.chosen)}),
     }
     server = spot.scratch
     if server is None:
@@ -41,6 +43,7 @@ def differences(expected: Fingerprint, found: Fingerprint, place: Place) -> Sequ
     Raises PersonNeeded where no server could load it, or the forms are not the same.
     """
     _require_known(expected)
+    expected = _staged_of(expected, found)
     wrong = []
     for number in sorted({*expected["databases"], *found["databases"]}, key=int):
         counts = [one["databases"].get(number, {"keys": 0})["keys"] for one in (expected, found)]
@@ -62,6 +65,19 @@ def differences(expected: Fingerprint, found: Fingerprint, place: Place) -> Sequ
         if not fewest <= found["loaded"] <= most:
             wrong.append(f"a server that loads it has {found['loaded']:,} keys, not {most:,}")
     return wrong
+
+
+def _staged_of(expected: Fingerprint, found: Fingerprint) -> Fingerprint:
+    """What was captured of the databases that were staged."""
+    chosen = found.get("chosen")
+    if chosen is None or chosen == expected.get("chosen"):
+        return expected
+    databases = {
+        number: one for number, one in expected["databases"].items() if int(number) in chosen
+    }
+    # Types are counted over all databases.
+    types = expected if len(databases) == len(expected["databases"]) else found
+    return {**expected, "databases": databases, "types": types["types"], "functions": 0}
 
 
 def _require_known(expected: Fingerprint) -> None:

@@ -1,4 +1,4 @@
-"""The portable form of a Redis snapshot, read back: the commands that make it, as RESP text."""
+"""The portable form of a Redis snapshot: the commands that make it, as RESP text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ from runner.errors import StepFailed
 
 BLOCK = 1024 * 1024
 MOST_DIGITS = 20  # of a number of 64 bits
+
+_RESTORE = b"*5\r\n$7\r\nRESTORE\r\n%b$%d\r\n%d\r\n$%d\r\n%b\r\n$6\r\nABSTTL\r\n"
+
+
+def restore(name: bytes, expires: int, payload: bytes) -> bytes:
+    """The command that makes a key again. `name` is an argument already; `expires` is in ms since
+    1970, 0 for never; `payload` is what DUMP answers.
+    """
+    return _RESTORE % (name, len(b"%d" % expires), expires, len(payload), payload)
 
 
 def commands(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:

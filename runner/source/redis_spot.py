@@ -13,6 +13,7 @@ from runner.durable import make_folder, write_bytes
 from runner.errors import StepFailed, UsageError
 from runner.source import Place, redis_names, redis_scratch
 from runner.source.redis_address import Address
+from runner.source.redis_choose import Chosen, as_list, from_list
 from runner.source.redis_file import Summary
 from runner.source.redis_scratch import ScratchServer
 from runner.swap import SAFETY_INFIX
@@ -43,13 +44,16 @@ class Spot:
     owned: Owned | None = None  # None: only its keys can be written
     member: int = 0  # of a cluster's primaries, each of which is restored on its own
     slots: tuple[tuple[int, int], ...] = ()  # the first and last of each range; empty: all keys
+    chosen: Chosen = None  # the databases that the spec names; see `databases`
 
     @classmethod
-    def of(cls, name: str, place: Place, live: Address, owned: Owned | None) -> Spot:
+    def of(
+        cls, name: str, place: Place, live: Address, owned: Owned | None, chosen: Chosen
+    ) -> Spot:
         """The spot of a place. Raises UsageError where it names no Redis server."""
         if place.workspace is None or place.safety is None:
             raise UsageError("A Redis server cannot be restored without a folder to work in.")
-        return cls(name, place, live, place.workspace, place.safety, owned)
+        return cls(name, place, live, place.workspace, place.safety, owned, chosen=chosen)
 
     @property
     def home(self) -> Path | None:
@@ -108,6 +112,13 @@ class Spot:
         return self.workspace / f"outcomes.{number}{self._suffix}"
 
     @property
+    def databases(self) -> Chosen:
+        """Those that the restore concerns: they are in the snapshot, and the source's own. None:
+        the whole server, with its functions. Raises StepFailed when nothing is staged.
+        """
+        return self.noted().chosen
+
+    @property
     def copy(self) -> Path:
         """The safety copy of what was live."""
         token = f"{self.name}{SAFETY_INFIX}{self.place.token}"
@@ -161,10 +172,12 @@ class Staged:
     expired: tuple[int, int]  # keys whose time was over before, and after it took them
     unproven: str = ""  # why there is no scratch server; empty: there is
     remedy: str = ""
+    chosen: Chosen = None  # the databases that are staged; None: all, and the functions
 
     def to_json(self) -> dict[str, Any]:
         """The note."""
-        return {**vars(self), "summary": self.summary.to_json()}
+        noted = {"summary": self.summary.to_json(), "chosen": as_list(self.chosen)}
+        return {**vars(self), **noted}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Staged:
@@ -176,6 +189,7 @@ class Staged:
                 "hashes": tuple(document["hashes"]),
                 "summary": Summary.from_json(document["summary"]),
                 "expired": (document["expired"][0], document["expired"][1]),
+                "chosen": from_list(document.get("chosen")),
             }
         )
 

@@ -15,12 +15,14 @@ from pathlib import Path
 from runner.durable import make_folder
 from runner.errors import PersonNeeded, StepFailed, UsageError
 from runner.source import Artifacts, redis_fields, redis_names, redis_scratch
+from runner.source.redis_choose import Chosen, both, from_list
 from runner.source.redis_connect import connect
 from runner.source.redis_file import Summary, form_of, read, summarize
 from runner.source.redis_live import count_keys
 from runner.source.redis_load import Loader, load_functions
 from runner.source.redis_rdb import Entry
 from runner.source.redis_scratch import ScratchServer
+from runner.source.redis_some import Portable
 from runner.source.redis_spot import STAGED, Spot, Staged
 
 NOT_CONTENT = ("acl", "fingerprint")  # parts beside the keys
@@ -38,6 +40,7 @@ class _Written:
     # The same of hashes without a lasting field. A server may take one that is over, and then drop
     # it.
     fading: array[int] = field(default_factory=lambda: array("q"))
+    chosen: Chosen = None  # the databases that were written; None: all, and the functions
 
     def note_soon(self, entries: Sequence[Entry]) -> None:
         """Take down which keys may expire before the load is over."""
@@ -92,6 +95,7 @@ def stage(spot: Spot, artifacts: Artifacts) -> None:
         (before, written.may_be_gone()),
         unproven.message if unproven else "",
         unproven.remedy if unproven else "",
+        written.chosen,
     )
     spot.write(spot.note, staged.to_json())
 
@@ -106,14 +110,12 @@ def staged(spot: Spot) -> Path | str | None:
     return None if server is None else server.url(spot.live.database)
 
 
-def write_artifacts(
-    spot: Spot, artifacts: Artifacts
-) -> tuple[tuple[str, ...], tuple[str, ...], Summary]:
-    """Write each artifact of keys to a file; return their forms, their hashes and what is in
-    all of them.
-    """
+def stage_unseen(spot: Spot, artifacts: Artifacts, why: str) -> None:
+    """Write each artifact of keys to a file, and load none: `why` is said of the proof."""
     written = _write(spot, artifacts)
-    return tuple(written.forms), tuple(written.hashes), written.summary
+    forms, hashes = tuple(written.forms), tuple(written.hashes)
+    staged = Staged(forms, hashes, written.summary, 0, (0, 0), why, chosen=written.chosen)
+    spot.write(spot.note, staged.to_json())
 
 
 def _write(spot: Spot, artifacts: Artifacts) -> _Written:
@@ -121,18 +123,24 @@ def _write(spot: Spot, artifacts: Artifacts) -> _Written:
     written = _Written()
     parts = [one for one in artifacts.parts if one not in NOT_CONTENT]
     asked = redis_names.matches(spot.place.include)
+    written.chosen = chosen = both(spot.chosen, from_list(artifacts.fingerprint.get("chosen")))
     for number, part in enumerate(parts):
-        digest = hashlib.sha256()
+        digest, portable = hashlib.sha256(), Portable()
         with spot.file(number).open("wb") as file:
-            chunks = _kept(artifacts.read(part), file.write, digest.update)
+            # Of some databases, what is written is no longer what was stored.
+            whole = [file.write] if chosen is None else []
+            chunks = _kept(artifacts.read(part), digest.update, *whole)
             first = next(chunks, b"")
             form = form_of(first)
-            for entries in summarize(itertools.chain([first], chunks), form, written.summary):
+            content = itertools.chain([first], chunks)
+            for entries in summarize(content, form, written.summary, chosen):
                 written.note_soon(entries)
+                if chosen is not None:
+                    file.write(portable.commands(entries, written.summary.version))
                 if asked is not None:
                     wanted = (entry.database for entry in entries if asked(entry.key))
                     written.summary.wanted.update(wanted)
-        written.forms.append(form)
+        written.forms.append(form if chosen is None else "resp")
         written.hashes.append(digest.hexdigest())
     return written
 

@@ -15,9 +15,10 @@ from typing import Any
 from runner.durable import make_folder, write_bytes, write_chunks
 from runner.errors import HoldfastError, PersonNeeded, StepFailed
 from runner.source import redis_delay, redis_files, redis_members, redis_scratch, redis_sync
+from runner.source.redis_choose import among, as_list
 from runner.source.redis_connect import RawConnection, Rejected, connect
 from runner.source.redis_file import AT_ONCE, Batch, Summary, chunks, form_of, read, summarize
-from runner.source.redis_live import dump_functions, evicted, is_empty
+from runner.source.redis_live import count_keys, dump_functions, evicted, is_empty
 from runner.source.redis_load import (
     RESTORED,
     Counts,
@@ -25,6 +26,7 @@ from runner.source.redis_load import (
     load_functions,
     payload_version,
 )
+from runner.source.redis_some import SomeDatabases
 from runner.source.redis_spot import PLACED, STAGED, Owned, Spot
 from runner.source.redis_value import accepted
 from runner.swap import remove_tree
@@ -159,12 +161,13 @@ def _begin(spot: Spot, connection: RawConnection) -> dict[str, Any]:
     _require_databases(connection, summary.wanted if spot.place.include else summary.keys)
     version = payload_version(connection, summary, spot.probe)
     copies: list[str] = []
-    if not is_empty(connection):
+    chosen = spot.databases
+    if not is_empty(connection, chosen):
         copies.append(str(_keep(spot)))
-        if functions := dump_functions(connection):
+        if chosen is None and (functions := dump_functions(connection)):
             write_bytes(spot.functions, functions)
     record = {"state": BEGUN, "way": KEYS, "copies": copies, "version": version,
-              "evicted": evicted(connection)}  # fmt: skip
+              "evicted": evicted(connection), "databases": as_list(chosen)}  # fmt: skip
     spot.write(spot.record, record)
     return record
 
@@ -189,18 +192,21 @@ def _require_databases(connection: RawConnection, databases: Iterable[int]) -> N
 def _keep(spot: Spot) -> Path:
     """Save what is live to the safety folder."""
     make_folder(spot.safety)
-    path = spot.copy
+    chosen, file = spot.databases, spot.copy
+    portable = file.with_suffix(".resp")
     try:
         with redis_sync.begin(spot.address, spot.delay) as snapshot:
-            write_chunks(path, snapshot.chunks())
+            if chosen is None:
+                write_chunks(file, snapshot.chunks())
+                return file
+            write_chunks(portable, SomeDatabases(snapshot.chunks(), chosen).chunks())
     except Rejected as error:
         if not redis_sync.sends_none(error):
             raise
         from runner.source.redis_keys import dump_keys
 
-        path = path.with_suffix(".resp")
-        write_chunks(path, dump_keys(spot.address))
-    return path
+        write_chunks(portable, dump_keys(spot.address, chosen))
+    return portable
 
 
 def _bring_in(
@@ -251,7 +257,7 @@ def _doubt(spot: Spot, record: dict[str, Any], number: int, at: int) -> None:
 def _flush_first(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> None:
     spot.write(spot.record, record | {"flushed": True})
     try:
-        _flush(connection)
+        _flush(spot, connection)
     except Rejected:
         spot.write(spot.record, record)
         raise
@@ -277,7 +283,13 @@ def _rest(batches: Iterable[Batch], done: int) -> Iterator[Batch]:
         done = max(0, done - len(batch))
 
 
-def _flush(connection: RawConnection) -> None:
+def _flush(spot: Spot, connection: RawConnection) -> None:
+    chosen = spot.databases
+    if chosen is not None:
+        for number in among(count_keys(connection), chosen):
+            connection.select(number)
+            connection.call("FLUSHDB")
+        return
     connection.call("FLUSHALL")
     if dump_functions(connection) is not None:
         connection.call("FUNCTION", "FLUSH")
@@ -286,7 +298,7 @@ def _flush(connection: RawConnection) -> None:
 def _undo(spot: Spot, connection: RawConnection, record: dict[str, Any]) -> None:
     """Remove what was brought in; then the safety copy's keys come back where there is none."""
     if record.get("flushed"):
-        _flush(connection)
+        _flush(spot, connection)
     else:
         _remove(spot, connection, record)
     for copy in map(Path, record["copies"]):
