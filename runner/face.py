@@ -122,7 +122,7 @@ def _carry_out(
             outcome, wants_json=wants_json, quiet=quiet and outcome.command != "error"
         )
         if flags is not None and body.__name__ in TOLD:
-            _tell(outcome, body.__name__, flags, result)
+            _tell(outcome, body.__name__, flags, result, tries_again=bool(values.get("due")))
     except KeyboardInterrupt:
         why = "Error: Interrupted while the outcome was told: `holdfast history` has it."
         raise Exit(why, code=Interrupted.exit_code) from None
@@ -139,7 +139,12 @@ def _name_the_folder(error: BaseException, values: Mapping[str, Any]) -> None:
 
 
 def _tell(
-    outcome: Outcome, command: str, flags: Flags, result: Outcome | journeys.Prepared | None
+    outcome: Outcome,
+    command: str,
+    flags: Flags,
+    result: Outcome | journeys.Prepared | None,
+    *,
+    tries_again: bool,
 ) -> None:
     """Tell those who are to know how it ended."""
     if flags.show_plan or (outcome.error or {}).get("kind") == UsageError.kind:
@@ -158,7 +163,7 @@ def _tell(
         return
     from runner.report.notices import tell
 
-    for line in tell(spec, command, outcome):
+    for line in tell(spec, command, outcome, tries_again=tries_again):
         sys.stderr.write(f"{SCRUBBER.clean(line)}\n")
 
 

@@ -40,6 +40,7 @@ def backup_outcome(plan: Plan, finished: Finished) -> Outcome:
             "completed": _completed(plan, finished.results),
             "lacking": older,
             "pruned": pruned,
+            "failures": _failures(plan, finished.results),
             "next": _backup_next(
                 finished, lacking=any([older, *(one["lacking"] for one in snapshots)])
             ),
@@ -73,6 +74,23 @@ def _lacking(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, An
         }
         for step in _older_copies(plan)
         if not is_done(step.id, results)
+    ]
+
+
+def _failures(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, str]]:
+    """Every step that failed, and why; but not that there was nothing to publish, where each
+    capture failed.
+    """
+    failed = {step for step, one in results.items() if one.status == "failed"}
+    consequences = {
+        step.id
+        for step in plan.steps
+        if step.action == "snapshot.publish" and failed.issuperset(step.params["captures"].values())
+    }
+    return [
+        {"step": step.id, "message": results[step.id].message}
+        for step in plan.steps
+        if step.id in failed - consequences
     ]
 
 

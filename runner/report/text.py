@@ -16,6 +16,7 @@ from runner.secret import SCRUBBER
 from runner.spec.units import format_duration, format_size
 
 MOST_SOURCES = 6  # of a snapshot, in a line of a list; `show` names all
+MOST_FAILURES = 9  # beside the first; a machine that is down fails hundreds of sources alike
 MOST_TYPED = 8  # lines of a step's commands, on a terminal
 
 
@@ -26,10 +27,21 @@ def printed(outcome: Outcome) -> tuple[list[str], list[str]]:
     if outcome.error is not None and outcome.command not in SAYS_ITS_ERROR:
         kind = "Not done" if outcome.exit_code == 7 else "Error"
         mended.append(f"{kind}: {outcome.error['message']}")
+        mended += _others(outcome, found)
     if outcome.data.get("next") and outcome.command != "plan":  # which tells it itself
         mended.append(f"Next: {outcome.data['next']}")
     first, second = ([visible(SCRUBBER.clean(line)) for line in some] for some in (found, mended))
     return first, second
+
+
+def _others(outcome: Outcome, found: list[str]) -> Lines:
+    """What failed besides what the command ends with, and is not told yet."""
+    known = [*found, outcome.error["message"] if outcome.error else ""]
+    messages = dict.fromkeys(one["message"] for one in outcome.data.get("failures", ()))
+    more = [one for one in messages if not any(one in line for line in known)]
+    yield from (f"Error: {one}" for one in more[:MOST_FAILURES])
+    if len(more) > MOST_FAILURES:
+        yield f"And {len(more) - MOST_FAILURES} more errors: `show` has them."
 
 
 def _nothing(_outcome: Outcome) -> Lines:

@@ -182,6 +182,7 @@ def to_notices(values: Mapping[str, Any]) -> tuple[Notice, ...]:
             Notification(one.get("text", ""), one.get("run"), one.get("post")),
             _listed(one["of"]),
             one["when"],
+            one["again"],
         )
         for one in values["notify"]
     )

@@ -154,6 +154,7 @@ class Notice:
     way: Notification  # its text comes first, if there is one
     of: tuple[str, ...]  # the commands: backup | verify | prune | drill | rekey
     when: str  # success | failure | always
+    again: float  # seconds until a failure that lasts is told again
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from runner.report.outcome import stamp
 from tests.chat_server import serving
 from tests.service import Service
 from tests.tools import Program
@@ -60,6 +65,98 @@ def test_a_backup_that_could_not_begin_is_told(service: Service) -> None:
         program("backup", status=4)
     [(_, said)] = chat.heard
     assert said["text"].startswith("quaybot: backup failed.\nError: ")
+
+
+def two_that_fail(service: Service, **notice: Any) -> Program:
+    """The service, with two databases that are gone, and a note of each message."""
+    program = telling(
+        service, {"run": 'echo "$HOLDFAST_TEXT" > "told.$(ls told.* | wc -l)"'} | notice
+    )
+    path = service.folder / "backup.yaml"
+    spec = yaml.safe_load(path.read_text())
+    for name in ("one", "two"):
+        spec["sources"][name] = {"type": "sqlite", "path": f"{name}.db"}
+        spec["policies"]["nightly"].get("sources", []).append(name)
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return program
+
+
+def messages(service: Service) -> list[str]:
+    return [one.read_text() for one in sorted(service.folder.glob("told.*"))]
+
+
+def make_database(service: Service, name: str) -> None:
+    with contextlib.closing(sqlite3.connect(service.folder / f"{name}.db")) as made:
+        made.execute("create table a(b)")
+
+
+def test_every_failure_is_told_and_by_the_json_too(service: Service) -> None:
+    program = two_that_fail(service)
+    document = program.json("backup", "--due", status=4)
+    assert [one["step"] for one in document["failures"]] == [
+        "nightly.one.capture",
+        "nightly.two.capture",
+    ]
+    [said] = messages(service)
+    assert said.count("Error: ") == 2
+    assert "one.db is missing" in said
+    assert "two.db is missing" in said
+    assert said.index("two.db is missing") < said.index("Snapshot ")
+    quiet = program("backup", "--due", "--quiet", status=4).stderr
+    assert "one.db is missing" in quiet
+    assert "two.db is missing" in quiet
+
+
+def test_a_failure_that_lasts_is_told_once_and_after_a_while_again(service: Service) -> None:
+    program = two_that_fail(service)
+    for _ in range(3):
+        program("backup", "--due", status=4)
+    assert len(messages(service)) == 1, "nothing is new"
+    program("backup", "--policy", "nightly", status=4)
+    assert len(messages(service)) == 2, "who types it wants to see that somebody is told"
+
+    told = service.folder / ".holdfast" / "told.json"
+    before = datetime.now(UTC) - timedelta(hours=25)
+    stamps = re.compile(r"\d{4}-\d\d-\d\dT[^\"]+")
+    told.write_text(stamps.sub(before.isoformat(), told.read_text()))
+    program("backup", "--due", status=4)
+    program("backup", "--due", status=4)
+    assert len(messages(service)) == 3
+    assert f"It was told first at {stamp(before)}." in messages(service)[2]
+
+
+def test_another_failure_is_told_at_once(service: Service) -> None:
+    program = two_that_fail(service)
+    make_database(service, "two")
+    program("backup", "--due", status=4)
+    assert "two.db" not in messages(service)[0]
+    (service.folder / "one.db").mkdir()
+    program("backup", "--due", status=4)
+    assert len(messages(service)) == 2, "it fails in another way"
+    (service.folder / "one.db").rmdir()
+    make_database(service, "one")
+    program("backup", "--due", status=0)
+    assert not (service.folder / ".holdfast" / "told.json").exists(), "all is well again"
+
+
+def test_each_time_where_the_spec_says_so_and_where_nobody_heard(service: Service) -> None:
+    program = two_that_fail(service, again="0s")
+    for _ in range(3):
+        program("backup", "--due", status=4)
+    assert len(messages(service)) == 3
+    program = two_that_fail(service, run="false")
+    for _ in range(2):
+        assert "Nobody was told" in program("backup", "--due", status=4).stderr
+
+
+def test_what_was_written_down_wrongly_is_told_again(service: Service) -> None:
+    program = two_that_fail(service)
+    told = service.folder / ".holdfast" / "told.json"
+    for number, text in enumerate(("{", "[]", '{"a": 1}', '{"a": {"b": ["x", "y"]}}')):
+        told.parent.mkdir(exist_ok=True)
+        told.write_text(text)
+        program("backup", "--due", status=4)
+        assert len(messages(service)) == number + 1
 
 
 def test_a_heartbeat_comes_with_each_success_and_not_when_nothing_was_due(
