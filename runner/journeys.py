@@ -28,6 +28,7 @@ from runner.plan.delete import compile_delete
 from runner.plan.due import considered, last_marks, wanted_policies
 from runner.plan.facts import changed_marks
 from runner.plan.model import Plan
+from runner.plan.outstanding import waiting
 from runner.plan.pin import compile_pin, compile_unpin
 from runner.plan.prune import compile_prune
 from runner.plan.recover import recovery_entries
@@ -123,7 +124,8 @@ def backup(
     again = partial(
         backup, call, policies=policies, sources=sources, only_due=only_due, prune=prune
     )
-    return Prepared(session, plan, concluding(plan, gaps), anew=again)
+    copies = waiting(running, catalog, facts.remembered)
+    return Prepared(session, plan, concluding(plan, gaps, copies), anew=again)
 
 
 def restore(

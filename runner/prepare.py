@@ -16,10 +16,11 @@ from runner.execute.since import Overtaken
 from runner.plan.choose import LATEST, Asked, Choice, choose
 from runner.plan.facts import identities, manifests
 from runner.plan.model import Plan
+from runner.plan.outstanding import Waiting
 from runner.plan.recover import Wanted as WantedRecovery
 from runner.plan.recover import compile_recovery
 from runner.report import recovered, removed, results
-from runner.report.missed import with_missed
+from runner.report.missed import with_missed, with_waiting
 from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
 from runner.spec.model import Spec
@@ -123,10 +124,18 @@ def danger_of(session: Session, plan: Plan) -> Danger | None:
     return None if found is None else Danger(*found)
 
 
-def concluding(plan: Plan, missed: Sequence[Gap] = ()) -> Callable[[Plan, Finished], Outcome]:
-    """How the end of such a plan is told. Before a backup these snapshots were `missed`."""
+def concluding(
+    plan: Plan, missed: Sequence[Gap] = (), copies: Sequence[Waiting] = ()
+) -> Callable[[Plan, Finished], Outcome]:
+    """How the end of such a plan is told. Before a backup these snapshots were `missed`, and these
+    `copies` waited for a target.
+    """
+
+    def backup(done: Plan, end: Finished) -> Outcome:
+        return with_waiting(with_missed(results.backup_outcome(done, end), missed), copies)
+
     kinds: Mapping[str, Callable[[Plan, Finished], Outcome]] = {
-        "backup": lambda done, end: with_missed(results.backup_outcome(done, end), missed),
+        "backup": backup,
         "prune": removed.prune_outcome,
         "delete": removed.delete_outcome,
         "pin": results.pin_outcome,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from runner.spec.model import Policy, Spec
 from runner.store.catalog import Catalog, Snapshot
+from runner.store.chain import Link
 from runner.store.records import FAIL, PASS
 from runner.store.retention import decide
 from runner.store.view import by_age
@@ -66,6 +67,34 @@ def behind(spec: Spec, catalog: Catalog, target: str) -> list[Snapshot]:
     ]
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A copy that waits for a target that cannot be read: it had older ones, as far as is known."""
+
+    snapshot: str
+    target: str
+    reason: str  # why it cannot be read
+
+
+def waiting(
+    policies: Iterable[Policy], catalog: Catalog, remembered: Mapping[str, Link]
+) -> tuple[Waiting, ...]:
+    """The newest snapshot of each policy, at targets that cannot be read and are not `remembered`
+    to have got it.
+    """
+    found = []
+    for policy in policies if remembered else ():
+        newest = next((one for one in catalog.snapshots if one.policy == policy.name), None)
+        if newest is None:
+            continue
+        for target in policy.targets:
+            link = remembered.get(target)
+            got = link is not None and link.sequence >= newest.sequence
+            if target in catalog.unreachable and not got:
+                found.append(Waiting(newest.id, target, catalog.unreachable[target]))
+    return tuple(found)
+
+
 def outstanding(
     spec: Spec, catalog: Catalog, policy: Policy, now: datetime
 ) -> tuple[Outstanding, ...]:
@@ -90,7 +119,16 @@ def awaited(
     for one in outstanding(spec, catalog, policy, now):
         if one.origins[0] == target:
             found.setdefault(one.snapshot.id, []).append(one.target)
-    return {name: f"still to be copied to {', '.join(others)}" for name, others in found.items()}
+    return {name: _why_awaited(catalog, others) for name, others in found.items()}
+
+
+def _why_awaited(catalog: Catalog, targets: Iterable[str]) -> str:
+    """Of a target that nobody asked, nothing is known."""
+    lacking = [name for name in targets if name in catalog.records]
+    unasked = [name for name in targets if name not in catalog.records]
+    words = [f"still to be copied to {', '.join(lacking)}"] if lacking else []
+    words += [f"nobody asked {' or '.join(unasked)} for it"] if unasked else []
+    return " and ".join(words)
 
 
 def _at_target(

@@ -1,4 +1,6 @@
-"""What a backup tells of snapshots that were taken away: it is the last that knows of them."""
+"""What a backup tells of snapshots that it did not make: of those that were taken away, since it is
+the last that knows of them, and of those that still wait for a target.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from runner.errors import StepFailed
+from runner.plan.outstanding import Waiting
 from runner.report.outcome import Outcome
 from runner.store.chain import Gap
+
+
+def with_waiting(outcome: Outcome, copies: Sequence[Waiting]) -> Outcome:
+    """The outcome of a backup while these copies wait: not green, also where nothing was due."""
+    told = {(one["id"], one["target"]) for one in outcome.data["lacking"]}
+    told |= {(one["id"], lack["target"]) for one in outcome.data["snapshots"]
+             for lack in one["lacking"]}  # fmt: skip
+    left = [one for one in copies if (one.snapshot, one.target) not in told]
+    if not left or outcome.exit_code:
+        return outcome
+    lacking = [{"id": one.snapshot, "target": one.target, "reason": one.reason} for one in left]
+    data = {**outcome.data, "status": "partial", "lacking": [*outcome.data["lacking"], *lacking]}
+    error = StepFailed(
+        f"{left[0].target} cannot be read, and {left[0].snapshot} is still to be copied there: "
+        f"{left[0].reason}"
+    )
+    return replace(outcome, data=data, exit_code=error.exit_code, error=error.as_json())
 
 
 def with_missed(outcome: Outcome, gaps: Sequence[Gap]) -> Outcome:

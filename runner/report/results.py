@@ -78,20 +78,31 @@ def _lacking(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, An
 
 
 def _failures(plan: Plan, results: Mapping[str, StepResult]) -> list[dict[str, str]]:
-    """Every step that failed, and why; but not that there was nothing to publish, where each
-    capture failed.
-    """
-    failed = {step for step, one in results.items() if one.status == "failed"}
-    consequences = {
-        step.id
-        for step in plan.steps
-        if step.action == "snapshot.publish" and failed.issuperset(step.params["captures"].values())
-    }
+    """Every step that failed, and why."""
+    failed = [step for step in plan.steps if _has_failed(step, results)]
     return [
         {"step": step.id, "message": results[step.id].message}
-        for step in plan.steps
-        if step.id in failed - consequences
+        for step in failed
+        if not _is_consequence(step, failed)
     ]
+
+
+def _has_failed(step: Step, results: Mapping[str, StepResult]) -> bool:
+    return step.id in results and results[step.id].status == "failed"
+
+
+def _is_consequence(step: Step, failed: Sequence[Step]) -> bool:
+    """Whether it says no more than others: that there is nothing to publish, since no source was
+    captured; that a target cannot be tidied up either.
+    """
+    if step.action == "snapshot.publish":
+        return {one.id for one in failed}.issuperset(step.params["captures"].values())
+    if step.action == "snapshot.sweep":
+        there = step.params["target"]
+        return any(
+            one.action != step.action and one.params.get("target") == there for one in failed
+        )
+    return False
 
 
 def _older_copies(plan: Plan) -> Iterable[Step]:

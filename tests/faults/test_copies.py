@@ -479,6 +479,28 @@ class TestMissingCopies:
         assert same_bytes(service, new, "backups", "elsewhere", "nas")
         assert service.half_snapshots() == []
 
+    def test_are_waited_for_until_they_can_be_made(self, two: tuple[Service, Steady]) -> None:
+        service, holdfast = two
+        scheduled(service)
+        elsewhere = service.folder / "elsewhere"
+        block(elsewhere)
+        assert holdfast.json("backup", "--due")["lacking"] == [], "it had got everything"
+        holdfast("backup", status=4)
+        newest = snapshots(service)[-1].name
+        for _ in range(2):
+            document = holdfast.json("backup", "--due", status=4)
+            assert document["status"] == "partial"
+            assert [(one["id"], one["target"]) for one in document["lacking"]] == [
+                (newest, "offsite")
+            ]
+            assert f"{newest} is still to be copied there" in document["error"]["message"]
+        shutil.rmtree(service.folder / ".holdfast" / "newest")
+        holdfast("backup", "--due", status=0)  # nothing is known of what it has
+        unblock(elsewhere)
+        assert holdfast.json("backup", "--due")["completed"] != []
+        block(elsewhere)
+        holdfast("backup", "--due", status=0)
+
     def test_keep_what_they_need_from_being_pruned(self, two: tuple[Service, Steady]) -> None:
         service, holdfast = two
         spec = service.folder / "backup.yaml"

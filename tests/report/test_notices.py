@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -105,6 +106,22 @@ def test_every_failure_is_told_and_by_the_json_too(service: Service) -> None:
     quiet = program("backup", "--due", "--quiet", status=4).stderr
     assert "one.db is missing" in quiet
     assert "two.db is missing" in quiet
+
+
+def test_what_no_more_than_follows_from_a_failure_is_none(service: Service) -> None:
+    program = two_that_fail(service)
+    shutil.rmtree(service.folder / "elsewhere", ignore_errors=True)
+    (service.folder / "elsewhere").write_text("a file where the disk was")
+    steps = [one["step"] for one in program.json("backup", "--due", status=4)["failures"]]
+    assert "nightly.copy.offsite" in steps
+    assert "nightly.sweep.offsite" not in steps
+    (service.folder / "elsewhere").unlink()
+    path = service.folder / "backup.yaml"
+    spec = yaml.safe_load(path.read_text())
+    spec["policies"]["nightly"]["sources"] = ["one", "two"]
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    steps = [one["step"] for one in program.json("backup", status=4)["failures"]]
+    assert steps == ["nightly.one.capture", "nightly.two.capture"]
 
 
 def test_a_failure_that_lasts_is_told_once_and_after_a_while_again(service: Service) -> None:
