@@ -140,13 +140,13 @@ def restore(
 ) -> Prepared:
     """One source, staged, proven and swapped in, with a safety copy of what it replaces."""
     session = Session.open(call)
+    wanted = wanted_recovery(session, "restore", [source], choosing)
     kind = session.spec.source(source).type
     if existing_keys and kind != "redis":
         raise UsageError(
             f"--existing says what becomes of the keys of a Redis server, and {source} is {kind}.",
             remedy="Leave it out: what is there is kept as a safety copy.",
         )
-    wanted = wanted_recovery(session, "restore", [source], choosing)
     # Only now the spec knows what a lost env file said.
     opened = open_source(session.spec.source(source))
     wanted = replace(

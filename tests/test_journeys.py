@@ -181,6 +181,24 @@ class TestRestore:
         database.close()
         assert service.log() == ["stop", "start"]
 
+    def test_a_source_that_the_spec_had_once_is_told_from_one_that_never_was(
+        self, fresh: Fresh
+    ) -> None:
+        service, holdfast = fresh()
+        newest = max(service.folder.glob("backups/*/*/*/manifest.json")).parent.name
+        (service.folder / "backup.yaml").write_text(
+            "version: 1\nproject: quaybot\n"
+            "sources: {config: {type: files, paths: [config]}}\n"
+            "targets: {disk: {type: local, path: backups}}\n"
+        )
+        for command in (("restore", "--to", "here.db"), ("ls",)):
+            answer = holdfast(*command, "--source", "db", status=1).stderr
+            assert f"no source `db`. {newest} holds one from before" in answer
+            assert "holds one" not in holdfast(*command, "--source", "bd", status=1).stderr
+        words = answer.partition("`holdfast ")[2].partition("`")[0].replace("DIR", "fetched")
+        holdfast(*words.split(), status=0)
+        assert list((service.folder / "fetched").iterdir())
+
     def test_from_a_disk_that_is_not_mounted_asks_whether_it_is(self, fresh: Fresh) -> None:
         service, holdfast = fresh()
         shutil.rmtree(service.folder / "backups")

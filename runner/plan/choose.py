@@ -51,7 +51,7 @@ def choose(spec: Spec, catalog: Catalog, sources: Iterable[str], asked: Asked) -
             )
     choices, without = [], []
     for source in sources:
-        spec.source(source)
+        _require_declared(spec, catalog, source)
         choice = _choose(spec, catalog, source, asked)
         if choice is None:
             without.append(source)
@@ -65,6 +65,21 @@ def choose(spec: Spec, catalog: Catalog, sources: Iterable[str], asked: Asked) -
             remedy="`list` shows what there is; --at and --snapshot choose.",
         )
     return choices
+
+
+def _require_declared(spec: Spec, catalog: Catalog, source: str) -> None:
+    """Raise UsageError where the spec has no such source: it may have had one."""
+    try:
+        spec.source(source)
+    except UsageError as error:
+        held = catalog.newest(source)
+        if held is None:
+            raise
+        raise UsageError(
+            f"{error.message} {held.id} holds one from before.",
+            remedy="Declare it again, under that name; or have its files as they were stored: "
+            f"`holdfast fetch --source {source} --snapshot {held.id} --to DIR --decrypt`.",
+        ) from error
 
 
 def _choose(spec: Spec, catalog: Catalog, source: str, asked: Asked) -> Choice | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runner.durable import make_folder, write_bytes
 from runner.errors import UsageError
+from runner.report.left_out import unignored
 from runner.report.look_around import ENVIRONMENT, Found, look_around, quoted
 from runner.report.outcome import Outcome
 from runner.spec.schema import ROOT, find_folder
@@ -20,6 +21,10 @@ from runner.commands import namespace
 
 __all__ = ["namespace"]
 '''
+
+# What no repository is to hold, and a path that each of these patterns matches.
+_SAFETY = "*.before-*"
+_OURS = {".holdfast/": ".holdfast/runs", "backups/": "backups/one", _SAFETY: "a.before-one"}
 
 
 def initialise(folder: Path, file: Path, *, force: bool, tasks: bool) -> Outcome:
@@ -141,8 +146,6 @@ def _advice(folder: Path, key: Path) -> Iterator[str]:
         f"Copy {key} to a place that survives this machine, a password manager or a drive in a "
         "drawer: without it no backup can be read, and nobody can make it again."
     )
-    if (folder / ".git").exists():
-        yield (
-            "Add .holdfast/, backups/ and *.before-* to .gitignore: the last are the safety copies "
-            "of what a restore replaces, of .env too."
-        )
+    if missing := unignored(folder, _OURS):
+        last = f" {_SAFETY} are the safety copies of what a restore replaces, of .env too."
+        yield f"Add to .gitignore: {' '.join(missing)}.{last if _SAFETY in missing else ''}"

@@ -45,6 +45,27 @@ def files(folder: Path, taken: Iterable[str]) -> tuple[str, ...]:
     return (*shown, *more)
 
 
+def unignored(folder: Path, names: Mapping[str, str]) -> list[str]:
+    """Those patterns of `names`, each with a path that it matches, that the repository there does
+    not ignore yet; without a repository none.
+    """
+    try:
+        repository = find(folder)
+        if repository is None:
+            return []
+        answer = git(
+            *("check-ignore", "--no-index", "--stdin", "-z"),
+            environment=repository.environment,
+            stdin=b"".join(os.fsencode(path) + b"\0" for path in names.values()),
+            accept=(0, 1),
+            folder=folder,
+        )
+    except (HoldfastError, OSError):
+        return list(names)
+    ignored = {os.fsdecode(one) for one in answer.stdout.split(b"\0")}
+    return [pattern for pattern, path in names.items() if path not in ignored]
+
+
 def _outside_git(folder: Path) -> list[str]:
     """What no commit can hold, as deep as it has to be named; without a repository everything."""
     try:

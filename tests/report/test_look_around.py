@@ -225,6 +225,27 @@ def test_a_first_spec_says_what_is_not_in_it(tmp_path: Path) -> None:
     assert (folder / "tasks.py").is_file()
 
 
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (None, None),
+        ("", ".holdfast/ backups/ *.before-*."),
+        ("/backups/\n.holdfast\n", "*.before-*."),
+        (".holdfast/\nbackups/\n*.before-*\n", None),
+    ],
+)
+def test_what_git_would_hold_of_ours_is_told(
+    tmp_path: Path, lines: str | None, told: str | None
+) -> None:
+    (tmp_path / ".env").touch()
+    if lines is not None:
+        subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+        (tmp_path / ".gitignore").write_text(lines)
+    said = Inside(tmp_path)("init", status=0).stdout
+    assert ("Add to .gitignore" in said) == (told is not None)
+    assert told is None or f"Add to .gitignore: {told}" in said
+
+
 def test_what_a_restore_kept_is_nothing_to_protect(tmp_path: Path) -> None:
     for name in ("shop.db", "shop.db.before-20261120t021500z7f3a9c"):
         with sqlite3.connect(tmp_path / name) as connection:
