@@ -69,7 +69,7 @@ def behind(spec: Spec, catalog: Catalog, target: str) -> list[Snapshot]:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A copy that waits for a target that cannot be read: it had older ones, as far as is known."""
+    """A copy that waits for a target that cannot be read."""
 
     snapshot: str
     target: str
