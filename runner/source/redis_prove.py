@@ -9,7 +9,7 @@ from typing import Any
 from runner.errors import PersonNeeded
 from runner.source import Fingerprint, Place
 from runner.source.redis_capture import FORMAT
-from runner.source.redis_choose import as_list
+from runner.source.redis_choose import among, as_list, from_list
 from runner.source.redis_connect import connect
 from runner.source.redis_fingerprint import fingerprint as content_of
 from runner.source.redis_spot import Spot
@@ -69,15 +69,17 @@ def differences(expected: Fingerprint, found: Fingerprint, place: Place) -> Sequ
 
 def _staged_of(expected: Fingerprint, found: Fingerprint) -> Fingerprint:
     """What was captured of the databases that were staged."""
-    chosen = found.get("chosen")
-    if chosen is None or chosen == expected.get("chosen"):
-        return expected
-    databases = {
-        number: one for number, one in expected["databases"].items() if int(number) in chosen
+    chosen = from_list(found.get("chosen"))
+    staged = among(map(int, expected["databases"]), chosen)
+    databases = {str(number): expected["databases"][str(number)] for number in staged}
+    # Types are counted over all databases, and not where a server was believed how many keys it
+    # sends.
+    counted = databases == expected["databases"] and "other" not in expected["types"]
+    return {
+        "databases": databases,
+        "types": (expected if counted else found)["types"],
+        "functions": expected["functions"] if chosen is None else 0,
     }
-    # Types are counted over all databases.
-    types = expected if len(databases) == len(expected["databases"]) else found
-    return {**expected, "databases": databases, "types": types["types"], "functions": 0}
 
 
 def _require_known(expected: Fingerprint) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from runner.errors import PersonNeeded, StepFailed, UsageError
-from runner.source import Place, redis_names
+from runner.source import Place, redis_capture, redis_names
 from tests.redis_server import RedisServer, running
 from tests.source.conformance import place_in
 from tests.source.redis_sample import LIBRARY, RedisSample
@@ -92,6 +92,26 @@ def test_flush_leaves_nothing_else(stack: Stack, live: Any, place: Place) -> Non
     live.function_load(LIBRARY.replace("name=game", "name=other").replace("'coins'", "'more'"))
     stack.restore(artifacts, replace(place, existing="flush"))
     assert stack.observe() == original
+
+
+@pytest.mark.parametrize("databases", ["all", [0]])
+def test_many_keys_that_the_server_counted_come_back(
+    stack: Stack,
+    redis_server: RedisServer,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    databases: str | list[int],
+) -> None:
+    monkeypatch.setattr(redis_capture, "COUNTED", 3)
+    with redis_server.connect(db=2) as client:
+        client.flushdb()
+    artifacts = stack.capture()
+    assert artifacts.fingerprint["types"] == {"other": 5}
+    original = stack.observe()
+    stack.destroy()
+    stack.spec = replace(stack.spec, options={**stack.spec.options, "databases": databases})
+    stack.restore(artifacts, place)
+    assert stack.observe()["keys"] == original["keys"]
 
 
 @pytest.mark.parametrize("existing", ["skip", "overwrite", "flush"])
