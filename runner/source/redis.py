@@ -33,7 +33,7 @@ from runner.source import (
     redis_stage,
 )
 from runner.source.redis_address import Address, address_of, parse, shown_address
-from runner.source.redis_choose import Chosen, chosen_of
+from runner.source.redis_choose import Chosen, chosen_of, named
 from runner.source.redis_connect import RawConnection, Unreachable, connect
 from runner.source.redis_spot import PLACED, Owned, Spot
 from runner.spec.model import SourceSpec
@@ -121,9 +121,9 @@ class RedisSource:
     def require_possible(self, place: Place) -> None:
         """A part empties nothing."""
         if place.include and place.existing == "flush":
+            emptied = "the whole server" if self.chosen is None else named(self.chosen)
             raise UsageError(
-                "--existing flush empties the whole server, and --include brings back a part "
-                "of it.",
+                f"--existing flush empties {emptied}, and --include brings back a part of it.",
                 remedy="Use --existing overwrite.",
             )
 

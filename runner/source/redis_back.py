@@ -14,6 +14,7 @@ from runner import swap
 from runner.durable import make_folder
 from runner.errors import StepFailed
 from runner.source import Copy, Fingerprint, Kept, redis_files, redis_members, replaced
+from runner.source.redis_choose import Chosen, as_list, both, from_list, named
 from runner.source.redis_file import Summary, chunks
 from runner.source.redis_spot import Owned, Spot, Staged
 from runner.source.redis_stage import stage_unseen
@@ -55,6 +56,7 @@ def put_back(spot: Spot, kept: Kept) -> list[str]:
     if not kept["copies"] and "moves" in kept:
         return _exchange_files(spot, kept)
     if not spot.note.exists():
+        _require_all(spot, from_list(kept.get("databases")))
         paths = [Path(one) for one in kept["copies"]]
         gone = [path for path in paths if not path.exists()]
         if gone:
@@ -82,11 +84,30 @@ def drop(kept: Kept) -> None:
         Path(path).unlink(missing_ok=True)
 
 
+def _require_all(spot: Spot, replaced: Chosen) -> None:
+    """Raise StepFailed where the source is no longer all that the restore replaced: the rest would
+    stay as it was restored, and its safety copy be forgotten.
+    """
+    if replaced is not None and both(spot.chosen, replaced) != replaced:
+        raise StepFailed(
+            f"{named(replaced)} of {spot.name} were replaced, and its spec names "
+            f"{named(spot.chosen or ())}.",
+            remedy=f"Declare `databases: {as_list(replaced)}` of the source for the rollback.",
+        )
+
+
 def _exchange_files(spot: Spot, kept: Kept) -> list[str]:
     if spot.owned is None:
         raise StepFailed(
             f"The files of {spot.name} were exchanged, and its spec no longer says how.",
             remedy="Declare `data_dir`, `stop` and `start` of the source again.",
+        )
+    if spot.chosen is not None:
+        raise StepFailed(
+            f"The files of {spot.name} were exchanged, with all databases of the server, and its "
+            f"spec names {named(spot.chosen)}.",
+            remedy="Declare `databases: all` of the source for the rollback, if nobody else uses "
+            "the server.",
         )
     if not spot.note.exists():
         spot.write(spot.note, Staged((), (), Summary(), 0, (0, 0), UNPROVEN).to_json())

@@ -99,17 +99,30 @@ def load_commands(folder: str, chosen: Chosen = None) -> list[str]:
 
 
 def some_place_commands(folder: str, address: Address, chosen: frozenset[int]) -> list[str]:
-    """Empty these databases of the live server, and bring their keys in: all others stay."""
+    """Empty those of these databases that come back, and bring their keys in: all others stay."""
     live, keys = client(address), quote(f"{folder}/{KEYS}")
-    whole = f"it is of the whole server: see RESTORE.md, and take {named(chosen)} of it"
+    more = f"it holds more than {named(chosen)}: see RESTORE.md, and take that of it"
+    lacking = "the server has no such database: raise `databases` in its configuration"
+    ours = "|".join(map(str, sorted(chosen)))
+    found = f"LC_ALL=C grep -a -x -A 2 -e $'SELECT\\r' -e $'FUNCTION\\r' {keys} | tr -d '\\r'"
     return [
         _client(),
         *_password(address),
-        f"test -e {keys} || {{ echo {quote(whole)} >&2; false; }}",
+        f"test -e {keys} || {{ {_say(more)}; }}",
+        # A snapshot from before the spec named these may hold any.
+        f"held=$({found} | grep -x -e '[0-9]*' -e FUNCTION | sort -u || true)",
+        f"for one in $held; do case $one in {ours}) ;; *) {_say(more)} ;; esac; done",
         *_copied(folder, live),
-        *(f"{live} -n {number} FLUSHDB" for number in sorted(chosen)),
+        "# that copy is of the whole server: to undo this, take no other database of it",
+        # Where there is none, some redis-cli go on in the first, and keys would follow.
+        f"for one in $held; do {live} SELECT $one | grep -qx OK || {{ {_say(lacking)}; }}; done",
+        f"for one in $held; do {live} -n $one FLUSHDB; done",
         f"{live} --pipe < {keys}",
     ]
+
+
+def _say(why: str) -> str:
+    return f"echo {quote(why)} >&2; false"
 
 
 def place_commands(folder: str, address: Address) -> list[str]:

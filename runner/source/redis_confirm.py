@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 from runner.errors import StepFailed
 from runner.source import redis_fields, redis_members
-from runner.source.redis_choose import among
+from runner.source.redis_choose import among, named
 from runner.source.redis_connect import RawConnection, connect
 from runner.source.redis_file import TAIL, Summary, chunks, summarize
 from runner.source.redis_fingerprint import compare, fingerprint, of_keys
@@ -32,11 +32,21 @@ EXPIRED_SECONDS = 2.0  # servers' clocks are told apart by less
 
 def confirm(spot: Spot) -> list[str]:
     """Raise StepFailed unless all that was restored stands at the destination; return which keys
-    were there before and are others than in the snapshot.
+    were there before and are others than in the snapshot, and which databases are not in it.
     """
     if swapped(spot) != "done":
         raise StepFailed(f"What was restored of {spot.name} does not stand in its place yet.")
-    return [told for one in redis_members.known(spot) for told in _confirm(one)]
+    told = [told for one in redis_members.known(spot) for told in _confirm(one)]
+    return [*told, *_left(spot)]
+
+
+def _left(spot: Spot) -> Iterator[str]:
+    """What the source is now, and was not when the snapshot was taken."""
+    staged, chosen = spot.databases, spot.chosen
+    if staged is None or (chosen is not None and chosen <= staged):
+        return
+    rest = "all but " + named(staged) if chosen is None else named(chosen - staged)
+    yield f"not in the snapshot, so left as it was: {rest}"
 
 
 def _confirm(spot: Spot) -> list[str]:

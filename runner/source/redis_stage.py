@@ -15,7 +15,7 @@ from pathlib import Path
 from runner.durable import make_folder
 from runner.errors import PersonNeeded, StepFailed, UsageError
 from runner.source import Artifacts, redis_fields, redis_names, redis_scratch
-from runner.source.redis_choose import Chosen, both, from_list
+from runner.source.redis_choose import Chosen, both, from_list, named
 from runner.source.redis_connect import connect
 from runner.source.redis_file import Summary, form_of, read, summarize
 from runner.source.redis_live import count_keys
@@ -123,7 +123,7 @@ def _write(spot: Spot, artifacts: Artifacts) -> _Written:
     written = _Written()
     parts = [one for one in artifacts.parts if one not in NOT_CONTENT]
     asked = redis_names.matches(spot.place.include)
-    written.chosen = chosen = both(spot.chosen, from_list(artifacts.fingerprint.get("chosen")))
+    written.chosen = chosen = _chosen(spot, from_list(artifacts.fingerprint.get("chosen")))
     for number, part in enumerate(parts):
         digest, portable = hashlib.sha256(), Portable()
         with spot.file(number).open("wb") as file:
@@ -143,6 +143,20 @@ def _write(spot: Spot, artifacts: Artifacts) -> _Written:
         written.forms.append(form if chosen is None else "resp")
         written.hashes.append(digest.hexdigest())
     return written
+
+
+def _chosen(spot: Spot, stored: Chosen) -> Chosen:
+    """What is staged. Raises PersonNeeded where nothing that is stored is the source's now: an
+    empty restore would be equal to nothing.
+    """
+    found = both(spot.chosen, stored)
+    if found is None or found:
+        return found
+    raise PersonNeeded(
+        f"What was stored of {spot.name} is of {named(stored or ())}, and its spec names "
+        f"{named(spot.chosen or ())}: nothing of it would come back.",
+        remedy="Declare `databases` of the source as they were then, or take a newer snapshot.",
+    )
 
 
 def _past(times: Iterable[int]) -> int:

@@ -208,6 +208,56 @@ def test_a_wider_spec_at_the_resume_empties_no_others(stack: Stack, place: Place
     stack.source.confirm(place)
 
 
+def test_a_snapshot_of_other_databases_is_no_empty_restore(stack: Stack, place: Place) -> None:
+    artifacts = stack.capture()
+    stack.spec = with_databases(stack.spec, [7])
+    with pytest.raises(PersonNeeded, match=r"is of databases 0, 3, and its spec names database 7"):
+        stack.source.stage(artifacts, place)
+
+
+@pytest.mark.parametrize(
+    ("now", "left"), [([3, 5], "database 5"), (None, "all but databases 0, 3")]
+)
+def test_databases_that_a_snapshot_lacks_are_told_and_stay(
+    stack: Stack, place: Place, now: list[int] | None, left: str
+) -> None:
+    artifacts = stack.capture()
+    stack.spec = with_databases(stack.spec, now) if now else without_databases(stack.spec)
+    place = replace(place, existing="flush")
+    stack.source.stage(artifacts, place)
+    stack.source.swap(place)
+    assert stack.source.confirm(place) == [f"not in the snapshot, so left as it was: {left}"]
+
+
+def test_a_rollback_by_a_spec_of_other_databases_is_refused(stack: Stack, place: Place) -> None:
+    artifacts = stack.capture()
+    stack.change()
+    changed = stack.observe()
+    place = replace(place, existing="flush")
+    stack.restore(artifacts, place)
+    kept = stack.source.keep(place)
+    stack.source.discard(place)
+    ours, back = stack.spec, replace(place, token="20261120t031500z111111")
+    for other in ([0], [5]):
+        stack.spec = with_databases(ours, other)
+        with pytest.raises(StepFailed, match=r"databases 0, 3 of .* were replaced") as told:
+            stack.source.put_back(kept, back)
+        assert "`databases: [0, 3]`" in told.value.remedy
+    stack.spec = ours
+    stack.source.put_back(kept, back)
+    stack.source.discard(back)
+    assert stack.observe() == changed
+
+
+def test_exchanged_files_of_the_whole_server_are_not_put_back(
+    stack: Stack, place: Place, tmp_path: Path
+) -> None:
+    owned = {"data_dir": str(tmp_path), "stop": "false", "start": "false"}
+    stack.spec = replace(stack.spec, options={**stack.spec.options, **owned})
+    with pytest.raises(StepFailed, match="with all databases of the server"):
+        stack.source.put_back({"copies": [], "moves": []}, place)
+
+
 def test_clients_of_others_hold_nothing_up(
     stack: Stack, redis_server: RedisServer, place: Place
 ) -> None:
@@ -324,9 +374,45 @@ def test_printed_commands_refuse_the_file_of_a_whole_server(
     artifacts = of_whole_server(stack).capture()
     folder = artifacts.capture.folder
     bash(stack.source.restore_commands(artifacts.capture.stored, decode, "restored/x"), folder)
-    with pytest.raises(AssertionError, match="take databases 0, 3 of it"):
+    with pytest.raises(AssertionError, match="it holds more than databases 0, 3"):
         bash(stack.source.place_commands("restored/x"), folder)
     assert stack.observe() == original
+
+
+def test_printed_commands_bring_in_no_keys_of_others(
+    open_server: RedisServer, tmp_path: Path
+) -> None:
+    sample = OfTwoProjects()
+    sample.server = open_server
+    stack = Stack(tmp_path / "production", sample)
+    stack.spec = replace(stack.spec, options={**stack.spec.options, "method": "keys"})
+    original = stack.observe()
+    artifacts = of_whole_server(stack).capture()
+    folder = artifacts.capture.folder
+    bash(stack.source.restore_commands(artifacts.capture.stored, decode, "restored/x"), folder)
+    theirs_change(stack)
+    with pytest.raises(AssertionError, match="it holds more than databases 0, 3"):
+        bash(stack.source.place_commands("restored/x"), folder)
+    assert stack.observe() == original
+    assert sample.of_neighbour() == sample.neighbour
+
+
+def test_printed_commands_empty_nothing_where_a_database_is_lacking(
+    open_server: RedisServer, tmp_path: Path
+) -> None:
+    sample = OfTwoProjects()
+    sample.server = open_server
+    stack = Stack(tmp_path / "production", sample)
+    stack.spec = with_databases(stack.spec, [3])
+    artifacts = stack.capture()
+    folder = artifacts.capture.folder
+    bash(stack.source.restore_commands(artifacts.capture.stored, decode, "restored/x"), folder)
+    with running("--databases", "2", password="") as other, other.connect() as client:
+        client.set("a", "theirs")
+        stack.spec = replace(stack.spec, options={**stack.spec.options, "url": other.url})
+        with pytest.raises(AssertionError, match="no such database"):
+            bash(stack.source.place_commands("restored/x"), folder)
+        assert client.keys() == [b"a"]
 
 
 def of_whole_server(stack: Stack) -> Stack:
@@ -334,6 +420,11 @@ def of_whole_server(stack: Stack) -> Stack:
     whole = copy(stack)
     whole.spec = without_databases(stack.spec)
     return whole
+
+
+def with_databases(spec: SourceSpec, numbers: list[int]) -> SourceSpec:
+    """The same source as other databases of the server."""
+    return replace(spec, options={**spec.options, "databases": numbers})
 
 
 def without_databases(spec: SourceSpec) -> SourceSpec:
