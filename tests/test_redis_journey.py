@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from runner.owner import alive
+from runner.source.redis_capture import COUNTED
 from tests.redis_server import PASSWORD, RedisServer, running
 from tests.redis_service import CHECKS, RECOVERY, RedisService
 from tests.source.redis_sample import look
@@ -146,6 +147,21 @@ def test_total_loss_comes_back(service: RedisService) -> None:
     assert document["status"] == "done"
     assert service.content == before
     assert service.leftovers() == []
+
+
+def test_more_keys_than_are_counted_one_by_one_come_back(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    service = RedisService(tmp_path / "service", redis_server)
+    with redis_server.connect() as client:
+        client.execute_command("DEBUG", "POPULATE", COUNTED + 1)
+    service("backup", status=0)
+    assert service.json("verify", "--level", "restored")["results"][0]["verdict"] == "PASS"
+    redis_server.empty()
+    document = service.json("dr-restore", "--confirm", "quay")
+    assert document["proof"] == [{"source": "cache", "equal": True, "differences": []}]
+    with redis_server.connect() as client:
+        assert client.dbsize() == COUNTED + 1
 
 
 def test_a_drill_touches_nothing(service: RedisService) -> None:
