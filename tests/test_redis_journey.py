@@ -115,6 +115,18 @@ def test_two_projects_of_one_server_know_nothing_of_each_other(
     assert ours.leftovers() == theirs.leftovers() == []
 
 
+@pytest.mark.parametrize("databases", [[1999], "all"])
+def test_a_database_of_a_high_number_is_proven_and_drilled(
+    tmp_path: Path, databases: str | list[int]
+) -> None:
+    with running("--databases", "2000") as server, server.connect(db=1999) as client:
+        service = RedisService(tmp_path / "service", server, databases=databases)
+        client.set("a", 1)
+        service("backup", status=0)
+        assert service.json("verify", "--level", "restored")["results"][0]["verdict"] == "PASS"
+        service("drill", status=0)
+
+
 def test_a_snapshot_replaces_everything(service: RedisService) -> None:
     service("backup", status=0)
     before = service.content

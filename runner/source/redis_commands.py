@@ -132,7 +132,7 @@ def place_commands(folder: str, address: Address) -> list[str]:
     start = (
         '"$server" --port "$port" --bind 127.0.0.1 --save \'\' --appendonly no'
         f' --repl-diskless-sync-delay 0 --dir "$PWD"/{quote(folder)} --dbfilename {DUMP}'
-        f" --databases 1024 > {quote(f'{folder}.log')} 2>&1 &"
+        f" --databases 16384 > {quote(f'{folder}.log')} 2>&1 &"
     )
     gone = (
         f"{{ cat {quote(f'{folder}.log')} >&2;"
@@ -237,7 +237,7 @@ def _replay(folder: str, data: str) -> list[str]:
     log = quote(f"{folder}.log")
     start = (
         '"$server" --port "$port" --bind 127.0.0.1 --save \'\' --appendonly no'
-        f' --dir {data} --dbfilename "${{dump##*/}}" --databases 1024 > {log} 2>&1 &'
+        f' --dir {data} --dbfilename "${{dump##*/}}" --databases 16384 > {log} 2>&1 &'
     )
     return [
         _client(),

@@ -65,6 +65,11 @@ class Summary:
         return cls(**(document | counted))
 
     @property
+    def databases(self) -> int:
+        """How many logical databases a server must have to hold it."""
+        return max(self.keys, default=-1) + 1
+
+    @property
     def types(self) -> dict[str, int]:
         """Keys by what TYPE calls them."""
         found: Counter[str] = Counter()

@@ -32,6 +32,7 @@ PACKAGE = "redis-server"
 DUMP = "dump.rdb"
 START_SECONDS = 30.0  # until it answers at all: while it loads, it does
 PAUSE_SECONDS = 0.02
+FEWEST = 1024  # logical databases: whoever looks into one that is empty finds it
 MOST_MEMORY = 0.9  # of what is free: a restore must not starve what runs beside it
 
 # Nothing is saved, nothing is reached over the network, nothing is refused for its size.
@@ -46,7 +47,7 @@ daemonize yes
 save ""
 appendonly no
 dbfilename dump.rdb
-databases 1024
+databases {databases}
 maxmemory 0
 proto-max-bulk-len 8gb
 client-query-buffer-limit 8gb
@@ -99,11 +100,13 @@ def start(
     name: str,
     rdb: Path | None = None,
     memory: int = 0,
+    databases: int = 0,
     fill: Callable[[ScratchServer], object] = lambda _: None,
     first: str = "",
 ) -> ScratchServer:
-    """Start a new server that holds what `rdb` holds, which takes about `memory` bytes, and then
-    what `fill` gives it. The installed servers are tried in turn, the program `first` before them.
+    """Start a new server that holds what `rdb` holds, which takes about `memory` bytes and has so
+    many logical databases, and then what `fill` gives it. The installed servers are tried in turn,
+    the program `first` before them.
 
     Raises PersonNeeded when this machine cannot run such a server, which says nothing of the
     file, and StepFailed when the file is damaged.
@@ -119,7 +122,7 @@ def start(
     refusal: PersonNeeded | None = None
     for program in found:
         try:
-            server = _start(folder, name, program, rdb)
+            server = _start(folder, name, program, rdb, max(FEWEST, databases))
             fill(server)
         except PersonNeeded as error:
             refusal = refusal or error
@@ -139,7 +142,9 @@ def stop(folder: Path, name: str) -> None:
     end_daemon(folder / f"{name}.process")
 
 
-def _start(folder: Path, name: str, program: str, rdb: Path | None) -> ScratchServer:
+def _start(
+    folder: Path, name: str, program: str, rdb: Path | None, databases: int
+) -> ScratchServer:
     stop(folder, name)  # what a killed start left
     private = SHORT / f"{PREFIX}{secrets.token_hex(6)}"
     note, log = folder / f"{name}.process", private / "log"
@@ -150,7 +155,7 @@ def _start(folder: Path, name: str, program: str, rdb: Path | None) -> ScratchSe
         if rdb is not None:
             (private / DUMP).symlink_to(rdb.absolute())
         settings = private / "settings"
-        settings.write_text(SETTINGS.format(socket=private, log=log))
+        settings.write_text(SETTINGS.format(socket=private, log=log, databases=databases))
         run([program, settings], folder=private, timeout=START_SECONDS)
         note_daemon(note, _process_id(private), [private])
         server = ScratchServer(private / "redis.sock", program)

@@ -173,9 +173,10 @@ def _kept(chunks: Iterator[bytes], *takers: Callable[[bytes], object]) -> Iterat
 
 def _load(spot: Spot, written: _Written) -> int:
     """Start a scratch server with all that was written; return the keys that it took."""
+    found = written.summary
     if written.forms == ["rdb"]:
         file = spot.file(0)
-        server = redis_scratch.start(spot.servers, STAGED, file, written.summary.memory)
+        server = redis_scratch.start(spot.servers, STAGED, file, found.memory, found.databases)
         with connect(server.address) as connection:
             return sum(count_keys(connection).values())
     taken = 0
@@ -184,7 +185,7 @@ def _load(spot: Spot, written: _Written) -> int:
         nonlocal taken
         taken = _fill(spot, written, server)
 
-    redis_scratch.start(spot.servers, STAGED, None, written.summary.memory, fill)
+    redis_scratch.start(spot.servers, STAGED, None, found.memory, found.databases, fill)
     return taken
 
 

@@ -47,7 +47,10 @@ def exchange(spot: Spot) -> list[str]:
             raise PersonNeeded(why, remedy=spot.noted().remedy)
         # What could read all that was staged takes it.
         able = spot.scratch.program if spot.scratch is not None else ""
-        redis_scratch.start(spot.home, PLACED, memory=spot.noted().summary.memory, first=able)
+        found = spot.noted().summary
+        redis_scratch.start(
+            spot.home, PLACED, memory=found.memory, databases=found.databases, first=able
+        )
     record = spot.progress()
     if spot.owned is not None and (record["way"] == FILE if record else redis_files.applies(spot)):
         return _place_file(spot, spot.owned, record)
