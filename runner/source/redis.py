@@ -111,7 +111,14 @@ class RedisSource:
 
     def destination(self, typed: str) -> str:
         """The URL of a server, without a password."""
-        if parse(typed).secret():
+        named_there = parse(typed)
+        if self.chosen is not None and named_there.database not in self.chosen | {0}:
+            raise UsageError(
+                f"Keys keep the numbers of their databases: {named(self.chosen)}, not "
+                f"{named_there.database} as in this URL.",
+                remedy="Leave the number out.",
+            )
+        if named_there.secret():
             raise UsageError(
                 "A URL with a password would be seen in the process list and in the plan.",
                 remedy="Leave the password out. The source's own is used, or REDISCLI_AUTH.",

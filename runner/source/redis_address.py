@@ -67,13 +67,15 @@ class Address:
         return self.password or ""
 
     def at(self, url: str) -> Address:
-        """The server that `url` names, asked by the same user with the same password and TLS.
+        """The server that `url` names, asked by the same user with the same password and TLS about
+        the same database: keys that are brought there keep their numbers.
 
         Raises UsageError for a URL that names none.
         """
         other = parse(url)
         return replace(
             other,
+            database=self.database,
             user=other.user or self.user,
             password=other.password or self.password,
             tls=(self.tls or other.tls) if url.startswith("rediss:") else None,

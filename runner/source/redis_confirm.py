@@ -68,9 +68,11 @@ def _confirm(spot: Spot) -> list[str]:
             "Stop the app, or restore with --live.",
         )
     if lost > 0:
+        # Whose keys these were, no server tells.
+        other_way = "restore with --live" if spot.databases else "empty it with --existing flush"
         raise StepFailed(
             f"{live.where} is full: it evicted {lost:,} keys while it was restored.",
-            remedy="Give it more memory (maxmemory), or empty it with --existing flush.",
+            remedy=f"Give it more memory (maxmemory), or {other_way}.",
         )
     if extra > 0:
         raise StepFailed(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.errors import PersonNeeded, StepFailed
+from runner.errors import PersonNeeded, StepFailed, UsageError
 from runner.source import Place
 from runner.source.redis_address import address_of
 from runner.source.redis_choose import both, chosen_of
@@ -303,6 +303,27 @@ def test_a_kill_in_the_middle_is_taken_back(
     stack.source.unswap(place)
     stack.source.discard(place)
     assert stack.observe() == changed
+
+
+def test_checks_of_another_server_ask_our_database(stack: Stack, tmp_path: Path) -> None:
+    stack.spec = with_databases(stack.spec, [3])
+    artifacts = stack.capture()
+    with running(password="") as other:
+        place = place_in(tmp_path, other.url.removesuffix("/0"))
+        stack.restore(artifacts, place)
+        for where in (str(stack.source.staged(place)), place.destination):
+            assert stack.source.ask("redis", "EXISTS coins:1", where, 10) == 1
+        stack.source.discard(place)
+
+
+def test_a_number_that_is_not_ours_is_no_destination(stack: Stack) -> None:
+    for number in ("", "/0", "/3"):
+        typed = f"redis://127.0.0.1:1{number}"
+        assert stack.source.destination(typed) == typed
+    with pytest.raises(
+        UsageError, match="Keys keep the numbers of their databases: databases 0, 3"
+    ):
+        stack.source.destination("redis://127.0.0.1:1/5")
 
 
 def test_a_part_of_ours_comes_back(stack: Stack, place: Place) -> None:
