@@ -82,6 +82,11 @@ def test_doctor_tells_of_databases_that_may_be_of_others(service: RedisService) 
     assert "5 hold keys beside 0" in service("doctor").stdout
 
 
+def test_doctor_tells_of_databases_without_a_key(tmp_path: Path, redis_server: RedisServer) -> None:
+    service = RedisService(tmp_path / "service", redis_server, databases=[0, 30]).fill()
+    assert "databases 3, 15 left alone; no key in database 30" in service("doctor").stdout
+
+
 def test_two_projects_of_one_server_know_nothing_of_each_other(
     tmp_path: Path, redis_server: RedisServer
 ) -> None:

@@ -49,7 +49,9 @@ def _others(connection: RawConnection, asked: int, chosen: Chosen) -> Iterator[E
     there = redis_live.count_keys(connection).keys()
     if chosen is not None:
         left = named(there - chosen) if there - chosen else "no other"
-        yield Examined("databases", "ok", f"{named(chosen)} alone; {left} left alone")
+        empty = f"; no key in {named(chosen - there)}" if chosen - there else ""
+        said = f"{named(chosen)} alone; {left} left alone{empty}"
+        yield Examined("databases", "warn" if empty else "ok", said)
     elif others := sorted(there - {asked}):
         yield Examined(
             "databases",
