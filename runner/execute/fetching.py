@@ -11,6 +11,7 @@ from runner.errors import UsageError
 from runner.execute.context import Context
 from runner.execute.session import Session
 from runner.plan.choose import LATEST
+from runner.plan.outstanding import whole_first
 from runner.prove.artifacts import ENCRYPTED, SnapshotArtifacts
 from runner.store.catalog import Catalog, Snapshot, read_manifest
 from runner.store.seal import unseal
@@ -74,7 +75,7 @@ def _fetched(
     session: Session, one: Snapshot, sources: Sequence[str], folder: Path, *, decrypt: bool
 ) -> list[Path]:
     spec = session.spec
-    target = session.targets[one.targets[0]]
+    target = session.targets[whole_first(one, one.targets)[0]]
     manifest, _ = read_manifest(target, spec.project, spec.profile, one.id)
     place = folder_of(spec.project, spec.profile, one.id)
     unknown = [name for name in sources if name not in manifest.sources]

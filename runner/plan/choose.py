@@ -8,7 +8,7 @@ from datetime import datetime
 
 from runner.errors import StepFailed, UsageError
 from runner.plan.families import same_content
-from runner.plan.outstanding import whole_at
+from runner.plan.outstanding import whole_first
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog, Snapshot
 from runner.store.snapshot import SnapshotId
@@ -99,8 +99,7 @@ def _choose(spec: Spec, catalog: Catalog, source: str, asked: Asked) -> Choice |
         reason = f"the newest of {source}" + (
             f" not after {asked.at.isoformat()}" if asked.at else ""
         )
-    targets = [name for name in spec.targets if name in snapshot.targets]
-    targets.sort(key=lambda name: not whole_at(snapshot, name))
+    targets = whole_first(snapshot, (name for name in spec.targets if name in snapshot.targets))
     if asked.target is not None:
         targets = [name for name in targets if name == asked.target]
     if not targets:

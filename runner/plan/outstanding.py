@@ -39,6 +39,11 @@ def whole_at(snapshot: Snapshot, target: str) -> bool:
     return target in snapshot.targets and damage(snapshot, target) is None
 
 
+def whole_first(snapshot: Snapshot, targets: Iterable[str]) -> list[str]:
+    """These targets in their order; last those whose copy of a snapshot is not whole."""
+    return sorted(targets, key=lambda name: not whole_at(snapshot, name))
+
+
 def damage(snapshot: Snapshot, target: str) -> str | None:
     """What the last look at the bytes of a copy found wrong with it; None: nothing."""
     looks = [one for one in snapshot.proofs if one.target == target]

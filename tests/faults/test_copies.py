@@ -414,6 +414,21 @@ class TestMissingCopies:
         holdfast("dr-restore", "--confirm", "quaybot", status=0)
         assert service.observe() == before
 
+    @pytest.mark.parametrize("how", [(), ("--decrypt",), ("--source", "db")])
+    def test_that_are_damaged_are_not_fetched_where_another_is_whole(
+        self, two: tuple[Service, Steady], how: tuple[str, ...]
+    ) -> None:
+        service, holdfast = two
+        flip(snapshots(service)[-1], "db.sqlite*")
+        told = holdfast("fetch", "--to", "first", *how, status=4).stderr
+        assert "`holdfast verify` says which are whole, and what begins after it uses" in told
+        holdfast("verify", status=4)
+        holdfast("fetch", "--to", "fetched", *how, status=0)
+        (fetched,) = (service.folder / "fetched").glob("db.sqlite*")
+        if "--decrypt" not in how:
+            whole = snapshots(service, "elsewhere")[-1] / fetched.name
+            assert fetched.read_bytes() == whole.read_bytes()
+
     def test_are_not_taken_from_a_damaged_one(self, two: tuple[Service, Steady]) -> None:
         service, holdfast = two
         scheduled(service)
