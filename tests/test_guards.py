@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,8 @@ from runner.prepare import perform
 from runner.saved import apply
 from tests.inside import Inside
 from tests.service import SPEC, Service
-from tests.tools import run
+from tests.tools import clean_environment, run
+from tests.whole_stack import KILLED_AT
 
 PLACES = {"db": "data/quaybot.db", "config": "config", "code": "code/.git"}
 
@@ -115,6 +119,22 @@ class TestASavedRestore:
         refused = holdfast.json("apply", "--plan", "plan.json", "--confirm", "db", status=7)
         assert "The plan is stale" in refused["error"]["message"]
         assert service.leftovers() == []
+
+    def test_is_refused_also_where_a_killed_run_is_to_be_taken_back_first(
+        self, service: Service, holdfast: Inside
+    ) -> None:
+        holdfast("restore", "--source", "db", "--dry-run", "--out", "plan.json", status=0)
+        words = ("restore", "--source", "config", "--confirm", "config")
+        killed = subprocess.run(
+            [sys.executable, "-P", str(KILLED_AT), "config.confirm", *words],
+            cwd=service.folder,
+            env=clean_environment(service.folder),
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL
+        exchange(service.folder / PLACES["db"])
+        refused = holdfast.json("apply", "--plan", "plan.json", "--confirm", "db", status=7)
+        assert "The plan is stale" in refused["error"]["message"]
 
 
 class TestASavedRecovery:

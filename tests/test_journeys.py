@@ -514,6 +514,18 @@ class TestPrune:
         assert len(holdfast.json("prune", "--confirm", "quaybot")["removed"]) == 6
         assert len(holdfast.json("list")["snapshots"]) == 1
 
+    def test_removes_nothing_once_the_newest_is_known_to_be_damaged(self, fresh: Fresh) -> None:
+        service, holdfast = fresh(policy="nightly: {verify: stored}")
+        _, newest = (holdfast.json("backup")["snapshots"][0]["id"] for _ in range(2))
+        spec = service.folder / "backup.yaml"
+        spec.write_text(spec.read_text().replace("nightly: {", "nightly: {keep: {last: 1}, "))
+        holdfast("prune", "--dry-run", "--out", "plan.json", status=0)
+        damaged = service.folder / "backups" / "quaybot" / "default" / newest / "db.sqlite.zst"
+        damaged.write_bytes(damaged.read_bytes()[:-1])
+        holdfast("verify", status=4)
+        applied = holdfast.json("apply", "--plan", "plan.json", "--confirm", "quaybot")
+        assert {one["target"] for one in applied["removed"]} == {"offsite"}
+
     def test_keeps_what_is_pinned(self, fresh: Fresh) -> None:
         service, holdfast = fresh(policy="nightly: {keep: {last: 1}, verify: stored}")
         first = first_snapshot(service).name

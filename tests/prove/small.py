@@ -134,8 +134,15 @@ class Snapshot:
     def change_manifest(self, **values: Any) -> None:
         self.write_manifest(replace(self.manifest, **values))
 
-    def artifacts(self, source: str) -> SnapshotArtifacts:
-        return SnapshotArtifacts(self.target, self.key, self.manifest, source, self.identities)
+    def artifacts(self, source: str, *, compared_later: bool = False) -> SnapshotArtifacts:
+        return SnapshotArtifacts(
+            self.target,
+            self.key,
+            self.manifest,
+            source,
+            self.identities,
+            compared_later=compared_later,
+        )
 
     def verify(self, level: str, **options: Any) -> list[Finding]:
         given: dict[str, Any] = {

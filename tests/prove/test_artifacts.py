@@ -76,18 +76,24 @@ def test_damage_anywhere_in_an_artifact_is_seen(tmp_path: Path, encrypted: bool)
     assert snapshot.artifacts("config").finish() > 0
 
 
-def test_content_that_was_exchanged_with_its_stored_hash_is_seen(tmp_path: Path) -> None:
-    """Yesterday's archive under today's name, with a manifest made to fit."""
+@pytest.mark.parametrize(("number", "compared_later"), [(0, False), (1, False), (1, True)])
+def test_content_that_was_exchanged_with_its_stored_hash_is_seen(
+    tmp_path: Path, number: int, compared_later: bool
+) -> None:
+    """Yesterday's archive under today's name, with a manifest made to fit. What is compared with
+    the fingerprint later is the main part alone.
+    """
     identity, recipient = keygen()
     snapshot = Snapshot(tmp_path, Seal("zstd", (recipient,)), identity)
-    main, other = (snapshot.manifest.of(name)[0] for name in ("config", "notes"))
-    (snapshot.folder / main.key).write_bytes((snapshot.folder / other.key).read_bytes())
-    forged = replace(main, bytes=other.bytes, sha256=other.sha256)
+    real, other = (snapshot.manifest.of(name)[number] for name in ("config", "notes"))
+    (snapshot.folder / real.key).write_bytes((snapshot.folder / other.key).read_bytes())
+    forged = replace(real, bytes=other.bytes, sha256=other.sha256)
     snapshot.change_manifest(
-        artifacts=tuple(forged if one == main else one for one in snapshot.manifest.artifacts)
+        artifacts=tuple(forged if one == real else one for one in snapshot.manifest.artifacts)
     )
+    artifacts = snapshot.artifacts("config", compared_later=compared_later)
     with pytest.raises(Damaged, match="not what was captured"):
-        b"".join(snapshot.artifacts("config").read())
+        b"".join(artifacts.read(real.part))
 
 
 def test_a_manifest_that_is_wrong_about_the_content_is_seen(tmp_path: Path) -> None:
