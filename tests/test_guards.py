@@ -228,6 +228,16 @@ class TestACommandThatNeedsAVariable:
         holdfast("dr-restore", "--confirm", "quaybot", status=0)
         assert service.log()[-2:] == ["to", "harbour"]
 
+    def test_is_not_run_by_a_saved_plan_once_it_has_another_value(
+        self, service: Service, holdfast: Inside
+    ) -> None:
+        (service.folder / ".env").write_text("QUAY_HOST=harbour\n")
+        holdfast("dr-restore", "--dry-run", "--out", "plan.json", status=0)
+        (service.folder / ".env").write_text("QUAY_HOST=shore\n")
+        refused = holdfast.json("apply", "--plan", "plan.json", "--confirm", "quaybot", status=7)
+        assert "a variable that the spec expands has another value" in refused["error"]["message"]
+        assert service.log() == []
+
 
 class TestARemoteRepository:
     """Nothing is written to a remote, so a recovery needs to know where its clone stands."""
