@@ -430,6 +430,18 @@ class TestBackup:
         assert database.execute("select name from players where name = 'late'").fetchone()
         database.close()
 
+    @pytest.mark.parametrize("how", [(), ("--decrypt",)])
+    def test_fetch_overwrites_nothing(
+        self, fresh: Fresh, tmp_path: Path, how: tuple[str, ...]
+    ) -> None:
+        _, holdfast = fresh()
+        wanted = ("fetch", "--source", "config", "--to", tmp_path / "own", *how)
+        holdfast(*wanted, status=0)
+        for file in (tmp_path / "own").iterdir():
+            file.write_text("mine by now\n")
+        assert "nothing was overwritten" in holdfast(*wanted, status=1).stderr
+        assert {one.read_text() for one in (tmp_path / "own").iterdir()} == {"mine by now\n"}
+
     def test_records_what_did_not_change(self, fresh: Fresh) -> None:
         service, holdfast = fresh(policy="nightly: {skip_unchanged: true}")
         first = holdfast.json("backup")["snapshots"][0]

@@ -473,6 +473,29 @@ class TestMissingCopies:
         assert same_bytes(service, newest.name, "backups", "elsewhere")
         holdfast("verify", status=0)
 
+    def test_are_not_made_of_what_was_captured_anew_into_what_was_published(
+        self, two: tuple[Service, Steady]
+    ) -> None:
+        service, holdfast = two
+        killed = subprocess.run(
+            [sys.executable, "-P", str(KILLED), "nightly.publish:ended", "backup"],
+            cwd=service.folder,
+            env=clean_environment(service.folder),
+            capture_output=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL
+        newest = snapshots(service)[-1]
+        manifest = (newest / "manifest.json").read_bytes()
+        (newest / "db.sqlite.zst").unlink()
+        (service.folder / "config" / "app.conf").write_text("changed = since\n")
+        (newest / "config.tar.zst").unlink()
+        (run, *_) = holdfast.json("history", "--runs")["runs"]
+        told = holdfast.json("backup", "--resume", run["run"], status=4)
+        assert "was published at disk with other content" in told["error"]["message"]
+        assert (newest / "manifest.json").read_bytes() == manifest
+        assert newest.name not in {one.name for one in snapshots(service, "elsewhere")}
+
     def test_of_a_run_that_was_killed_between_two(self, two: tuple[Service, Steady]) -> None:
         service, holdfast = two
         scheduled(service)
