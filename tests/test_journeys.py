@@ -377,6 +377,16 @@ class TestBackup:
         assert holdfast.json("verify")["ok"]
         assert service.leftovers() == []
 
+    def test_does_not_call_done_what_it_can_no_longer_publish(self, fresh: Fresh) -> None:
+        service, holdfast = fresh()
+        service.folder.joinpath("code").rename(service.folder / "away")
+        run = holdfast.json("backup", status=4)["run"]
+        service.folder.joinpath("away").rename(service.folder / "code")
+        told = holdfast.json("backup", "--resume", run, status=4)["error"]["message"]
+        assert "was published without code, and a snapshot is never changed" in told
+        assert "holdfast backup --source code" in told
+        holdfast("backup", "--source", "code", status=0)
+
     def test_reaches_the_other_target_when_one_is_out_of_reach(self, fresh: Fresh) -> None:
         service, holdfast = fresh()
         shutil.rmtree(service.folder / "elsewhere")
@@ -435,7 +445,7 @@ class TestBackup:
         self, fresh: Fresh, tmp_path: Path, how: tuple[str, ...]
     ) -> None:
         _, holdfast = fresh()
-        wanted = ("fetch", "--source", "config", "--to", tmp_path / "own", *how)
+        wanted = ("fetch", "--source", "config", "--to", str(tmp_path / "own"), *how)
         holdfast(*wanted, status=0)
         for file in (tmp_path / "own").iterdir():
             file.write_text("mine by now\n")
@@ -537,6 +547,11 @@ class TestPrune:
         holdfast("verify", status=4)
         applied = holdfast.json("apply", "--plan", "plan.json", "--confirm", "quaybot")
         assert {one["target"] for one in applied["removed"]} == {"offsite"}
+        anew = holdfast.json("prune", "--dry-run")["steps"]
+        assert {one["title"].rpartition(": ")[2] for one in anew} == {
+            "remove 0 of 3",
+            "remove 0 of 1",
+        }
 
     def test_keeps_what_is_pinned(self, fresh: Fresh) -> None:
         service, holdfast = fresh(policy="nightly: {keep: {last: 1}, verify: stored}")

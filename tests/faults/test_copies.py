@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ import pytest
 from runner.execute import driver
 from runner.execute.journal import Journal
 from runner.target.local import LocalTarget
-from tests.faults.bad_day import Steady, snapshots
+from tests.faults.bad_day import Steady, reseal, snapshots
 from tests.faults.conftest import Fresh
 from tests.faults.test_disk import remount, small_disk
 from tests.service import Service
@@ -291,6 +292,18 @@ class TestPrimaryThatFails:
         results = holdfast.json("verify", "--level", "restored", "--target", "offsite")["results"]
         assert {one["verdict"] for one in results} == {"PASS"}
 
+    def test_that_lost_an_artifact_before_it_was_published_takes_it_from_another(
+        self, two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service, holdfast = two
+        lost = "*/db.sqlite.zst"
+        parent = service.folder / "backups" / "quaybot" / "default"
+        at_start_of(monkeypatch, "nightly.publish", lambda: max(parent.glob(lost)).unlink())
+        answer = holdfast("backup", status=0)
+        assert "nightly.publish went to offsite instead of disk" in answer.stdout
+        assert "db.sqlite.zst vanished from disk before the snapshot was published" in answer.stdout
+        assert same_bytes(service, snapshots(service)[-1].name, "backups", "elsewhere")
+
     def test_leaves_nothing_to_publish_where_no_target_works(
         self, two: tuple[Service, Steady]
     ) -> None:
@@ -410,6 +423,8 @@ class TestMissingCopies:
         flip(newest, "db.sqlite*")
         before = service.observe()
         holdfast("verify", status=4)
+        holdfast("verify", "--source", "config", status=0)  # which says nothing of the damage
+        holdfast("drill", status=0)
         service.destroy()
         holdfast("dr-restore", "--confirm", "quaybot", status=0)
         assert service.observe() == before
@@ -451,6 +466,41 @@ class TestMissingCopies:
         assert holdfast.json("backup", "--due")["completed"] == []
         assert manifest.read_bytes() == before
         assert behind(holdfast)["offsite"] == 1
+
+    def test_of_a_manifest_that_was_exchanged_are_not_made(
+        self, two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service, holdfast = two
+
+        def exchange() -> None:
+            newest = snapshots(service)[-1]
+            reseal(newest, json.loads((newest / "manifest.json").read_text()) | {"host": "another"})
+
+        at_start_of(monkeypatch, "nightly.copy.offsite", exchange)
+        told = holdfast.json("backup", status=4)
+        assert "at disk is not the one that was written" in told["error"]["message"]
+        assert snapshots(service)[-1].name not in {
+            one.name for one in snapshots(service, "elsewhere")
+        }
+
+    def test_never_replace_the_manifest_of_somebody_else(
+        self, two: tuple[Service, Steady], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        service, holdfast = two
+        strange: list[Path] = []
+
+        def write_meanwhile() -> None:
+            folder = (
+                service.folder / "elsewhere" / "quaybot" / "default" / snapshots(service)[-1].name
+            )
+            folder.mkdir()
+            strange.append(folder / "manifest.json")
+            strange[0].write_text("of another run\n")
+
+        at_start_of(monkeypatch, "nightly.copy.offsite", write_meanwhile)
+        told = holdfast.json("backup", status=4)
+        assert "at offsite has another manifest already" in told["error"]["message"]
+        assert strange[0].read_text() == "of another run\n"
 
     @pytest.mark.parametrize("moment", ["nightly.publish:ended", "nightly.copy.offsite:ended"])
     def test_go_on_from_what_was_published_when_the_run_was_killed(

@@ -171,6 +171,17 @@ def test_the_program_says_so(stack: tuple[Service, Steady], name: str, damage: D
         assert "disk" in answer.stdout + answer.stderr
 
 
+@pytest.mark.parametrize("level", ["readable", "restored"])
+def test_what_a_restore_does_not_read_is_verified_too(
+    stack: tuple[Service, Steady], level: str
+) -> None:
+    _, holdfast = stack
+    (schema,) = snapshots(stack[0])[-1].glob("db.schema.sql*")
+    with damaged(schema, flip_middle):
+        results = holdfast.json("verify", "--level", level, status=4)["results"]
+    assert {one["source"] for one in results if one["verdict"] == "FAIL"} == {"db"}
+
+
 @pytest.mark.parametrize("damage", [empty, older])
 def test_an_older_snapshot_is_never_taken_for_the_newest(
     stack: tuple[Service, Steady], damage: Damage
