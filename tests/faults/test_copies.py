@@ -667,6 +667,23 @@ class TestSnapshotsThatWereTakenAway:
         holdfast("backup", status=0)
 
 
+def test_the_next_number_is_counted_on_from_a_snapshot_that_cannot_be_seen_now(
+    two: tuple[Service, Steady],
+) -> None:
+    """Of two with the same number nobody could say which is the newest."""
+    service, holdfast = two
+    for blocked in ("elsewhere", "backups"):
+        block(service.folder / blocked)
+        holdfast("backup", status=4)
+        unblock(service.folder / blocked)
+    unseen, newest = (
+        json.loads((snapshots(service, target)[-1] / "manifest.json").read_text())
+        for target in ("backups", "elsewhere")
+    )
+    assert (unseen["sequence"], newest["sequence"]) == (3, 4)
+    assert newest["predecessor"]["id"] == unseen["id"]
+
+
 def test_a_target_keeps_as_its_own_rules_say(two: tuple[Service, Steady]) -> None:
     service, holdfast = two
     spec = service.folder / "backup.yaml"
