@@ -239,6 +239,9 @@ def redis(bench: Bench, sizes: Sizes) -> Iterator[Result]:
             lambda: bench.shell(f"redis-cli -s {empty} flushall", folder),
         )
         yield Result(f"{title}: keys restored", loaded, "", None, sizes.redis / 150_000)
+        whole = ["restore", "--source", "cache", "--existing", "flush", "--confirm", "cache"]
+        proven = bench.median(lambda: bench.once([HOLDFAST, *whole], folder))
+        yield Result(f"{title}: restore, proven", proven, "", None, None)
 
 
 Case = Callable[[Bench, Sizes], Iterator[Result]]
