@@ -20,17 +20,19 @@ LONGEST_SECONDS = 600.0  # for the names of the folders, of which a page has a t
 
 
 def to_its_end(found: Iterable[ObjectMeta]) -> Iterator[ObjectMeta]:
-    """The same objects. Raises Unreachable once they begin anew: when the one comes again that was
-    the first, the third, the seventh, and so on. So nothing but one key is kept.
+    """The same objects. Raises Unreachable once they begin anew: when the one comes again and again
+    that was the first, the third, the seventh, and so on. So nothing but one key is kept. Once more
+    it may stand in an honest list: it was written meanwhile.
     """
-    mark, stretch, left = "", 1, 1
+    mark, stretch, left, again = "", 1, 1, 0
     for one in found:
-        if one["path"] == mark:
+        again += one["path"] == mark
+        if again == 2:
             raise Unreachable(ENDLESS)
         left -= 1
         if left == 0:
             stretch *= 2
-            mark, left = one["path"], stretch
+            mark, left, again = one["path"], stretch, 0
         yield one
 
 
