@@ -46,6 +46,17 @@ def unblock(folder: Path) -> None:
     folder.with_name(f"{folder.name}.unplugged").rename(folder)
 
 
+def backup_killed_at(service: Service, moment: str) -> None:
+    killed = subprocess.run(
+        [sys.executable, "-P", str(KILLED), moment, "backup"],
+        cwd=service.folder,
+        env=clean_environment(service.folder),
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+
+
 def same_bytes(service: Service, snapshot: str, *targets: str) -> bool:
     """Whether a snapshot's folders at these targets hold the same files."""
     contents = []
@@ -507,14 +518,7 @@ class TestMissingCopies:
         self, two: tuple[Service, Steady], moment: str
     ) -> None:
         service, holdfast = two
-        killed = subprocess.run(
-            [sys.executable, "-P", str(KILLED), moment, "backup"],
-            cwd=service.folder,
-            env=clean_environment(service.folder),
-            capture_output=True,
-            check=False,
-        )
-        assert killed.returncode == -signal.SIGKILL
+        backup_killed_at(service, moment)
         newest = snapshots(service)[-1]
         published = {one.name: one.read_bytes() for one in newest.iterdir()}
         (run, *_) = holdfast.json("history", "--runs")["runs"]
@@ -527,14 +531,7 @@ class TestMissingCopies:
         self, two: tuple[Service, Steady]
     ) -> None:
         service, holdfast = two
-        killed = subprocess.run(
-            [sys.executable, "-P", str(KILLED), "nightly.publish:ended", "backup"],
-            cwd=service.folder,
-            env=clean_environment(service.folder),
-            capture_output=True,
-            check=False,
-        )
-        assert killed.returncode == -signal.SIGKILL
+        backup_killed_at(service, "nightly.publish:ended")
         newest = snapshots(service)[-1]
         manifest = (newest / "manifest.json").read_bytes()
         (newest / "db.sqlite.zst").unlink()
@@ -551,14 +548,7 @@ class TestMissingCopies:
         scheduled(service)
         spec = service.folder / "backup.yaml"
         spec.write_text(spec.read_text().replace(NEW_AFTER, NEW_AFTER + NAS))
-        killed = subprocess.run(
-            [sys.executable, "-P", str(KILLED), "nightly.copy.nas", "backup"],
-            cwd=service.folder,
-            env=clean_environment(service.folder),
-            capture_output=True,
-            check=False,
-        )
-        assert killed.returncode == -signal.SIGKILL
+        backup_killed_at(service, "nightly.copy.nas")
         new = snapshots(service)[-1].name
         assert behind(holdfast)["nas"] == 3
         (service.folder / "data" / "quaybot.db").unlink()

@@ -100,13 +100,23 @@ class TestSomeDatabases(SourceConformance):
         return replace(place_in(tmp_path), existing="flush")
 
 
-@pytest.fixture
-def stack(redis_server: RedisServer, tmp_path: Path) -> Iterator[Stack]:
+def of_two_projects(server: RedisServer, folder: Path) -> Iterator[Stack]:
     """The neighbour's databases are as they were, whatever a test does with ours."""
     sample = OfTwoProjects()
-    sample.server = redis_server
-    yield Stack(tmp_path / "production", sample)
+    sample.server = server
+    yield Stack(folder / "production", sample)
     assert sample.of_neighbour() == sample.neighbour
+
+
+@pytest.fixture
+def stack(redis_server: RedisServer, tmp_path: Path) -> Iterator[Stack]:
+    yield from of_two_projects(redis_server, tmp_path)
+
+
+@pytest.fixture
+def open_stack(open_server: RedisServer, tmp_path: Path) -> Iterator[Stack]:
+    """The same on a server without a password, for commands that are run as written."""
+    yield from of_two_projects(open_server, tmp_path)
 
 
 @pytest.fixture
@@ -385,54 +395,42 @@ def test_what_two_choices_have_in_common() -> None:
     assert chosen_of({}) is chosen_of({"databases": "all"}) is None
 
 
-def test_printed_commands_refuse_the_file_of_a_whole_server(
-    open_server: RedisServer, tmp_path: Path
-) -> None:
-    sample = OfTwoProjects()
-    sample.server = open_server
-    stack = Stack(tmp_path / "production", sample)
-    original = stack.observe()
-    artifacts = of_whole_server(stack).capture()
+def test_printed_commands_refuse_the_file_of_a_whole_server(open_stack: Stack) -> None:
+    original = open_stack.observe()
+    artifacts = of_whole_server(open_stack).capture()
     folder = artifacts.capture.folder
-    bash(stack.source.restore_commands(artifacts.capture.stored, decode, "restored/x"), folder)
+    bash(open_stack.source.restore_commands(artifacts.capture.stored, decode, "restored/x"), folder)
     with pytest.raises(AssertionError, match="it holds more than databases 0, 3"):
-        bash(stack.source.place_commands("restored/x"), folder)
-    assert stack.observe() == original
+        bash(open_stack.source.place_commands("restored/x"), folder)
+    assert open_stack.observe() == original
 
 
-def test_printed_commands_bring_in_no_keys_of_others(
-    open_server: RedisServer, tmp_path: Path
-) -> None:
-    sample = OfTwoProjects()
-    sample.server = open_server
-    stack = Stack(tmp_path / "production", sample)
-    stack.spec = replace(stack.spec, options={**stack.spec.options, "method": "keys"})
-    original = stack.observe()
-    artifacts = of_whole_server(stack).capture()
+def test_printed_commands_bring_in_no_keys_of_others(open_stack: Stack) -> None:
+    open_stack.spec = replace(
+        open_stack.spec, options={**open_stack.spec.options, "method": "keys"}
+    )
+    original = open_stack.observe()
+    artifacts = of_whole_server(open_stack).capture()
     folder = artifacts.capture.folder
-    bash(stack.source.restore_commands(artifacts.capture.stored, decode, "restored/x"), folder)
-    theirs_change(stack)
+    bash(open_stack.source.restore_commands(artifacts.capture.stored, decode, "restored/x"), folder)
+    theirs_change(open_stack)
     with pytest.raises(AssertionError, match="it holds more than databases 0, 3"):
-        bash(stack.source.place_commands("restored/x"), folder)
-    assert stack.observe() == original
-    assert sample.of_neighbour() == sample.neighbour
+        bash(open_stack.source.place_commands("restored/x"), folder)
+    assert open_stack.observe() == original
 
 
-def test_printed_commands_empty_nothing_where_a_database_is_lacking(
-    open_server: RedisServer, tmp_path: Path
-) -> None:
-    sample = OfTwoProjects()
-    sample.server = open_server
-    stack = Stack(tmp_path / "production", sample)
-    stack.spec = with_databases(stack.spec, [3])
-    artifacts = stack.capture()
+def test_printed_commands_empty_nothing_where_a_database_is_lacking(open_stack: Stack) -> None:
+    open_stack.spec = with_databases(open_stack.spec, [3])
+    artifacts = open_stack.capture()
     folder = artifacts.capture.folder
-    bash(stack.source.restore_commands(artifacts.capture.stored, decode, "restored/x"), folder)
+    bash(open_stack.source.restore_commands(artifacts.capture.stored, decode, "restored/x"), folder)
     with running("--databases", "2", password="") as other, other.connect() as client:
         client.set("a", "theirs")
-        stack.spec = replace(stack.spec, options={**stack.spec.options, "url": other.url})
+        open_stack.spec = replace(
+            open_stack.spec, options={**open_stack.spec.options, "url": other.url}
+        )
         with pytest.raises(AssertionError, match="no such database"):
-            bash(stack.source.place_commands("restored/x"), folder)
+            bash(open_stack.source.place_commands("restored/x"), folder)
         assert client.keys() == [b"a"]
 
 
