@@ -15,14 +15,15 @@ from runner.store.chain import Gap
 
 def with_waiting(outcome: Outcome, copies: Sequence[Waiting]) -> Outcome:
     """The outcome of a backup while these copies wait: not green, also where nothing was due."""
-    told = {(one["id"], one["target"]) for one in outcome.data["lacking"]}
-    told |= {(one["id"], lack["target"]) for one in outcome.data["snapshots"]
-             for lack in one["lacking"]}  # fmt: skip
-    left = [one for one in copies if (one.snapshot, one.target) not in told]
-    if not left or outcome.exit_code:
+    reached = {name for one in outcome.data["snapshots"] for name in one["targets"]}
+    left = [one for one in copies if one.target not in reached]
+    if not left:
         return outcome
     lacking = [{"id": one.snapshot, "target": one.target, "reason": one.reason} for one in left]
-    data = {**outcome.data, "status": "partial", "lacking": [*outcome.data["lacking"], *lacking]}
+    data = {**outcome.data, "lacking": [*outcome.data["lacking"], *lacking]}
+    if outcome.exit_code:
+        return replace(outcome, data=data)
+    data["status"] = "partial"
     error = StepFailed(
         f"{left[0].target} cannot be read, and {left[0].snapshot} is still to be copied there: "
         f"{left[0].reason}"

@@ -39,10 +39,8 @@ def tell(spec: Spec, command: str, outcome: Outcome, *, tries_again: bool = Fals
         else:
             if failures and tries_again:
                 repeats.note(who, failures, again, now)
-    if command == "backup":
-        if not failures and _made(outcome):
-            repeats.forget()
-        repeats.save()
+    if command == "backup" and not failures and _made(outcome):
+        repeats.forget(_who(spec, one) for one in spec.notices)
     return unheard
 
 

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,13 +66,15 @@ class Repeats:
         for key in map(key_of, failures):
             known[key] = Told(known[key].first if key in known else now, now)
         self._told[who] = known
+        self._save()
 
-    def forget(self) -> None:
-        """All is well again."""
-        self._told = {}
+    def forget(self, those: Iterable[str]) -> None:
+        """All is well again with what these are told of."""
+        there = [who for who in those if self._told.pop(who, None)]
+        if there:
+            self._save()
 
-    def save(self) -> None:
-        """Write it down."""
+    def _save(self) -> None:
         found = {
             who: {key: [stamp.isoformat() for stamp in one] for key, one in told.items()}
             for who, told in self._told.items()

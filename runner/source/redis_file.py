@@ -30,6 +30,13 @@ class Reading(Protocol):
     functions: list[bytes]  # the code of each library
     version: int  # of the payloads
 
+    @property
+    def memory(self) -> int:
+        """Bytes that the captured server took for it; 0: not known."""
+
+    def entries(self) -> Iterator[Entry]:
+        """Every key, one by one and without what RESTORE takes."""
+
     def batches(self) -> Iterator[Batch]:
         """All entries, in the file's order, at most `AT_ONCE` together."""
 
@@ -162,7 +169,7 @@ def summarize(
     """All entries of a file that are in chosen databases, in lists. What it holds of them is added
     to `summary`: the version with the first, all else once all were read.
     """
-    file = _RdbReading(content, 0) if form == "rdb" else _RespReading(content, 0)
+    file = reading(content, form)
     entries = file.entries()
     if chosen is not None:
         entries = (entry for entry in entries if entry.database in chosen)

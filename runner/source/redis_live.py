@@ -103,7 +103,7 @@ def users(connection: RawConnection, chosen: Chosen = None) -> list[str]:
         words = dict(one.partition("=")[::2] for one in line.split(" "))
         if words.get("id") == str(own) or words.get("cmd", "").split("|")[0] in LOOKING:
             continue
-        if not among([int(words.get("db", 0))], chosen):
+        if chosen is not None and int(words.get("db", 0)) not in chosen:
             continue
         name = f" ({words['name']})" if words.get("name") else ""
         found.append(f"{words.get('addr', 'a client')}{name}")

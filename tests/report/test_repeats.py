@@ -18,7 +18,6 @@ DAY = timedelta(days=1)
 def repeats(tmp_path: Path) -> Repeats:
     found = Repeats(tmp_path)
     found.note("chat", ["db is gone"], DAY, NOON)
-    found.save()
     return Repeats(tmp_path)
 
 
@@ -46,8 +45,10 @@ def test_the_first_time_is_known_for_as_long_as_it_lasts(repeats: Repeats, tmp_p
     assert repeats.since("mail", ["db is gone"]) is None
     repeats.note("chat", ["cache is gone"], DAY, NOON + 5 * DAY)
     assert repeats.since("chat", ["db is gone"]) is None, "it is over"
-    repeats.forget()
-    repeats.save()
+    repeats.note("mail", ["db is gone"], DAY, NOON)
+    repeats.forget(["chat"])
+    assert Repeats(tmp_path).since("mail", ["db is gone"]) == NOON, "it is another profile's"
+    repeats.forget(["chat", "mail"])
     assert not (tmp_path / FILE).exists()
 
 
@@ -68,5 +69,4 @@ def test_what_differs_each_time_is_the_same_failure() -> None:
 def test_a_state_that_cannot_be_written_is_no_failure(tmp_path: Path) -> None:
     repeats = Repeats(tmp_path / "gone")
     repeats.note("chat", ["db is gone"], DAY, NOON)
-    repeats.save()
     assert Repeats(tmp_path / "gone").is_news("chat", ["db is gone"], DAY, NOON)
