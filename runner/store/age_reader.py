@@ -65,30 +65,51 @@ def opened(head: bytes, rest: Iterable[bytes], identities: Sequence[str]) -> Ite
 
 
 def _content(cipher: ChaCha20Poly1305, blocks: Iterable[bytes]) -> Iterator[bytes]:
-    number, held = 0, b""
+    number, held, room = 0, b"", bytearray()
     for block in blocks:
-        waiting = memoryview(held + block)
-        # One byte at least is kept back: only the end of the file tells which chunk is the last.
-        whole = max(len(waiting) - 1, 0) // _SEALED
-        yield b"".join(
-            _chunk(cipher, number + index, waiting[index * _SEALED : (index + 1) * _SEALED])
-            for index in range(whole)
-        )
-        number += whole
-        held = bytes(waiting[whole * _SEALED :])
-    content = _chunk(cipher, number, held, last=True)
-    if number and not content:
+        chunks, held = _cut(held, block)
+        if len(room) < len(chunks) * _CHUNK:
+            room = bytearray(len(chunks) * _CHUNK)
+        content = memoryview(room)[: len(chunks) * _CHUNK]
+        for at, sealed in zip(range(0, len(content), _CHUNK), chunks, strict=True):
+            _open(cipher, number, sealed, content[at : at + _CHUNK])
+            number += 1
+        yield bytes(content)
+    ending = bytearray(max(0, len(held) - _TAG))
+    _open(cipher, number, held, ending, last=True)
+    if number and not ending:
         raise Undecodable("its last chunk is empty")
-    yield content
+    yield bytes(ending)
 
 
-def _chunk(
-    cipher: ChaCha20Poly1305, number: int, sealed: bytes | memoryview, *, last: bool = False
-) -> bytes:
+def _cut(held: bytes, block: bytes) -> tuple[list[bytes | memoryview], bytes]:
+    """The sealed chunks that `block` makes whole, and what is held back: a byte at least, since
+    only the end of the file tells which chunk is the last.
+    """
+    if len(held) + len(block) <= _SEALED:
+        return [], held + block
+    # One chunk is joined, and no other is copied: that would cost a tenth of the whole.
+    start = _SEALED - len(held)
+    rest = memoryview(block)[start:]
+    end = (len(rest) - 1) // _SEALED * _SEALED
+    chunks: list[bytes | memoryview] = [held + block[:start]]
+    chunks += [rest[at : at + _SEALED] for at in range(0, end, _SEALED)]
+    return chunks, bytes(rest[end:])
+
+
+def _open(
+    cipher: ChaCha20Poly1305,
+    number: int,
+    sealed: bytes | memoryview,
+    content: bytearray | memoryview,
+    *,
+    last: bool = False,
+) -> None:
+    """Decrypt a chunk into `content`, which is as large as it will be. Raises Undecodable."""
     from cryptography.exceptions import InvalidTag
 
     try:
-        return cipher.decrypt(number.to_bytes(11, "big") + bytes([last]), sealed, None)
+        cipher.decrypt_into(number.to_bytes(11, "big") + bytes([last]), sealed, None, content)
     except InvalidTag:
         raise Undecodable("it cannot be decrypted") from None
 

@@ -11,6 +11,7 @@ import subprocess
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pyrage
@@ -27,6 +28,7 @@ VECTORS = sorted(Path(__file__).with_name("age_vectors").glob("[!R]*"))
 LEFT_TO_OTHERS = ("scrypt", "stream_no_nonce", "stream_short_nonce")
 CHUNK = 64 * 1024
 IDENTITIES = [parse_identities(keygen()[0])[0] for _ in range(3)]
+SEALED = CHUNK + 16
 # On both sides of each end of a chunk.
 SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK - 1, 3 * CHUNK, 3 * CHUNK + 1]
 
@@ -106,9 +108,19 @@ def test_no_damage_passes(place: int, bit: int, *, cut: bool) -> None:
     assert content is None or error is not None
 
 
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+def test_blocks_may_end_where_a_chunk_ends(beyond: int) -> None:
+    data = random.Random(beyond).randbytes(4 * CHUNK)
+    file = pyrage.encrypt(data, [identity(0).to_public()])
+    first = len(file) - 4 * SEALED
+    ends = [first, *(first + number * SEALED + beyond for number in (1, 2, 4)), len(file)]
+    blocks = [file[start:end] for start, end in pairwise(ends)]
+    assert drained(opened(file[:first], iter(blocks), IDENTITIES)) == (data, None)
+
+
 def test_chunks_in_another_order_are_refused() -> None:
     file = pyrage.encrypt(random.Random(1).randbytes(3 * CHUNK), [identity(0).to_public()])
-    head, sealed = file[: -3 * (CHUNK + 16)], list(pieces(file[-3 * (CHUNK + 16) :], CHUNK + 16))
+    head, sealed = file[: -3 * SEALED], list(pieces(file[-3 * SEALED :], SEALED))
     for order in ([1, 0, 2], [0, 2, 1], [0, 0, 1, 2], [0, 2], [0, 1, 2, 2], [2]):
         content = opened(head, [sealed[number] for number in order], IDENTITIES)
         assert drained(content)[1] is not None, order
