@@ -52,8 +52,10 @@ class S3:
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path, *buckets: str) -> Iterator[S3]:
-    """A server with these empty buckets, for as long as the block lasts."""
+def s3_server(folder: Path, *buckets: str, line: str | None = None) -> Iterator[S3]:
+    """A server with these empty buckets, for as long as the block lasts. `line` is what passes in
+    a second, in each direction, as rclone takes it (`40M`); None: as much as the processors can.
+    """
     beside = Path(sysconfig.get_path("scripts")) / "rclone"
     program = str(beside) if beside.exists() else shutil.which("rclone")
     if program is None:
@@ -73,6 +75,7 @@ def s3_server(folder: Path, *buckets: str) -> Iterator[S3]:
             f"127.0.0.1:{port}",
             "--config",
             "/dev/null",
+            *([] if line is None else ["--bwlimit", line]),
         ],
         env={**os.environ, "RCLONE_AUTH_KEY": f'"{ACCESS_KEY},{SECRET_KEY}"'},
         stdin=subprocess.DEVNULL,
