@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from typing import Any
 
 from runner.durable import PRIVATE_FILE, make_folder, naming, sync_folder, write_bytes
 from runner.errors import HoldfastError, Interrupted, Locked, UsageError
-from runner.execute.run_order import forget_runs, in_order, note_run
+from runner.execute.run_order import in_order, note_run
 from runner.owner import Owner, alive, is_locked, lock, seen, this_process
 from runner.plan.model import Plan, canonical, plan_from_json
 from runner.secret import SCRUBBER
@@ -260,20 +259,6 @@ def open_runs(state: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     names = [name for name in names if RUN_ID.fullmatch(name)]
     return [name for name in names if has_begun(state, name)]
-
-
-def drop_old_runs(state: Path, most: int) -> None:
-    """Forget the oldest ended runs beyond so many."""
-    known = list_runs(state)
-    if len(known) <= most:
-        return
-    still_open = set(open_runs(state))
-    gone = [run for run in known[:-most] if run not in still_open]
-    for run in gone:
-        shutil.rmtree(run_folder(state, run), ignore_errors=True)
-        # One that was killed before its first word has one.
-        open_mark(state, run).unlink(missing_ok=True)
-    forget_runs(state, gone)
 
 
 def list_runs(state: Path) -> list[str]:

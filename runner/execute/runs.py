@@ -15,6 +15,7 @@ from runner.execute.actions import action_named
 from runner.execute.context import Context
 from runner.execute.driver import Driver
 from runner.execute.ending import Finished, Settings, end
+from runner.execute.forgetting import drop_idle_run
 from runner.execute.guards import require_same_destinations
 from runner.execute.journal import Journal, RunState, StepResult, is_done
 from runner.execute.locks import REKEY_LOCK, RUN_LOCK, SETTLE_LOCK, SNAPSHOT_LOCK, held
@@ -34,7 +35,10 @@ def execute(plan: Plan, context: Context, settings: Settings, *, guarded: bool =
         settings.require()
         state, told = context.spec.state, settings.listeners
         journal = journals.create_run(state, context.run, plan, told, settings.again)
-        return _drive(plan, context, journal, settings)
+        finished = _drive(plan, context, journal, settings)
+        if not plan.steps:
+            drop_idle_run(state, context.run)
+        return finished
 
 
 def resume(context: Context, settings: Settings, *, again: Iterable[str] = ()) -> Finished:

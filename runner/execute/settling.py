@@ -12,14 +12,12 @@ from runner.execute import journal as journals
 from runner.execute.context import Context
 from runner.execute.driver import Driver
 from runner.execute.ending import Finished, Settings, end
+from runner.execute.forgetting import drop_old_runs
 from runner.execute.locks import SETTLE_LOCK, held
 from runner.execute.recoveries import RECOVERIES, resume_line
 from runner.execute.remembering import words_here
 from runner.plan.model import Plan
 from runner.prove.scratch import sweep
-
-# So many runs are remembered: three years of nightly backups, and more than a year of drills.
-MOST_RUNS = 1500
 
 # Nobody who writes a file of the state folder pauses for so long.
 ABANDONED_SECONDS = 3600.0
@@ -46,7 +44,7 @@ def settle_killed(
                 # It was killed after its last word.
                 journals.open_mark(state, run).unlink(missing_ok=True)
     sweep(state / "scratch")
-    journals.drop_old_runs(state, MOST_RUNS)
+    drop_old_runs(state)
     for folder in (state, *state.glob("*/"), *words_here(state).root.rglob("*/")):
         sweep_partials(folder, ABANDONED_SECONDS)
     return settled

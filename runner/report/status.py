@@ -32,9 +32,6 @@ from runner.store.catalog import Catalog, Snapshot
 from runner.store.records import FAIL, PASS, DrillResult
 from runner.store.retention import FUTURE
 
-# A run's journal is looked for among this many of the newest.
-SEARCHED_RUNS = 500
-
 
 def judge(session: Session) -> Outcome:
     """The outcome of `status`; exit 4 when the last run failed, 5 when an objective is missed."""
@@ -78,18 +75,22 @@ def _policies(session: Session, catalog: Catalog) -> list[dict[str, Any]]:
 def _last_runs(session: Session) -> dict[str, dict[str, Any]]:
     """The newest backup run of each policy; journals are read newest first, as few as needed."""
     state = session.spec.state
-    names = [one for one in journal.list_runs(state) if "-backup-" in one]
+    names = [one for one in journal.list_runs(state) if journal.kind_of(one) == "backup"]
+    missing = set(session.spec.policies)
     found: dict[str, dict[str, Any]] = {}
-    for name in list(reversed(names))[:SEARCHED_RUNS]:
-        if set(found) >= set(session.spec.policies):
+    for name in reversed(names):
+        if not missing:
             break
         try:
-            run, plan = journal.read_run(state, name), journal.read_plan(state, name)
+            plan = journal.read_plan(state, name)
+            mine = plan.profile == session.spec.profile
+            hits = missing & {step.params.get("policy") for step in plan.steps if mine}
+            if hits:
+                run = journal.read_run(state, name)
+                found |= {policy: _run(name, run, policy) for policy in hits}
+                missing -= hits
         except UsageError:
             continue
-        for policy in {step.params.get("policy") for step in plan.steps} - {None}:
-            if policy not in found and plan.profile == session.spec.profile:
-                found[str(policy)] = _run(name, run, str(policy))
     return found
 
 

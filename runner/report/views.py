@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from runner.errors import UsageError
 from runner.execute import journal
 from runner.execute.call import Call
 from runner.execute.session import Session
@@ -120,7 +121,7 @@ def history(call: Call, *, runs: bool, drills: bool, most: int | None) -> Outcom
         began = [one for one in journal.list_runs(folder) if journal.has_begun(folder, one)]
         # Only what is shown is read: there may be years of journals.
         names = began[::-1][:most]
-        data["runs"] = [_past(name, journal.read_run(folder, name)) for name in names]
+        data["runs"] = list(_pasts(folder, names))
         older += len(began) - len(names)
     if drills:
         found = session.catalog().drills
@@ -153,16 +154,21 @@ def drill_evidence(call: Call, folder: Path | None) -> Outcome:
     return Outcome("history", {"evidence": rows}, code, error)
 
 
-def _past(name: str, state: journal.RunState) -> dict[str, Any]:
-    return {
-        "run": name,
-        "kind": journal.kind_of(name),
-        "status": "interrupted" if state.killed else state.status,
-        "started_at": state.started_at,
-        "ended_at": state.ended_at,
-        "exit_code": state.exit_code,
-        "error": (state.error or {}).get("message"),
-    }
+def _pasts(folder: Path, names: Iterable[str]) -> Iterator[dict[str, Any]]:
+    for name in names:
+        try:
+            state = journal.read_run(folder, name)
+        except UsageError:
+            continue  # another command has just forgotten it
+        yield {
+            "run": name,
+            "kind": journal.kind_of(name),
+            "status": "interrupted" if state.killed else state.status,
+            "started_at": state.started_at,
+            "ended_at": state.ended_at,
+            "exit_code": state.exit_code,
+            "error": (state.error or {}).get("message"),
+        }
 
 
 def row(one: Snapshot) -> dict[str, Any]:

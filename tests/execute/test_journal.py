@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.durable import write_bytes
 from runner.errors import UsageError
 from runner.execute import journal as journals
 from runner.execute.journal import JOURNAL, Journal, fold, read_events, read_run, run_folder
@@ -169,30 +168,3 @@ def test_a_run_keeps_its_place_behind_a_note_that_a_crash_cut_off(tmp_path: Path
         with (tmp_path / ORDER).open("a") as noted:
             noted.write("20261120T0215")
     assert journals.list_runs(tmp_path) == [earlier, later]
-
-
-def test_a_run_that_was_killed_before_its_first_word_leaves_no_mark_for_ever(
-    tmp_path: Path,
-) -> None:
-    begun(tmp_path).close()
-    (journals.run_folder(tmp_path, RUN) / journals.JOURNAL).unlink()
-    journals.create_run(tmp_path, RUN.replace("trial-7", "trial-0"), PLAN, ()).close()
-    journals.drop_old_runs(tmp_path, 1)
-    assert not journals.open_mark(tmp_path, RUN).exists()
-
-
-def test_a_run_that_begins_is_never_taken_for_an_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun(tmp_path).close()
-    journals.drop_old_runs(tmp_path, 1)
-    new = RUN.replace("trial-7", "trial-0")
-
-    def drop_old_ones(path: Path, data: bytes) -> None:
-        (tmp_path / journals.OPEN / RUN).unlink(missing_ok=True)
-        journals.drop_old_runs(tmp_path, 1)
-        write_bytes(path, data)
-
-    monkeypatch.setattr(journals, "write_bytes", drop_old_ones)
-    journals.create_run(tmp_path, new, PLAN, ()).close()
-    assert journals.list_runs(tmp_path) == [new]

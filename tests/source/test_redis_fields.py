@@ -38,7 +38,7 @@ def test_hashes_whose_fields_are_all_over_come_back_as_nothing(tmp_path: Path, m
         document = service.json("restore", "--source", "cache", "--to", other.url)
         assert document["proof"] == [{"source": "cache", "equal": True, "differences": []}]
         with other.connect() as copy:
-            # A server takes fields that are over as it is given them, and removes them some at once.
+            # A server takes fields that are over, and removes a few of them at a time.
             while copy.exists("brief", "wide"):
                 time.sleep(0.05)
             assert sorted(copy.keys()) == [b"a", b"lasting"]
