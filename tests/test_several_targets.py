@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from runner.report import status, targets
+from runner.target import s3_bucket
 from tests.inside import Inside
 from tests.s3_server import S3Server
 from tests.service import SPEC, Service
@@ -38,6 +39,24 @@ def bucket(server: S3Server) -> str:
         f"access_key: {{secret: 'file:{server.folder}/access'}}, "
         f"secret_key: {{secret: 'file:{server.folder}/secret'}}, retry: 5s}}\n"
     )
+
+
+@pytest.mark.parametrize("disk", ["", "  disk: {type: local, path: backups}\n"])
+def test_what_is_sent_in_parts_may_grow(
+    disk: str, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_bucket.Bucket, "most_parts", 2)
+    there = bucket(s3_server).replace("retry", "part_size: 5MiB, retry")
+    sources = "sources: {data: {type: files, paths: [data]}}\n"
+    (tmp_path / "backup.yaml").write_text(
+        f"version: 1\nproject: quaybot\n{sources}targets:\n{disk}{there}"
+    )
+    (tmp_path / "data").mkdir()
+    holdfast = Inside(tmp_path)
+    for size in (8, 14, 22):
+        (tmp_path / "data" / "random").write_bytes(os.urandom(size * 1024 * 1024))
+        (snapshot,) = holdfast.json("backup")["snapshots"]
+        assert snapshot["missing"] == []
 
 
 def by_name(document: Any) -> dict[str, Any]:

@@ -33,12 +33,21 @@ class Watched:
         """The same, for who wants a Target."""
         return cast("Target", self)
 
-    def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+    def put(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        exclusive: bool = False,
+        expected_bytes: int = 0,
+    ) -> int:
         """Store `chunks`, as the target does."""
         incoming = Incoming(chunks)
         self.begun = True
         try:
-            return self._target.put(key, incoming, exclusive=exclusive)
+            return self._target.put(
+                key, incoming, exclusive=exclusive, expected_bytes=expected_bytes
+            )
         except StepFailed as error:
             if incoming.error is None:
                 self.failure = error
@@ -58,8 +67,9 @@ def bring(
     watched = Watched(target)
     for one in files:
         try:
-            chunks = _checked(origin, f"{folder}/{one.key}", one.sha256, progress)
-            watched.as_target().put(f"{folder}/{one.key}", chunks)
+            key = f"{folder}/{one.key}"
+            chunks = _checked(origin, key, one.sha256, progress)
+            watched.as_target().put(key, chunks, expected_bytes=one.bytes)
         except StepFailed as error:
             if watched.failure is not None:
                 raise target_failed(error) from error

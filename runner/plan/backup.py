@@ -99,7 +99,9 @@ def _policy_steps(
     names = [name for name in due.sources if not wanted.sources or name in wanted.sources]
     # What cannot even be read now is tried last.
     places = sorted(policy.targets, key=lambda name: name in catalog.unreachable)
-    captures = [_capture(spec, facts, wanted, due, snapshot, name, places) for name in names]
+    captures = [
+        _capture(spec, facts, catalog, wanted, due, snapshot, name, places) for name in names
+    ]
     publish = _publish(facts, due.policy, link, captures, places, catalog)
     steps = [*captures, publish]
     for target in policy.targets:
@@ -153,6 +155,7 @@ def _publish(
 def _capture(
     spec: Spec,
     facts: Facts,
+    catalog: Catalog,
     wanted: Wanted,
     due: Due,
     snapshot: str,
@@ -176,12 +179,13 @@ def _capture(
             params={**params, "unchanged": known},
             reason=f"skipped: unchanged since {known}",
         )
-    source = spec.source(name)
+    source, last = spec.source(name), catalog.newest(name)
+    expected_bytes = 0 if last is None else last.sources[name].bytes
     return Step(
         id=f"{policy.name}.{name}.capture",
         action="source.capture",
         title=f"Capture {name} ({source.type})",
-        params=params,
+        params={**params, "expected_bytes": expected_bytes},
         effect="writes",
         timeout=policy.timeout,
         expected=policy.expected,

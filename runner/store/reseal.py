@@ -41,7 +41,8 @@ class Reseal:
         try:
             with Stages() as stages:
                 sealed = Hashed(self._sealed(stored, file, stages))
-                stages.feed(lambda: target.put(f"{new_folder}/{key}", sealed))
+                path = f"{new_folder}/{key}"
+                stages.feed(lambda: target.put(path, sealed, expected_bytes=file.bytes))
             return StoredFile(key, sealed.bytes, sealed.sha256)
         except Undecodable as error:
             raise stored.damaged(str(error)) from error

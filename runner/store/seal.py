@@ -77,12 +77,13 @@ class Seal:
         produce: Callable[[Sink], object],
         *,
         progress: Callable[[int], None] | None = None,
+        expected_bytes: int = 0,
     ) -> Sealed:
         """Run `produce` in a thread and store what it writes as `<folder>/<name><suffix>`.
 
         `progress` is called in that thread with the bytes of content that were taken since it
-        was last called. Whatever fails, nothing is left at the target, no thread goes on, and
-        the error that began it is raised.
+        was last called. `expected_bytes` is for the target's `put`. Whatever fails, nothing is left
+        at the target, no thread goes on, and the error that began it is raised.
         """
         key = f"{name}{self.suffix}"
         encoder = compression.encoder(self.compression)
@@ -91,7 +92,8 @@ class Seal:
             content = Hashed(produced)
             compressed = stages.run(lambda pipe: _compress(content, encoder, pipe))
             stored = Hashed(self._encrypted(compressed, stages))
-            stages.feed(lambda: target.put(f"{folder}/{key}", stored))
+            path = f"{folder}/{key}"
+            stages.feed(lambda: target.put(path, stored, expected_bytes=expected_bytes))
         return Sealed(key, stored.bytes, stored.sha256, content.bytes, content.sha256)
 
     def _encrypted(self, compressed: Pipe, stages: Stages) -> Iterator[bytes]:

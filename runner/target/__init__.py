@@ -40,11 +40,19 @@ class Target(Protocol):
 
     name: str
 
-    def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+    def put(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        exclusive: bool = False,
+        expected_bytes: int = 0,
+    ) -> int:
         """Store `chunks` under `key`, durable when this returns; return the bytes.
 
         Nothing is visible before it is whole, and nothing at all if `chunks` raises. With
-        `exclusive`, raises KeyExists when the key is taken.
+        `exclusive`, raises KeyExists when the key is taken. `expected_bytes` is about how many
+        there will be, 0 where nobody knows: what is sent in parts has them large enough.
         """
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:

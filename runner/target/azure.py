@@ -32,10 +32,17 @@ class AzureTarget(ObjectTarget):
         super().__init__(container)
         self._account = container.account
 
-    def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+    def put(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        exclusive: bool = False,
+        expected_bytes: int = 0,
+    ) -> int:
         """Store `chunks` under `key`; see the protocol."""
         _require_name(key)
-        return super().put(key, chunks, exclusive=exclusive)
+        return super().put(key, chunks, exclusive=exclusive, expected_bytes=expected_bytes)
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The object's bytes; a missing one raises at the call."""

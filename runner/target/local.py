@@ -56,7 +56,14 @@ class LocalTarget:
         self.root = root
         self._min_free = min_free
 
-    def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+    def put(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        exclusive: bool = False,
+        expected_bytes: int = 0,  # noqa: ARG002
+    ) -> int:
         """Store `chunks` under `key`; see the protocol."""
         path = self._path(key)
         incoming = Incoming(self._within_reserve(chunks))

@@ -36,7 +36,14 @@ class ObjectTarget:
         self._leases = Leases(objects)
         self._one_at_a_time = threading.Lock()
 
-    def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+    def put(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        exclusive: bool = False,
+        expected_bytes: int = 0,
+    ) -> int:
         """Store `chunks` under `key`; see the protocol."""
         require_portable(key)
         incoming = Incoming(chunks)
@@ -45,7 +52,7 @@ class ObjectTarget:
             if exclusive:
                 self._put_exclusive(key, first, rest)
             else:
-                self._objects.write(key, first, rest)
+                self._objects.write(key, first, rest, expected_bytes=expected_bytes)
         return incoming.bytes
 
     def _put_exclusive(self, key: str, first: bytes, rest: Iterator[bytes] | None) -> None:

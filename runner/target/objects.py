@@ -23,6 +23,7 @@ from runner.target.keys import Incoming
 from runner.target.object_client import Manner, reach, require_library
 from runner.target.object_errors import ANSWERS_ALL, Words, code_of
 from runner.target.paging import right_below, to_its_end
+from runner.target.parts import Parts
 from runner.target.s3_request import Refused, Requests, Unreachable
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 BLOCK = 1024 * 1024  # bytes read at once
 PAGE = 1000  # objects that a server lists at once
-PARTS_AT_ONCE = 3
 FIRST_SECONDS = 10.0
 CLOCK_SECONDS = 30.0
 RESUMED_AT_MOST = 20  # how often one download goes on after its connection broke
@@ -119,10 +119,17 @@ class Objects(ABC):
         reach(at.url, at.ca, timeout=at.timeout, patience=patience)
 
     def write(
-        self, key: str, first: bytes, rest: Iterable[bytes] | None, *, stamp: str | None = None
+        self,
+        key: str,
+        first: bytes,
+        rest: Iterable[bytes] | None,
+        *,
+        stamp: str | None = None,
+        expected_bytes: int = 0,
     ) -> None:
-        """Store `first`, and `rest` if it is not None. With `stamp`, raises KeyExists when the key
-        is taken, on servers that know how; `rest` must be None then.
+        """Store `first`, and `rest` if it is not None, in parts that are large enough for about so
+        many bytes. With `stamp`, raises KeyExists when the key is taken, on servers that know how;
+        `rest` must be None then.
         """
         import obstore
         from obstore.exceptions import AlreadyExistsError
@@ -130,7 +137,8 @@ class Objects(ABC):
         kind = self.manner.storage_class
         attributes = {} if kind is None else {"Storage-Class": kind}
         if rest is not None:
-            self._write_parts(key, itertools.chain([first], rest), attributes)
+            parts = Parts.of(self.manner.part_size, self.most_parts, expected_bytes)
+            self._write_parts(key, itertools.chain([first], rest), attributes, parts)
         elif stamp is None:
             obstore.put(self.writer, key, first, attributes=attributes, use_multipart=False)
         else:
@@ -142,10 +150,13 @@ class Objects(ABC):
                 if not self._bears(key, stamp):
                     raise KeyExists(key) from None
 
-    def _write_parts(self, key: str, chunks: Iterable[bytes], attributes: dict[str, str]) -> None:
+    def _write_parts(
+        self, key: str, chunks: Iterable[bytes], attributes: dict[str, str], parts: Parts
+    ) -> None:
         stamp = attributes.setdefault(self.stamp, secrets.token_hex(16))
+        within = parts.within(chunks, self.name)
         try:
-            feed(self._within_parts(chunks), lambda parts: self._send(key, parts, attributes))
+            feed(within, lambda blocks: self._send(key, blocks, attributes, parts))
         except Exception as error:
             # The same of the last request of an upload, which the server has ended meanwhile.
             if code_of(str(error)) != "NoSuchUpload" or not self._bears(key, stamp):
@@ -161,7 +172,9 @@ class Objects(ABC):
             return False
         return found.attributes.get(self.stamp) == stamp
 
-    def _send(self, key: str, chunks: Iterator[bytes], attributes: dict[str, str]) -> None:
+    def _send(
+        self, key: str, chunks: Iterator[bytes], attributes: dict[str, str], parts: Parts
+    ) -> None:
         import obstore
 
         obstore.put(
@@ -170,8 +183,8 @@ class Objects(ABC):
             chunks,
             attributes=attributes,
             use_multipart=True,
-            chunk_size=self.manner.part_size,
-            max_concurrency=PARTS_AT_ONCE,
+            chunk_size=parts.size,
+            max_concurrency=parts.at_once,
         )
 
     def exists(self, key: str) -> bool:
@@ -325,17 +338,6 @@ class Objects(ABC):
             if "Header missing" not in str(error):
                 return
         raise self.in_words(ANSWERS_ALL, what)
-
-    def _within_parts(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        left = self.manner.part_size * self.most_parts
-        for chunk in chunks:
-            left -= len(chunk)
-            if left < 0:
-                raise StepFailed(
-                    f"Target {self.name}: an object has more than {self.most_parts} parts.",
-                    remedy="Declare a larger part_size of the target.",
-                )
-            yield chunk
 
     def _from(self, key: str, start: int, end: int, tag: str | None) -> GetResult:
         """The object from `start` on; the whole of it from servers that know no ranges."""

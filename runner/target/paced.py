@@ -32,9 +32,17 @@ class _Paced:
         self._up = Pace(bandwidth)
         self._down = Pace(bandwidth)
 
-    def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+    def put(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        exclusive: bool = False,
+        expected_bytes: int = 0,
+    ) -> int:
         """Store `chunks`, as the target does."""
-        return self._target.put(key, self._up.slowed(chunks), exclusive=exclusive)
+        slowed = self._up.slowed(chunks)
+        return self._target.put(key, slowed, exclusive=exclusive, expected_bytes=expected_bytes)
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The object's bytes, as the target has them; a missing one raises at the call."""

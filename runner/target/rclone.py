@@ -40,7 +40,14 @@ class RcloneTarget:
         self._leases = Leases(remote)
         self._one_at_a_time = threading.Lock()
 
-    def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+    def put(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        exclusive: bool = False,
+        expected_bytes: int = 0,  # noqa: ARG002
+    ) -> int:
         """Store `chunks` under `key`; see the protocol. What is there is replaced at once only
         where the remote is able to; else it is removed first.
         """

@@ -41,7 +41,14 @@ class SftpTarget:
         self._files = Files(address, Session(address, timeout=timeout, retry=retry))
         self._leases = Leases(Shelf(self._files))
 
-    def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+    def put(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        exclusive: bool = False,
+        expected_bytes: int = 0,  # noqa: ARG002
+    ) -> int:
         """Store `chunks` under `key`; see the protocol."""
         require_portable(key)
         incoming = Incoming(chunks)

@@ -309,7 +309,14 @@ class Failing(LocalTarget):
         self._after = after
         self._error = error
 
-    def put(self, key: str, chunks: Iterable[bytes], *, exclusive: bool = False) -> int:
+    def put(
+        self,
+        key: str,
+        chunks: Iterable[bytes],
+        *,
+        exclusive: bool = False,
+        expected_bytes: int = 0,
+    ) -> int:
         def cut() -> Iterator[bytes]:
             seen = 0
             for chunk in chunks:
@@ -318,7 +325,7 @@ class Failing(LocalTarget):
                     raise self._error
                 yield chunk
 
-        return super().put(key, cut(), exclusive=exclusive)
+        return super().put(key, cut(), exclusive=exclusive, expected_bytes=expected_bytes)
 
 
 @pytest.mark.parametrize("after", [0, 3 * MEBIBYTE])

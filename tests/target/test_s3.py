@@ -351,6 +351,15 @@ class TestParts:
         assert "part_size" in caught.value.remedy
         assert target.sweep("", 0.0) == []
 
+    def test_are_larger_where_more_is_expected(
+        self, opened: Opened, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(s3_bucket.Bucket, "most_parts", 2)
+        target = opened(part_size=5 * MIB, endpoint=through(wire))
+        target.put("large", [b"x" * MIB] * 12, expected_bytes=7 * MIB)
+        assert read(target, "large") == b"x" * 12 * MIB
+        assert len([line for line in wire.lines("PUT") if "partNumber" in line]) == 2
+
     def test_what_a_killed_put_left_is_swept_when_it_is_old(
         self, opened: Opened, s3_server: S3Server
     ) -> None:

@@ -36,12 +36,20 @@ class Capturing:
     excluded: Sequence[Path]
     scratch: Path
     progress: Callable[[int], None]
+    expected_bytes: int = 0  # what the last snapshot stored of the source; 0: there is none
     sealed: dict[str, tuple[str, str, Sealed]] = field(default_factory=dict)  # by key
 
     def store(self, form: str, produce: Callable[[Sink], object], *, part: str = "") -> Sealed:
         """Stream what `produce` writes into the artifact `<source>[.<part>].<form>`."""
         name = ".".join(piece for piece in (self.source, part, form) if piece)
-        sealed = self.seal.write(self.target, self.folder, name, produce, progress=self.progress)
+        sealed = self.seal.write(
+            self.target,
+            self.folder,
+            name,
+            produce,
+            progress=self.progress,
+            expected_bytes=self.expected_bytes,
+        )
         self.sealed[sealed.key] = (part, form, sealed)
         return sealed
 
@@ -120,6 +128,7 @@ def capture_source(step: Step, context: Context, watched: Watched) -> Outputs:
             excluded=context.spec.left_out(),
             scratch=scratch,
             progress=context.progress(step),
+            expected_bytes=step.params.get("expected_bytes", 0),
         )
         try:
             with capturing.whole_or_nothing():
