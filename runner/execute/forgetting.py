@@ -35,8 +35,9 @@ def drop_old_runs(state: Path, most: int = MOST_RUNS) -> None:
 
 
 def drop_idle_run(state: Path, run: str) -> None:
-    """Forget the backup before this one if neither had anything to do. `backup --due` is called
-    every few minutes: the last time that nothing was due is worth a line, and no other.
+    """Of a run that had nothing to do: forget the one of its kind before it, if that had nothing to
+    do either. `backup --due` is called every few minutes: the last time that nothing was due is
+    worth a line, and no other.
     """
     before = [one for one in list_runs(state) if kind_of(one) == kind_of(run)][:-1]
     try:
