@@ -498,7 +498,8 @@ class TestFaults(ObjectStoreFaults):
             target = opened(
                 endpoint=server.endpoint, bucket=server.make_bucket(), retry=0.5, part_size=5 * MIB
             )
-            target.put("kept", [b"k" * 8 * MIB])
+            # More than what is on its way, in buffers, when the server dies.
+            target.put("kept", [b"k" * 64 * MIB])
             with pytest.raises(StepFailed, match=r"refuses connections|broke the connection"):
                 target.put("large", dying(lambda: server.end(signal.SIGKILL), before=24))
             server.start()
