@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections import defaultdict
 from collections.abc import Collection
@@ -39,13 +40,10 @@ def drop_idle_run(state: Path, run: str) -> None:
     do either. `backup --due` is called every few minutes: the last time that nothing was due is
     worth a line, and no other.
     """
-    before = [one for one in list_runs(state) if kind_of(one) == kind_of(run)][:-1]
-    try:
-        idle = bool(before) and not read_plan(state, before[-1]).steps
-    except UsageError:
-        return
-    if idle:
-        _drop(state, before[-1:])
+    known = [one for one in list_runs(state) if kind_of(one) == kind_of(run)]
+    before = known[: known.index(run)][-1:]
+    with contextlib.suppress(UsageError):
+        _drop(state, [one for one in before if not read_plan(state, one).steps])
 
 
 def _drop(state: Path, runs: Collection[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from runner.errors import UsageError
 from runner.spec.model import TargetSpec
@@ -32,17 +32,10 @@ class AzureTarget(ObjectTarget):
         super().__init__(container)
         self._account = container.account
 
-    def put(
-        self,
-        key: str,
-        chunks: Iterable[bytes],
-        *,
-        exclusive: bool = False,
-        expected_bytes: int = 0,
-    ) -> int:
-        """Store `chunks` under `key`; see the protocol."""
+    def admit(self, key: str) -> None:
+        """Raises UsageError also where Azure itself takes no such name."""
         _require_name(key)
-        return super().put(key, chunks, exclusive=exclusive, expected_bytes=expected_bytes)
+        super().admit(key)
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The object's bytes; a missing one raises at the call."""

@@ -45,7 +45,7 @@ class ObjectTarget:
         expected_bytes: int = 0,
     ) -> int:
         """Store `chunks` under `key`; see the protocol."""
-        require_portable(key)
+        self.admit(key)
         incoming = Incoming(chunks)
         with self._objects.explained(f"{key} was not written", incoming):
             first, rest = _begin(iter(incoming), self._objects.manner.part_size)
@@ -54,6 +54,10 @@ class ObjectTarget:
             else:
                 self._objects.write(key, first, rest, expected_bytes=expected_bytes)
         return incoming.bytes
+
+    def admit(self, key: str) -> None:
+        """Raise UsageError unless something can be put there: asked before each put."""
+        require_portable(key)
 
     def _put_exclusive(self, key: str, first: bytes, rest: Iterator[bytes] | None) -> None:
         stamp = secrets.token_hex(16) if rest is None else None

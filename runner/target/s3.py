@@ -59,18 +59,11 @@ class S3Target(ObjectTarget):
         self._object_lock = lock
         self.lock_seconds = None if lock is None else lock.seconds
 
-    def put(
-        self,
-        key: str,
-        chunks: Iterable[bytes],
-        *,
-        exclusive: bool = False,
-        expected_bytes: int = 0,
-    ) -> int:
-        """Store `chunks`; raises StepFailed first where the bucket cannot lock as declared."""
+    def admit(self, key: str) -> None:
+        """Raises StepFailed also where the bucket cannot lock as declared."""
         if self._object_lock is not None:
             self._object_lock.require()
-        return super().put(key, chunks, exclusive=exclusive, expected_bytes=expected_bytes)
+        super().admit(key)
 
     def delete(self, key: str) -> None:
         """Remove one object. Raises Held while the server holds it."""
