@@ -42,6 +42,7 @@ from runner.prepare import (
     concluding,
     danger_of,
     known_marks,
+    noting_keys,
     perform,
     store_runbooks,
     wanted_recovery,
@@ -125,7 +126,8 @@ def backup(
         backup, call, policies=policies, sources=sources, only_due=only_due, prune=prune
     )
     copies = waiting(running, catalog, facts.remembered)
-    return Prepared(session, plan, concluding(plan, gaps, copies), anew=again)
+    conclude = noting_keys(session, catalog, concluding(plan, gaps, copies))
+    return Prepared(session, plan, conclude, anew=again)
 
 
 def restore(

@@ -9,13 +9,14 @@ from typing import Any
 
 from runner.errors import HoldfastError, PersonNeeded, UsageError
 from runner.execute.ending import Finished
+from runner.execute.journal import is_done
 from runner.execute.lost_values import Holder, lost_values, sources_of_lost_files
 from runner.execute.remembering import made_elsewhere, missing_links
 from runner.execute.session import Session
 from runner.execute.since import Overtaken
 from runner.plan.choose import LATEST, Asked, Choice, choose
 from runner.plan.facts import identities, manifests
-from runner.plan.model import Plan
+from runner.plan.model import Plan, Step
 from runner.plan.outstanding import Waiting
 from runner.plan.recover import Wanted as WantedRecovery
 from runner.plan.recover import compile_recovery
@@ -23,7 +24,7 @@ from runner.report import recovered, removed, results
 from runner.report.missed import with_missed, with_waiting
 from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
-from runner.spec.model import Spec
+from runner.spec.model import VERIFY_LEVELS, Spec
 from runner.store.catalog import Catalog
 from runner.store.chain import Gap
 from runner.store.records import DrillResult
@@ -145,6 +146,33 @@ def concluding(
         "verify": lambda _plan, finished: results.verify_outcome(finished),
     }
     return kinds.get(plan.kind, recovered.recovery_outcome)
+
+
+def noting_keys(
+    session: Session, before: Catalog, conclude: Callable[[Plan, Finished], Outcome]
+) -> Callable[[Plan, Finished], Outcome]:
+    """The same conclusion of a backup, before which there was this; it also keeps for `validate`
+    whether anybody ever opened what is encrypted.
+    """
+
+    def noted(plan: Plan, end: Finished) -> Outcome:
+        from runner.report.foresight import remember_keys
+
+        done = [step for step in plan.steps if is_done(step.id, end.results)]
+        if any(step.action == "snapshot.publish" for step in done):
+            opened = any(_opens(session, step) for step in done)
+            remember_keys(session.spec, before, session.facts.now, opened=opened)
+        return conclude(plan, end)
+
+    return noted
+
+
+def _opens(session: Session, step: Step) -> bool:
+    """Whether the step of a backup opens something with an identity that a person keeps."""
+    encryption = session.spec.encryption
+    kept = session.call.identity or (encryption and encryption.identity)
+    deep = step.action == "snapshot.verify" and step.params["level"] != VERIFY_LEVELS[0]
+    return bool(kept) and deep
 
 
 def wanted_recovery(

@@ -21,11 +21,11 @@ from runner.prepare import (
     concluding,
     danger_of,
     details,
+    noting_keys,
     store_runbooks,
 )
 from runner.report.outcome import Outcome
 from runner.store.catalog import Catalog
-from runner.store.chain import Gap
 
 OWN = ("recovery.", "rollback.")  # what these did is looked for, and nobody's word counts
 
@@ -67,8 +67,11 @@ def apply(call: Call, *, file: Path) -> Prepared:
     # Another run may be waited for, and it may be one of this very plan.
     session.require = lambda: _require_as_planned(session, plan, session.catalog())
     store_runbooks(session, catalog.drills)
-    missed = fading_links(session.spec, catalog) if plan.kind == "backup" else []
-    return Prepared(session, plan, concluding(plan, missed), danger_of(session, plan))
+    conclude = concluding(plan)
+    if plan.kind == "backup":
+        missed = fading_links(session.spec, catalog)
+        conclude = noting_keys(session, catalog, concluding(plan, missed))
+    return Prepared(session, plan, conclude, danger_of(session, plan))
 
 
 def _require_as_planned(session: Session, plan: Plan, catalog: Catalog) -> None:
@@ -156,14 +159,14 @@ def resume(
 
     _require_reportable(plan, done)
     _require_not_settled(session, plan, run, start_at)
-    missed: Sequence[Gap] = ()
+    conclude = concluding(plan)
     if plan.kind == "backup":
         catalog = session.catalog()
         missed = fading_links(session.spec, catalog)
+        conclude = noting_keys(session, catalog, concluding(plan, missed))
         store_runbooks(session, catalog.drills)
         # Another one may be waited for.
         session.require = lambda: _require_not_overtaken(plan, run, session.catalog())
-    conclude = concluding(plan, missed)
 
     def go_on() -> Outcome:
         again = [start_at] if start_at else []

@@ -206,13 +206,15 @@ def _record(
     session, spec = drilled.session, drilled.session.spec
     at = session.facts.now
     sizes = {name: one["bytes"] for name, one in facts["snapshots"].items()}
-    drilled_from = {one["id"] for one in facts["snapshots"].values()}
+    ids = {one["id"] for one in facts["snapshots"].values()}
+    opened = [one for one in catalog.snapshots if one.id in ids and one.encrypted]
     details = {
         "rto": facts["rto"],
         "scenario": facts["scenario"],
         "bytes": {name: size for name, size in sizes.items() if size is not None},
         "sources": facts["sources"],
-        "encrypted": any(one.encrypted for one in catalog.snapshots if one.id in drilled_from),
+        "encrypted": bool(opened),
+        "recipients": sorted({name for one in opened for name in one.recipients}),
         "report_sha256": hashes[f"{drilled.run}.json"],
         "reports": dict(hashes),
     }

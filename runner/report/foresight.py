@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from runner.store.records import ODD
 
 if TYPE_CHECKING:
     from runner.report.outlook import Seen
+    from runner.store.catalog import Catalog
 
 MOST_SIZES = 500  # a trend needs no more
 
@@ -41,6 +42,19 @@ def remember(spec: Spec, known: Seen, at: datetime) -> None:
     with suppress(OSError):
         make_folder(file.parent)
         write_bytes(file, json.dumps(document).encode())
+
+
+def remember_keys(spec: Spec, before: Catalog, at: datetime, *, opened: bool) -> None:
+    """Keep whether anybody ever opened what a backup has just written and perhaps `opened` itself.
+    `before` is what there was then, so that no target is asked again.
+    """
+    if spec.encryption is None or before.unreachable:
+        return
+    from runner.report.opened import UNOPENED, was_opened
+    from runner.report.outlook import seen
+
+    unopened = None if opened or was_opened(spec, before) else UNOPENED
+    remember(spec, replace(seen(spec, before), unopened=unopened), at)
 
 
 def forget(spec: Spec) -> None:

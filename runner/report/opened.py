@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+from typing import Any
+
 from runner.plan.rekey import not_as_declared
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog
 from runner.store.records import PASS
+from runner.store.view import Snapshot
+
+UNOPENED = (
+    "No drill and no verification has ever opened a snapshot with an identity of a declared "
+    "recipient: nobody knows that the keys you keep are the right ones. "
+    "Next: holdfast drill --identity FILE"
+)
 
 
 def never_opened(spec: Spec, catalog: Catalog) -> str | None:
-    """A sentence where snapshots are encrypted, and no record shows that an identity opened one.
+    """A sentence where snapshots are encrypted, and no record shows that an identity opened one."""
+    encrypted = any(one.encrypted for one in catalog.snapshots)
+    if not encrypted or catalog.unreachable or was_opened(spec, catalog):
+        return None
+    return UNOPENED
+
+
+def was_opened(spec: Spec, catalog: Catalog) -> bool:
+    """Whether somebody has opened a snapshot that is encrypted to one of the declared recipients.
 
     A proof with the key of its own run says nothing of it, and neither does a drill of what was not
     encrypted. The snapshot that was opened may be gone since.
     """
-    encrypted = [one for one in catalog.snapshots if one.encrypted]
-    if spec.encryption is None or not encrypted or catalog.unreachable:
-        return None
-    proven = any(
+    if spec.encryption is None:
+        return False
+    declared = frozenset(spec.encryption.recipients)
+    return any(_opened(one, declared) for one in catalog.snapshots) or any(
+        _drilled(one.details, declared) for one in catalog.drills if one.ok
+    )
+
+
+def _opened(one: Snapshot, declared: Set[str]) -> bool:
+    return not declared.isdisjoint(one.recipients) and any(
         proof.key == "declared" and proof.verdict == PASS and proof.depth > 0
-        for one in encrypted
         for proof in one.proofs
     )
-    if proven or any(one.ok and one.details.get("encrypted") is True for one in catalog.drills):
-        return None
-    return (
-        "No drill and no verification has ever opened a snapshot with an identity: nobody knows "
-        "that the keys you keep are the right ones. Next: holdfast drill --identity FILE"
-    )
+
+
+def _drilled(details: Mapping[str, Any], declared: Set[str]) -> bool:
+    recipients = details.get("recipients")
+    if isinstance(recipients, list):
+        return any(one in declared for one in recipients)
+    # Drills of older versions do not say whom it was encrypted to.
+    return details.get("encrypted") is True
 
 
 def not_for_the_declared(spec: Spec, catalog: Catalog) -> str | None:

@@ -137,13 +137,46 @@ def test_validate_warns_of_keys_that_nobody_tried(tmp_path: Path) -> None:
         found = holdfast.json("validate")["warnings"]
         return any("has ever opened a snapshot" in one["message"] for one in found)
 
+    assert not warned(), "there is nothing to open yet"
     holdfast("backup", "--no-prune", status=0)
-    assert not warned(), "nobody has looked yet"
-    holdfast("status", status=0)
     assert warned()
     holdfast("verify", "--level", "restored", status=0)
     assert not warned()
-    holdfast("status", status=0)
+    for command in ("status", "backup"):
+        holdfast(command, status=0)
+        assert not warned()
+
+
+def test_a_backup_that_opens_what_it_wrote_has_tried_the_identity(tmp_path: Path) -> None:
+    recipient = Inside(tmp_path).json("keygen", "--out", "key")["recipient"]
+    declared = f"encryption: {{recipients: [{recipient}], identity: {{secret: 'file:../key'}}}}\n"
+    spec = SPEC.replace("verify: stored", "verify: readable") + declared
+    holdfast = Inside(Service(tmp_path / "service", spec).build().folder)
+    holdfast("backup", status=0)
+    found = holdfast.json("validate")["warnings"]
+    assert not any("has ever opened" in one["message"] for one in found)
+
+
+def test_keys_that_were_exchanged_are_to_be_tried_again(tmp_path: Path) -> None:
+    made = [Inside(tmp_path).json("keygen", "--out", name)["recipient"] for name in ("old", "new")]
+    declared = [SPEC + f"encryption: {{recipients: [{one}]}}\n" for one in made]
+    service = Service(tmp_path / "service", declared[0]).build()
+    holdfast = Inside(service.folder)
+
+    def warned() -> bool:
+        found = holdfast.json("validate")["warnings"]
+        return any("identity of a declared recipient" in one["message"] for one in found)
+
+    holdfast("backup", status=0)
+    assert warned()
+    holdfast("drill", "--identity", tmp_path / "old", status=0)
+    holdfast("backup", status=0)
+    assert not warned()
+    (service.folder / "backup.yaml").write_text(declared[1])
+    holdfast("backup", status=0)
+    assert warned(), "what opens these was never tried"
+    holdfast("drill", "--identity", tmp_path / "new", status=0)
+    holdfast("status")
     assert not warned()
 
 
