@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import shutil
 import sqlite3
 from datetime import UTC, datetime
@@ -123,16 +125,29 @@ def test_the_same_is_in_it_as_before_and_at_every_target(
 
 
 def test_its_json_and_its_manifests_have_the_declared_shape(
-    service: Service, holdfast: Inside
+    original: tuple[Service, str, str], service: Service, holdfast: Inside
 ) -> None:
+    _, old, new = original
+    large = random.Random(7).randbytes(2 << 20)
+    (service.folder / "config" / "large").write_bytes(large)
+    declare(service, old)
+    holdfast("backup", status=0)
+    declare(service, new)
     make_key(service.folder, "stranger")
     stranger = (*REKEY[:1], "--identity", "keys/stranger", *REKEY[3:])
     assert_contract(holdfast(*stranger, "--json", status=7), "rekey")
     assert_contract(holdfast(*REKEY, "--json", status=0), "rekey")
     assert_contract(holdfast("rekey", "--dry-run", "--json", status=0), "plan")
     assert_contract(holdfast("show", "--snapshot", "latest", "--json", status=0), "show")
-    stored = json.loads((folders(service)[ids(holdfast)[0]] / "manifest.json").read_text())
+    folder = folders(service)[ids(holdfast)[0]]
+    stored = json.loads((folder / "manifest.json").read_text())
     assert faults(stored, "manifest") == []
+    heads = {one["key"]: one["head_sha256"] for one in stored["artifacts"] if "head_sha256" in one}
+    head = (folder / "config.tar.zst.age").read_bytes()[: 1 << 20]
+    assert heads == {"config.tar.zst.age": hashlib.sha256(head).hexdigest()}
+    holdfast("restore", "--source", "config", "--identity", "keys/new", "--to", "back", status=0)
+    (back,) = (service.folder / "back").rglob("large")
+    assert back.read_bytes() == large
 
 
 def test_again_there_is_nothing_to_do_and_no_yes_is_asked_for(holdfast: Inside) -> None:

@@ -208,5 +208,6 @@ def _artifacts_at(target_name: str, step: Step, context: Context) -> SnapshotArt
         params["source"],
         context.identities,
         progress=context.progress(step),
+        restoring=True,
         compared_later=open_source(spec.source(params["source"])).compares_content,
     )

@@ -194,10 +194,10 @@ class _Writing:
         return True
 
     def _artifact(self, origin: Target, one: ArtifactEntry) -> ArtifactEntry:
-        written = self._sealed(origin, StoredFile(one.key, one.bytes, one.sha256))
+        written, head = self._sealed(origin, StoredFile(one.key, one.bytes, one.sha256))
         base = one.base and self._params["ids"].get(one.base, one.base)
         new = replace(one, key=written.key, bytes=written.bytes, sha256=written.sha256)
-        return replace(new, base=base, content_sha256=None)
+        return replace(new, base=base, content_sha256=None, head_sha256=head)
 
     def _file(self, origin: Target, manifest: Manifest, file: StoredFile) -> StoredFile:
         new = self._folder(self._params["snapshot"])
@@ -207,13 +207,13 @@ class _Writing:
             target = self._watched.as_target()
             return store_document(target, new, RUNBOOK_COPY, self._renamed(text), seal)
         if file.key != INSTRUCTIONS:
-            return self._sealed(origin, file)
+            return self._sealed(origin, file)[0]
         path = f"{self._folder(manifest.id)}/{file.key}"
         text = self._renamed(whole_file(origin, path, file.sha256, file.bytes))
         self._watched.as_target().put(f"{new}/{file.key}", [text])
         return StoredFile(file.key, len(text), hashlib.sha256(text).hexdigest())
 
-    def _sealed(self, origin: Target, file: StoredFile) -> StoredFile:
+    def _sealed(self, origin: Target, file: StoredFile) -> tuple[StoredFile, str | None]:
         folder, new = self._folder(self._params["old"]), self._folder(self._params["snapshot"])
         return self._reseal.write(origin, folder, file, self._watched.as_target(), new)
 

@@ -49,7 +49,7 @@ def snapshot(call: Call, wanted: str) -> Outcome:
     one = session.catalog(needed=()).find(wanted)
     spec = session.spec
     manifest, _ = read_manifest(session.targets[one.targets[0]], spec.project, spec.profile, one.id)
-    data = {**asdict(manifest), "targets": list(one.targets), "pinned": one.pinned}
+    data = {**manifest.as_json(), "targets": list(one.targets), "pinned": one.pinned}
     data["proofs"] = [{**asdict(proof), "at": stamp(proof.at)} for proof in one.proofs]
     for proof in data["proofs"]:
         del proof["behind"]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from runner.store import age
 from runner.store.age import NoIdentity
 from runner.store.compression import Undecodable
-from runner.store.seal import SMALL
+from runner.store.seal import SMALL, head_of
 from runner.store.snapshot import StoredFile
 from runner.store.stored import Stored
-from runner.store.streams import Hashed, Pipe, Stages
+from runner.store.streams import Hashed, Headed, Pipe, Stages
 from runner.target import Target
 
 
@@ -28,8 +28,9 @@ class Reseal:
 
     def write(
         self, origin: Target, folder: str, file: StoredFile, target: Target, new_folder: str
-    ) -> StoredFile:
+    ) -> tuple[StoredFile, str | None]:
         """Store a file of one folder in another one, encrypted, under the name that says so.
+        Return it, and the hash of its head as artifacts have it.
 
         Whatever fails, nothing of it is visible there. Raises Damaged when it is not what was
         written, PersonNeeded when no identity opens it.
@@ -41,9 +42,11 @@ class Reseal:
         try:
             with Stages() as stages:
                 sealed = Hashed(self._sealed(stored, file, stages))
+                headed = Headed(sealed)
                 path = f"{new_folder}/{key}"
-                stages.feed(lambda: target.put(path, sealed, expected_bytes=file.bytes))
-            return StoredFile(key, sealed.bytes, sealed.sha256)
+                stages.feed(lambda: target.put(path, headed, expected_bytes=file.bytes))
+            head = head_of(headed) if key.endswith(age.SUFFIX) else None
+            return StoredFile(key, sealed.bytes, sealed.sha256), head
         except Undecodable as error:
             raise stored.damaged(str(error)) from error
         except NoIdentity as error:

@@ -13,7 +13,7 @@ from runner.store import age, compression
 from runner.store.age import NoIdentity, keygen, parse_identities
 from runner.store.compression import Undecodable
 from runner.store.stored import Damaged, Stored, check_stored
-from runner.store.streams import BLOCK, Hashed, Pipe, Stages, keep_freed_memory
+from runner.store.streams import BLOCK, HEAD_BYTES, Hashed, Headed, Pipe, Stages, keep_freed_memory
 from runner.target import Target
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "check_stored",
     "compression_of",
     "decode_command",
+    "head_of",
     "keygen",
     "parse_identities",
     "unseal",
@@ -54,6 +55,7 @@ class Sealed:
     sha256: str  # of what is stored, hex
     content_bytes: int
     content_sha256: str  # of the content before compression, hex
+    head_sha256: str | None = None  # of the first HEAD_BYTES; None: not encrypted, or no larger
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,10 @@ class Seal:
             compressed = stages.run(lambda pipe: _compress(content, encoder, pipe))
             stored = Hashed(self._encrypted(compressed, stages))
             path = f"{folder}/{key}"
-            stages.feed(lambda: target.put(path, stored, expected_bytes=expected_bytes))
-        return Sealed(key, stored.bytes, stored.sha256, content.bytes, content.sha256)
+            headed = Headed(stored)
+            stages.feed(lambda: target.put(path, headed, expected_bytes=expected_bytes))
+        head = head_of(headed) if self.recipients else None
+        return Sealed(key, stored.bytes, stored.sha256, content.bytes, content.sha256, head)
 
     def _encrypted(self, compressed: Pipe, stages: Stages) -> Iterator[bytes]:
         if not self.recipients:
@@ -109,17 +113,34 @@ class Seal:
         yield from stages.run(lambda pipe: age.encrypt(chunks, pipe, self.recipients))
 
 
+def head_of(stored: Headed) -> str | None:
+    """What an encrypted file's entry says of its head, when all of it has passed; None where the
+    whole file is no larger.
+    """
+    return stored.sha256 if stored.bytes > HEAD_BYTES else None
+
+
 def unseal(
-    target: Target, path: str, *, sha256: str, size: int, identities: Sequence[str]
+    target: Target,
+    path: str,
+    *,
+    sha256: str,
+    size: int,
+    identities: Sequence[str],
+    head_sha256: str | None = None,
 ) -> Iterator[bytes]:
     """The content of the stored file `path`: hash checked, decrypted, decompressed, in chunks.
 
     What must be undone is told by the name's suffixes. `identities` are the texts of age
     identity files or ssh private keys. Raises StepFailed at the end, at the latest, when what is
     stored is not `size` bytes with that sha256; PersonNeeded when no identity opens it.
+
+    With the hash of an encrypted file's head no more of it is hashed: the head names the key that
+    this one file was encrypted with, and age authenticates with it each piece that follows.
     """
     keys, suffix = _opening(target, path, identities)
-    stored = Stored(target, path, sha256, size)
+    head = None if keys is None or size <= SMALL else head_sha256
+    stored = Stored(target, path, sha256, size, head_sha256=head)
     try:
         with Stages() as stages:
             if size <= SMALL:

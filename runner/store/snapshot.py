@@ -92,6 +92,8 @@ class ArtifactEntry:
     content_sha256: str | None  # None when encrypted: a plain hash of a short secret is a hint
     kind: str = "full"
     base: str | None = None  # the id of the snapshot that an increment needs
+    # of the first MiB as stored, where that is encrypted and larger
+    head_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,17 @@ class Manifest:
     rekeyed: Mapping[str, str] | None = None
     format: int = 1
 
+    def as_json(self) -> dict[str, Any]:
+        """What it says, for JSON."""
+        document = asdict(self)
+        for one in document["artifacts"]:
+            if one["head_sha256"] is None:
+                del one["head_sha256"]
+        return document
+
     def to_bytes(self) -> bytes:
         """The manifest's one text. Raises StepFailed when it is too large."""
-        document = asdict(self)
+        document = self.as_json()
         if self.rekeyed is None:
             del document["rekeyed"]  # what says nothing new stays readable for older versions
         data = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode()

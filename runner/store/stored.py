@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 from runner.errors import PersonNeeded, StepFailed
-from runner.store.streams import Hashed
+from runner.store.streams import Hashed, Headed
 from runner.target import Target
 
 # A wrong identity and a damaged header look alike. Up to here the rest is read to tell them apart.
@@ -32,13 +32,16 @@ class Stored:
     the target cannot be read; `finish` says whether all of it was as it was written.
     """
 
-    def __init__(self, target: Target, path: str, sha256: str, size: int) -> None:
+    def __init__(
+        self, target: Target, path: str, sha256: str, size: int, *, head_sha256: str | None = None
+    ) -> None:
+        """With the hash of its head no more is hashed: see `unseal`."""
         self._target = target
         self._path = path
-        self._sha256 = sha256
+        self._sha256 = head_sha256 or sha256
         self._size = size
         self._source = self._read()
-        self._seen = Hashed(self._source)
+        self._seen = Headed(self._source) if head_sha256 else Hashed(self._source)
 
     def _read(self) -> Generator[bytes]:
         try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CAPACITY = 4 * 1024 * 1024
 BLOCK = 1024 * 1024
+HEAD_BYTES = 1024 * 1024
 
 # Numbers of mallopt in glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -112,6 +113,16 @@ class Hashed:
         chunk = next(self._chunks)
         self.add(chunk)
         return chunk
+
+
+class Headed(Hashed):
+    """Chunks as they pass, counted; no more than the first HEAD_BYTES are hashed."""
+
+    def add(self, data: bytes) -> None:
+        """Count a chunk that passes elsewhere, and hash what belongs to the head."""
+        if self.bytes < HEAD_BYTES:
+            self._hash.update(memoryview(data)[: HEAD_BYTES - self.bytes])
+        self.bytes += len(data)
 
 
 class Stages:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 
 from runner.errors import StepFailed
 from runner.execute import verifying
+from runner.store.snapshot import Manifest, sums
 from runner.target.local import LocalTarget
-from tests.faults.bad_day import Steady, safety_copies, snapshots
+from tests.faults.bad_day import IDENTITY, Steady, encrypted_spec, safety_copies, snapshots
 from tests.faults.conftest import Fresh
 from tests.faults.test_copies import KILLED, at_start_of, block
 from tests.faults.test_disk import fill, small_disk
-from tests.service import Service
+from tests.service import SPEC, Service
 from tests.tools import clean_environment, run
 
 RECOVER = ("dr-restore", "--confirm", "quaybot")
@@ -120,6 +126,115 @@ def test_content_that_makes_no_sense_before_its_hash_was_compared(
     assert not service.leftovers()
     answer = holdfast("drill", "--from", "disk", status=4)
     assert f"{name} at disk is damaged: its sha256 is not that of what was written" in answer.stderr
+
+
+def appended(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"x")
+
+
+def flipped_at(part: float) -> Callable[[Path], None]:
+    """What flips a bit that far into a file."""
+
+    def flip_there(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[int(part * (len(data) - 1))] ^= 1
+        path.write_bytes(data)
+
+    return flip_there
+
+
+class TestLargeAndEncrypted:
+    """What age authenticates is not hashed besides, since its content is compared anyhow."""
+
+    MEBIBYTES = 2
+
+    @pytest.fixture
+    def sealed(self, tmp_path: Path) -> tuple[Service, Steady]:
+        (tmp_path / "service").mkdir()
+        spec = encrypted_spec(tmp_path / "service", SPEC) + "compression: none\n"
+        service = Service(tmp_path / "service", spec).build()
+        large = random.Random(7).randbytes(self.MEBIBYTES << 20)
+        for name in ("config", "code"):
+            (service.folder / name / "large").write_bytes(large)
+        with sqlite3.connect(service.folder / "data" / "quaybot.db") as database:
+            database.execute("create table blobs(content)")
+            database.execute("insert into blobs values(?)", (large,))
+        database.close()
+        run("git", "add", ".", folder=service.folder / "code")
+        run("git", "commit", "-q", "-m", "large", folder=service.folder / "code")
+        holdfast = Steady(service.folder)
+        holdfast("backup", status=0)
+        return service, holdfast
+
+    def stored(self, service: Service, source: str) -> Path:
+        name = ARTIFACTS[source].removesuffix(".zst")
+        return snapshots(service)[-1] / f"{name}.age"
+
+    @pytest.mark.parametrize(
+        "damage",
+        [flipped_at(part) for part in (0, 0.00002, 0.00007, 0.0001, 0.5, 1)]
+        + [cut, appended, Path.unlink],
+    )
+    @pytest.mark.parametrize("source", ["db", "config", "code"])
+    def test_is_taken_from_elsewhere_where_it_is_damaged(
+        self, sealed: tuple[Service, Steady], source: str, damage: Callable[[Path], None]
+    ) -> None:
+        service, holdfast = sealed
+        before = service.observe()
+        damage(self.stored(service, source))
+        service.destroy()
+        document = holdfast.json(*RECOVER)
+        assert service.observe() == before
+        assert came_from(document)[source] == "offsite"
+        assert not service.leftovers()
+
+    def forge(self, service: Service, source: str) -> None:
+        """Put other content of the same length there, encrypted to the same recipient."""
+        stored = self.stored(service, source)
+        identity = pyrage.x25519.Identity.from_str((service.folder / IDENTITY).read_text().strip())
+        content = bytearray(pyrage.decrypt(stored.read_bytes(), [identity]))
+        content[len(content) // 2] ^= 1
+        # The library adds a line of random length to the header.
+        anew = partial(pyrage.encrypt, bytes(content), [identity.to_public()])
+        size = stored.stat().st_size
+        stored.write_bytes(next(one for one in iter(anew, None) if len(one) == size))
+
+    @pytest.mark.parametrize("source", ["db", "config", "code"])
+    def test_is_taken_from_elsewhere_where_somebody_forged_it(
+        self, sealed: tuple[Service, Steady], source: str
+    ) -> None:
+        service, holdfast = sealed
+        before = service.observe()
+        self.forge(service, source)
+        service.destroy()
+        document = holdfast.json(*RECOVER)
+        assert service.observe() == before
+        assert came_from(document)[source] == "offsite"
+
+    @pytest.mark.parametrize("source", ["db", "config", "code"])
+    def test_is_compared_as_content_where_nothing_else_tells_of_it(
+        self, sealed: tuple[Service, Steady], source: str
+    ) -> None:
+        """Forged by somebody who made the manifest fit as well."""
+        service, holdfast = sealed
+        before = service.observe()
+        real = hashlib.sha256(self.stored(service, source).read_bytes()).hexdigest()
+        self.forge(service, source)
+        forged = self.stored(service, source).read_bytes()
+        document = json.loads((snapshots(service)[-1] / "manifest.json").read_bytes())
+        for one in document["artifacts"]:
+            if one["sha256"] == real:
+                one["sha256"] = hashlib.sha256(forged).hexdigest()
+                one["head_sha256"] = hashlib.sha256(forged[: 1 << 20]).hexdigest()
+        manifest = Manifest.from_bytes(json.dumps(document).encode())
+        for folder in ("backups", "elsewhere"):
+            place = snapshots(service, folder)[-1]
+            (place / self.stored(service, source).name).write_bytes(forged)
+            (place / "manifest.json").write_bytes(manifest.to_bytes())
+            (place / "SHA256SUMS").write_bytes(sums(manifest, manifest.to_bytes()))
+        holdfast("restore", "--source", source, "--confirm", source, status=4)
+        assert service.observe() == before
+        assert not safety_copies(service)
 
 
 @pytest.mark.parametrize("name", ["SHA256SUMS", "RESTORE.md", "db.fingerprint.json.zst"])

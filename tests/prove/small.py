@@ -134,13 +134,16 @@ class Snapshot:
     def change_manifest(self, **values: Any) -> None:
         self.write_manifest(replace(self.manifest, **values))
 
-    def artifacts(self, source: str, *, compared_later: bool = False) -> SnapshotArtifacts:
+    def artifacts(
+        self, source: str, *, restoring: bool = False, compared_later: bool = False
+    ) -> SnapshotArtifacts:
         return SnapshotArtifacts(
             self.target,
             self.key,
             self.manifest,
             source,
             self.identities,
+            restoring=restoring,
             compared_later=compared_later,
         )
 
@@ -184,7 +187,7 @@ class Capturing:
         self.entries.append(
             ArtifactEntry(
                 self.source, part, form, one.key, TAKEN_AT, one.bytes, one.sha256,
-                one.content_bytes, content,
+                one.content_bytes, content, head_sha256=one.head_sha256,
             )
         )  # fmt: skip
         return one

@@ -96,6 +96,36 @@ def test_content_that_was_exchanged_with_its_stored_hash_is_seen(
         b"".join(artifacts.read(real.part))
 
 
+def test_what_is_restored_is_told_by_its_head_but_the_fingerprint_by_all_of_it(
+    tmp_path: Path,
+) -> None:
+    """Somebody who has the identity may write other content behind the same head. That of the
+    fingerprint, which all other content is compared with, must not be believed then.
+    """
+    identity, recipient = keygen()
+    snapshot = Snapshot(tmp_path, Seal("none", (recipient,)), identity)
+    (tmp_path / "live" / "config" / "large").write_bytes(bytes(2 << 20))
+    snapshot.publish(["config"], lambda document: document | {"more": "x" * (2 << 20)})
+    main, *_, fingerprint = snapshot.manifest.of("config")
+    assert main.head_sha256
+    assert fingerprint.head_sha256
+    for entry, suspect in (main, "content"), (fingerprint, "sha256"):
+        wrong = replace(entry, sha256="0" * 64)
+        snapshot.change_manifest(
+            artifacts=tuple(wrong if one == entry else one for one in snapshot.manifest.artifacts)
+        )
+        reading = snapshot.artifacts("config", restoring=True)
+        if suspect == "content":
+            assert reading.finish() > 0
+        else:
+            with pytest.raises(Damaged, match=suspect):
+                reading.finish()
+        with pytest.raises(Damaged, match="its sha256 is not that"):
+            snapshot.artifacts("config").finish()
+        back = tuple(entry if one == wrong else one for one in snapshot.manifest.artifacts)
+        snapshot.change_manifest(artifacts=back)
+
+
 def test_a_manifest_that_is_wrong_about_the_content_is_seen(tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path)
     main = snapshot.manifest.of("config")[0]

@@ -30,6 +30,7 @@ from runner.store.seal import (
     parse_identities,
     unseal,
 )
+from runner.store.streams import HEAD_BYTES, Headed
 from runner.target.local import LocalTarget
 
 IDENTITY, RECIPIENT = keygen()
@@ -130,9 +131,61 @@ def test_what_went_in_comes_back(
         sha256=hashlib.sha256(on_disk).hexdigest(),
         content_bytes=size,
         content_sha256=hashlib.sha256(data).hexdigest(),
+        head_sha256=hashlib.sha256(on_disk[:MEBIBYTE]).hexdigest()
+        if recipients and len(on_disk) > MEBIBYTE
+        else None,
     )
     assert opened(target, sealed, IDENTITY) == data
     assert check_stored(target, f"{FOLDER}/{sealed.key}", sealed.sha256, sealed.bytes) is None
+
+
+def test_what_is_told_by_its_head_is_read_as_well_and_no_damage_is_missed(
+    target: LocalTarget,
+) -> None:
+    data = content(3 * MEBIBYTE)
+    sealed = Seal("none", (RECIPIENT,)).write(target, FOLDER, "db.sqlite", writing(data))
+    path = stored(target, sealed)
+    whole = path.read_bytes()
+
+    def read() -> bytes:
+        return b"".join(
+            unseal(
+                target,
+                f"{FOLDER}/{sealed.key}",
+                sha256="0" * 64,
+                size=sealed.bytes,
+                identities=[IDENTITY],
+                head_sha256=sealed.head_sha256,
+            )
+        )
+
+    assert read() == data
+    body = whole.index(b"\n---") + 100
+    for position in (0, 30, body - 60, body, MEBIBYTE - 1, MEBIBYTE, len(whole) - 1):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        with pytest.raises(Damaged):
+            read()
+    for changed in (whole[:-1], whole[: -MEBIBYTE // 2], whole + b"x"):
+        path.write_bytes(changed)
+        with pytest.raises(Damaged):
+            read()
+    forged = Seal("none", (RECIPIENT,)).write(target, FOLDER, "other", writing(data))
+    while forged.bytes != sealed.bytes:  # the library adds a line of random length to the head
+        stored(target, forged).unlink()
+        forged = Seal("none", (RECIPIENT,)).write(target, FOLDER, "other", writing(data))
+    path.write_bytes(stored(target, forged).read_bytes())
+    with pytest.raises(Damaged, match="its sha256 is not that of what was written"):
+        read()
+
+
+@given(st.lists(st.integers(0, HEAD_BYTES), max_size=6))
+def test_the_head_is_hashed_whatever_the_chunks(sizes: list[int]) -> None:
+    chunks = [bytes([number]) * size for number, size in enumerate(sizes)]
+    headed = Headed(chunks)
+    assert list(headed) == chunks
+    data = b"".join(chunks)
+    assert headed.bytes == len(data)
+    assert headed.sha256 == hashlib.sha256(data[:HEAD_BYTES]).hexdigest()
 
 
 @settings(

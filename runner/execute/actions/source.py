@@ -236,6 +236,7 @@ def _entries(
             sha256=sealed.sha256,
             content_bytes=sealed.content_bytes,
             content_sha256=None if spec.encryption else sealed.content_sha256,
+            head_sha256=sealed.head_sha256,
         )
         for part, form, sealed in capturing.sealed.values()
     ]
