@@ -9,8 +9,7 @@ from typing import Any
 
 from runner.source.redis_address import Address
 from runner.source.redis_connect import RawConnection, Rejected
-
-SLOTS = 16384
+from runner.source.redis_names import SLOTS
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ KEYS = "keys.resp"
 USERS = "users.json"
 # Of the server that is started on the file, for as long as it is copied.
 PORT = "export port=$((20000 + RANDOM % 10000))"
+SERVER = '"$server" --port "$port" --bind 127.0.0.1 --save \'\' --appendonly no --databases 16384'
 COPY = 'redis-cli -p "$port"'
 LOADED = f"{COPY} INFO persistence 2> /dev/null | grep -q ^loading:0"
 ALIVE = 'kill -0 "$scratch" 2> /dev/null'
@@ -130,9 +131,8 @@ def place_commands(folder: str, address: Address) -> list[str]:
     live = client(address)
     keys = quote(f"{folder}/{KEYS}")
     start = (
-        '"$server" --port "$port" --bind 127.0.0.1 --save \'\' --appendonly no'
-        f' --repl-diskless-sync-delay 0 --dir "$PWD"/{quote(folder)} --dbfilename {DUMP}'
-        f" --databases 16384 > {quote(f'{folder}.log')} 2>&1 &"
+        f'{SERVER} --repl-diskless-sync-delay 0 --dir "$PWD"/{quote(folder)} --dbfilename {DUMP}'
+        f" > {quote(f'{folder}.log')} 2>&1 &"
     )
     gone = (
         f"{{ cat {quote(f'{folder}.log')} >&2;"
@@ -235,10 +235,7 @@ def _chosen(folder: str) -> list[str]:
 def _replay(folder: str, data: str) -> list[str]:
     """Make an RDB of commands, by a server that runs on the folder meanwhile."""
     log = quote(f"{folder}.log")
-    start = (
-        '"$server" --port "$port" --bind 127.0.0.1 --save \'\' --appendonly no'
-        f' --dir {data} --dbfilename "${{dump##*/}}" --databases 16384 > {log} 2>&1 &'
-    )
+    start = f'{SERVER} --dir {data} --dbfilename "${{dump##*/}}" > {log} 2>&1 &'
     return [
         _client(),
         *_server(f"{folder}/{DUMP}"),
