@@ -50,7 +50,7 @@ def _opened(one: Snapshot, declared: Set[str]) -> bool:
 def _drilled(details: Mapping[str, Any], declared: Set[str]) -> bool:
     recipients = details.get("recipients")
     if isinstance(recipients, list):
-        return any(one in declared for one in recipients)
+        return any(isinstance(one, str) and one in declared for one in recipients)
     # Drills of older versions do not say whom it was encrypted to.
     return details.get("encrypted") is True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from runner.report.drill_facts import past
 from runner.report.evidence import examine_chain
 from runner.report.foresight import foreseen, forget, remember
+from runner.report.opened import was_opened
 from runner.report.outlook import outlook, seen, warnings
 from runner.spec.check import warnings as doubts
 from runner.spec.load import load_spec
@@ -24,6 +26,7 @@ from tests.service import SPEC, Service
 from tests.spec.builders import SMALL, write_spec
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
+_, MINE = keygen()
 GB = 10**9
 
 
@@ -93,6 +96,31 @@ def test_an_odd_record_foretells_nothing(spec: Spec, details: dict[str, Any]) ->
     assert past([odd])[0]["run"] == odd.run
     (row,) = examine_chain(spec, [odd], Path("/nowhere"), None)
     assert row["verdict"] == "COULD-NOT-VERIFY"
+
+
+@pytest.mark.parametrize(
+    ("details", "opened"),
+    [
+        ({"encrypted": True, "recipients": [MINE]}, True),
+        ({"encrypted": True, "recipients": ["age1other", MINE]}, True),
+        ({"encrypted": True, "recipients": ["age1other"]}, False),
+        ({"encrypted": True, "recipients": []}, False),
+        ({"encrypted": True, "recipients": [{}, [MINE], None]}, False),
+        ({"encrypted": True, "recipients": MINE}, True),
+        ({"encrypted": True}, True),
+        ({"encrypted": "yes"}, False),
+        ({}, False),
+    ],
+)
+def test_which_drills_have_tried_the_declared_keys(
+    tmp_path: Path, details: dict[str, Any], opened: bool
+) -> None:
+    """Those of older versions said only that something was encrypted."""
+    more = f"encryption: {{recipients: [{MINE}]}}\n"
+    spec = load_spec(write_spec(tmp_path, SMALL + more), None, environment={})
+    result = DrillResult("20261101T000000Z-drill-000001", NOW, ok=True, details=details)
+    assert was_opened(spec, catalog([GB], [result])) is opened
+    assert not was_opened(spec, catalog([GB], [replace(result, ok=False)]))
 
 
 def test_status_foretells_after_a_drill(tmp_path: Path) -> None:
