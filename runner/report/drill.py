@@ -195,6 +195,15 @@ def _verdict(
     return finished.exit_code, None
 
 
+def _opened(drilled: _Drilled) -> set[str]:
+    """The snapshots that something was restored of, however the drill ended."""
+    return {
+        step.params["snapshot"]
+        for step in drilled.plan.steps
+        if step.action == "recovery.stage" and journal.is_done(step.id, drilled.finished.results)
+    }
+
+
 def _record(
     drilled: _Drilled,
     code: int,
@@ -206,15 +215,18 @@ def _record(
     session, spec = drilled.session, drilled.session.spec
     at = session.facts.now
     sizes = {name: one["bytes"] for name, one in facts["snapshots"].items()}
-    ids = {one["id"] for one in facts["snapshots"].values()}
-    opened = [one for one in catalog.snapshots if one.id in ids and one.encrypted]
+    drilled_from = {one["id"] for one in facts["snapshots"].values()}
+    encrypted = [one for one in catalog.snapshots if one.id in drilled_from and one.encrypted]
+    opened = _opened(drilled)
     details = {
         "rto": facts["rto"],
         "scenario": facts["scenario"],
         "bytes": {name: size for name, size in sizes.items() if size is not None},
         "sources": facts["sources"],
-        "encrypted": bool(opened),
-        "recipients": sorted({name for one in opened for name in one.recipients}),
+        "encrypted": bool(encrypted),
+        "recipients": sorted(
+            {name for one in encrypted if one.id in opened for name in one.recipients}
+        ),
         "report_sha256": hashes[f"{drilled.run}.json"],
         "reports": dict(hashes),
     }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
-from typing import Any
+from collections.abc import Set
 
 from runner.plan.rekey import not_as_declared
 from runner.spec.model import Spec
 from runner.store.catalog import Catalog
-from runner.store.records import PASS
+from runner.store.records import PASS, DrillResult
 from runner.store.view import Snapshot
 
 UNOPENED = (
@@ -36,7 +35,7 @@ def was_opened(spec: Spec, catalog: Catalog) -> bool:
         return False
     declared = frozenset(spec.encryption.recipients)
     return any(_opened(one, declared) for one in catalog.snapshots) or any(
-        _drilled(one.details, declared) for one in catalog.drills if one.ok
+        _drilled(one, declared) for one in catalog.drills
     )
 
 
@@ -47,12 +46,13 @@ def _opened(one: Snapshot, declared: Set[str]) -> bool:
     )
 
 
-def _drilled(details: Mapping[str, Any], declared: Set[str]) -> bool:
-    recipients = details.get("recipients")
+def _drilled(drill: DrillResult, declared: Set[str]) -> bool:
+    recipients = drill.details.get("recipients")
     if isinstance(recipients, list):
+        # The objectives that it missed say nothing of the key.
         return any(isinstance(one, str) and one in declared for one in recipients)
-    # Drills of older versions do not say whom it was encrypted to.
-    return details.get("encrypted") is True
+    # Drills of older versions do not say whom what they opened was encrypted to.
+    return drill.ok and drill.details.get("encrypted") is True
 
 
 def not_for_the_declared(spec: Spec, catalog: Catalog) -> str | None:

@@ -120,7 +120,9 @@ def test_which_drills_have_tried_the_declared_keys(
     spec = load_spec(write_spec(tmp_path, SMALL + more), None, environment={})
     result = DrillResult("20261101T000000Z-drill-000001", NOW, ok=True, details=details)
     assert was_opened(spec, catalog([GB], [result])) is opened
-    assert not was_opened(spec, catalog([GB], [replace(result, ok=False)]))
+    missed = replace(result, ok=False)  # the objectives, say
+    known = isinstance(details.get("recipients"), list)
+    assert was_opened(spec, catalog([GB], [missed])) is (opened and known)
 
 
 def test_status_foretells_after_a_drill(tmp_path: Path) -> None:
@@ -183,6 +185,20 @@ def test_a_backup_that_opens_what_it_wrote_has_tried_the_identity(tmp_path: Path
     holdfast("backup", status=0)
     found = holdfast.json("validate")["warnings"]
     assert not any("has ever opened" in one["message"] for one in found)
+
+
+def test_a_drill_that_missed_its_objectives_has_tried_the_key(tmp_path: Path) -> None:
+    recipient = Inside(tmp_path).json("keygen", "--out", "key")["recipient"]
+    spec = SPEC.replace("rto: 10m", "rto: 1ms") + f"encryption: {{recipients: [{recipient}]}}\n"
+    holdfast = Inside(Service(tmp_path / "service", spec).build().folder)
+    holdfast("backup", status=0)
+    assert "has ever opened" in holdfast("status").stdout
+    (tmp_path / "other").write_text(keygen()[0])
+    (tmp_path / "other").chmod(0o600)
+    holdfast("drill", "--identity", tmp_path / "other", status=5)
+    assert "has ever opened" in holdfast("status").stdout
+    holdfast("drill", "--identity", tmp_path / "key", status=5)
+    assert "has ever opened" not in holdfast("status").stdout
 
 
 def test_keys_that_were_exchanged_are_to_be_tried_again(tmp_path: Path) -> None:
