@@ -68,9 +68,8 @@ def end(
         results=dict(context.results),
         error=_error_of(code, context.results),
     )
-    if finished.status == "failed" and context.plan.kind in ("backup", "rekey"):
-        status = "partial" if _published(context.plan, finished) else "failed"
-        finished = replace(finished, status=status)
+    if finished.status == "failed" and _published(context.plan, finished):
+        finished = replace(finished, status="partial")
     journal.end(
         status=finished.status,
         exit_code=finished.exit_code,
