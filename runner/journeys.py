@@ -17,7 +17,7 @@ from runner.errors import UsageError
 from runner.execute.call import Call
 from runner.execute.ending import Finished
 from runner.execute.opening import Looking
-from runner.execute.remembering import fading_links, guards, missing_links, recall
+from runner.execute.remembering import guards, missing_links, recall
 from runner.execute.session import Session
 from runner.execute.since import ended
 from runner.opening import open_snapshot
@@ -39,10 +39,9 @@ from runner.prepare import (
     Prepared,
     approve,
     compile_wanted,
-    concluding,
+    concluding_backup,
     danger_of,
     known_marks,
-    noting_keys,
     perform,
     store_runbooks,
     wanted_recovery,
@@ -106,7 +105,6 @@ def backup(
     running = considered(spec, policies, only_due=only_due)
     # The number of a snapshot comes from those at other targets, too, as far as they answer.
     catalog = session.catalog(needed={name for policy in running for name in policy.targets})
-    gaps = fading_links(spec, catalog)
     store_runbooks(session, catalog.drills)
     for name in sources:
         spec.source(name)
@@ -126,8 +124,7 @@ def backup(
         backup, call, policies=policies, sources=sources, only_due=only_due, prune=prune
     )
     copies = waiting(running, catalog, facts.remembered)
-    conclude = noting_keys(session, catalog, concluding(plan, gaps, copies))
-    return Prepared(session, plan, conclude, anew=again)
+    return Prepared(session, plan, concluding_backup(session, catalog, copies), anew=again)
 
 
 def restore(

@@ -11,7 +11,7 @@ from runner.errors import HoldfastError, PersonNeeded, UsageError
 from runner.execute.ending import Finished
 from runner.execute.journal import is_done
 from runner.execute.lost_values import Holder, lost_values, sources_of_lost_files
-from runner.execute.remembering import made_elsewhere, missing_links
+from runner.execute.remembering import fading_links, made_elsewhere, missing_links
 from runner.execute.session import Session
 from runner.execute.since import Overtaken
 from runner.plan.choose import LATEST, Asked, Choice, choose
@@ -26,9 +26,10 @@ from runner.report.outcome import Outcome
 from runner.report.rekeyed import rekey_outcome
 from runner.spec.model import VERIFY_LEVELS, Spec
 from runner.store.catalog import Catalog
-from runner.store.chain import Gap
 from runner.store.records import DrillResult
 from runner.store.snapshot import Manifest
+
+Conclude = Callable[[Plan, Finished], Outcome]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Prepared:
 
     session: Session
     plan: Plan
-    conclude: Callable[[Plan, Finished], Outcome]
+    conclude: Conclude
     danger: Danger | None = None
     carry_out: Callable[[], Outcome] | None = None  # where it takes more than to execute the plan
     # makes the plan anew where another run came first; None: a person has to
@@ -125,18 +126,9 @@ def danger_of(session: Session, plan: Plan) -> Danger | None:
     return None if found is None else Danger(*found)
 
 
-def concluding(
-    plan: Plan, missed: Sequence[Gap] = (), copies: Sequence[Waiting] = ()
-) -> Callable[[Plan, Finished], Outcome]:
-    """How the end of such a plan is told. Before a backup these snapshots were `missed`, and these
-    `copies` waited for a target.
-    """
-
-    def backup(done: Plan, end: Finished) -> Outcome:
-        return with_waiting(with_missed(results.backup_outcome(done, end), missed), copies)
-
-    kinds: Mapping[str, Callable[[Plan, Finished], Outcome]] = {
-        "backup": backup,
+def concluding(plan: Plan) -> Conclude:
+    """How the end of such a plan is told; of a backup see `concluding_backup`."""
+    kinds: Mapping[str, Conclude] = {
         "prune": removed.prune_outcome,
         "delete": removed.delete_outcome,
         "pin": results.pin_outcome,
@@ -148,23 +140,30 @@ def concluding(
     return kinds.get(plan.kind, recovered.recovery_outcome)
 
 
-def noting_keys(
-    session: Session, before: Catalog, conclude: Callable[[Plan, Finished], Outcome]
-) -> Callable[[Plan, Finished], Outcome]:
-    """The same conclusion of a backup, before which there was this; it also keeps for `validate`
-    whether anybody ever opened what is encrypted.
+def concluding_backup(
+    session: Session, before: Catalog, copies: Sequence[Waiting] = ()
+) -> Conclude:
+    """How the end of a backup is told, before which there was this, and these `copies` waited for a
+    target. To be asked before it begins: it may bring back what is missing.
     """
+    missed = fading_links(session.spec, before)
 
-    def noted(plan: Plan, end: Finished) -> Outcome:
-        from runner.report.foresight import remember_keys
+    def backup(plan: Plan, end: Finished) -> Outcome:
+        if session.spec.encryption is not None:
+            _note_keys(session, before, plan, end)
+        return with_waiting(with_missed(results.backup_outcome(plan, end), missed), copies)
 
-        done = [step for step in plan.steps if is_done(step.id, end.results)]
-        if any(step.action == "snapshot.publish" for step in done):
-            opened = any(_opens(session, step) for step in done)
-            remember_keys(session.spec, before, session.facts.now, opened=opened)
-        return conclude(plan, end)
+    return backup
 
-    return noted
+
+def _note_keys(session: Session, before: Catalog, plan: Plan, end: Finished) -> None:
+    """Keep for `validate` whether anybody ever opened what such a backup writes."""
+    from runner.report.foresight import remember_keys
+
+    done = [step for step in plan.steps if is_done(step.id, end.results)]
+    if any(step.action == "snapshot.publish" for step in done):
+        opened = any(_opens(session, step) for step in done)
+        remember_keys(session.spec, before, session.facts.now, opened=opened)
 
 
 def _opens(session: Session, step: Step) -> bool:

@@ -11,7 +11,6 @@ from runner.errors import PersonNeeded, UsageError
 from runner.execute import journal
 from runner.execute.call import Call
 from runner.execute.kept import read_note
-from runner.execute.remembering import fading_links
 from runner.execute.session import Session
 from runner.plan.delete import compile_delete
 from runner.plan.model import Plan, plan_from_json
@@ -19,9 +18,9 @@ from runner.prepare import (
     Prepared,
     complete_by_plan,
     concluding,
+    concluding_backup,
     danger_of,
     details,
-    noting_keys,
     store_runbooks,
 )
 from runner.report.outcome import Outcome
@@ -67,10 +66,8 @@ def apply(call: Call, *, file: Path) -> Prepared:
     # Another run may be waited for, and it may be one of this very plan.
     session.require = lambda: _require_as_planned(session, plan, session.catalog())
     store_runbooks(session, catalog.drills)
-    conclude = concluding(plan)
-    if plan.kind == "backup":
-        missed = fading_links(session.spec, catalog)
-        conclude = noting_keys(session, catalog, concluding(plan, missed))
+    backup = plan.kind == "backup"
+    conclude = concluding_backup(session, catalog) if backup else concluding(plan)
     return Prepared(session, plan, conclude, danger_of(session, plan))
 
 
@@ -162,8 +159,7 @@ def resume(
     conclude = concluding(plan)
     if plan.kind == "backup":
         catalog = session.catalog()
-        missed = fading_links(session.spec, catalog)
-        conclude = noting_keys(session, catalog, concluding(plan, missed))
+        conclude = concluding_backup(session, catalog)
         store_runbooks(session, catalog.drills)
         # Another one may be waited for.
         session.require = lambda: _require_not_overtaken(plan, run, session.catalog())

@@ -215,18 +215,15 @@ def _record(
     session, spec = drilled.session, drilled.session.spec
     at = session.facts.now
     sizes = {name: one["bytes"] for name, one in facts["snapshots"].items()}
-    drilled_from = {one["id"] for one in facts["snapshots"].values()}
-    encrypted = [one for one in catalog.snapshots if one.id in drilled_from and one.encrypted]
     opened = _opened(drilled)
+    recipients = {name for one in catalog.snapshots if one.id in opened for name in one.recipients}
     details = {
         "rto": facts["rto"],
         "scenario": facts["scenario"],
         "bytes": {name: size for name, size in sizes.items() if size is not None},
         "sources": facts["sources"],
-        "encrypted": bool(encrypted),
-        "recipients": sorted(
-            {name for one in encrypted if one.id in opened for name in one.recipients}
-        ),
+        "encrypted": bool(recipients),
+        "recipients": sorted(recipients),
         "report_sha256": hashes[f"{drilled.run}.json"],
         "reports": dict(hashes),
     }

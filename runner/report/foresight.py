@@ -48,7 +48,7 @@ def remember_keys(spec: Spec, before: Catalog, at: datetime, *, opened: bool) ->
     """Keep whether anybody ever opened what a backup has just written and perhaps `opened` itself.
     `before` is what there was then, so that no target is asked again.
     """
-    if spec.encryption is None or before.unreachable:
+    if before.unreachable:
         return
     from runner.report.opened import UNOPENED, was_opened
     from runner.report.outlook import seen

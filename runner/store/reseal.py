@@ -45,8 +45,7 @@ class Reseal:
                 headed = Headed(sealed)
                 path = f"{new_folder}/{key}"
                 stages.feed(lambda: target.put(path, headed, expected_bytes=file.bytes))
-            head = head_of(headed) if key.endswith(age.SUFFIX) else None
-            return StoredFile(key, sealed.bytes, sealed.sha256), head
+            return StoredFile(key, sealed.bytes, sealed.sha256), head_of(key, headed)
         except Undecodable as error:
             raise stored.damaged(str(error)) from error
         except NoIdentity as error:

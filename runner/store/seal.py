@@ -97,7 +97,7 @@ class Seal:
             path = f"{folder}/{key}"
             headed = Headed(stored)
             stages.feed(lambda: target.put(path, headed, expected_bytes=expected_bytes))
-        head = head_of(headed) if self.recipients else None
+        head = head_of(key, headed)
         return Sealed(key, stored.bytes, stored.sha256, content.bytes, content.sha256, head)
 
     def _encrypted(self, compressed: Pipe, stages: Stages) -> Iterator[bytes]:
@@ -113,11 +113,11 @@ class Seal:
         yield from stages.run(lambda pipe: age.encrypt(chunks, pipe, self.recipients))
 
 
-def head_of(stored: Headed) -> str | None:
-    """What an encrypted file's entry says of its head, when all of it has passed; None where the
-    whole file is no larger.
+def head_of(key: str, stored: Headed) -> str | None:
+    """What an artifact's entry says of its head, when all of it has passed; None where it is not
+    encrypted, or no larger.
     """
-    return stored.sha256 if stored.bytes > HEAD_BYTES else None
+    return stored.sha256 if key.endswith(age.SUFFIX) and stored.bytes > HEAD_BYTES else None
 
 
 def unseal(
@@ -139,7 +139,7 @@ def unseal(
     this one file was encrypted with, and age authenticates with it each piece that follows.
     """
     keys, suffix = _opening(target, path, identities)
-    head = None if keys is None or size <= SMALL else head_sha256
+    head = None if keys is None else head_sha256
     stored = Stored(target, path, sha256, size, head_sha256=head)
     try:
         with Stages() as stages:
